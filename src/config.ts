@@ -1,0 +1,170 @@
+import { readFileSync } from 'node:fs'
+import { isIP } from 'node:net'
+import { homedir, userInfo } from 'node:os'
+import { join } from 'node:path'
+import { z } from 'zod'
+import { MAX_HEARTBEAT_INTERVAL_MS, MIN_HEARTBEAT_INTERVAL_MS } from './protocol/limits.ts'
+import { isCheckedToken } from './protocol/tokens.ts'
+
+/** Settings of the server, read once from the environment. Units stand in the names. */
+export interface Config {
+  readonly host: string
+  readonly port: number
+  /** Where robots and operators reach this server from outside, without a slash at the end. */
+  readonly publicUrl: string | undefined
+  readonly dataDir: string
+  /** Undefined: a private PostgreSQL of our own in the data folder. */
+  readonly databaseUrl: string | undefined
+  readonly adminToken: string | undefined
+  /** 32 bytes; undefined: made and kept in the data folder. */
+  readonly secretKey: Buffer | undefined
+  /** Addresses or CIDR ranges whose X-Forwarded-For is believed. */
+  readonly trustedProxies: readonly string[]
+  readonly logLevel: 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'trace' | 'silent'
+  readonly heartbeatIntervalMs: number
+  /** How long raw heartbeats are kept. */
+  readonly historyMs: number
+  readonly gatewayEngine: 'auto' | 'ws'
+  readonly bus: 'local' | 'postgres'
+  /** BEACON_* names that nothing reads: said aloud, not refused, for orchestrators inject names of their own. */
+  readonly unknownNames: readonly string[]
+}
+
+/** Every mistake in the settings at once; the message never quotes a secret. */
+export class ConfigError extends Error {
+  readonly mistakes: readonly string[]
+  constructor(mistakes: readonly string[]) {
+    super(`the settings are not valid:\n${mistakes.map((mistake) => `  - ${mistake}`).join('\n')}`)
+    this.name = 'ConfigError'
+    this.mistakes = mistakes
+  }
+}
+
+const number = (min: number, max: number) =>
+  z
+    .string()
+    .regex(/^\d+(\.\d+)?$/, 'must be a number')
+    .transform(Number)
+    .refine((value) => value >= min && value <= max, `must lie between ${min} and ${max}`)
+
+const wholeNumber = (min: number, max: number) =>
+  number(min, max).refine(Number.isInteger, 'must be a whole number')
+
+function isCidr(text: string): boolean {
+  const [address = '', bits, ...rest] = text.split('/')
+  const family = isIP(address)
+  if (family === 0 || rest.length > 0) return false
+  return bits === undefined || (/^\d{1,3}$/.test(bits) && Number(bits) <= (family === 4 ? 32 : 128))
+}
+
+const schema = z.object({
+  BEACON_HOST: z.string().min(1).default('127.0.0.1'),
+  BEACON_PORT: wholeNumber(0, 65_535).default(8080),
+  BEACON_PUBLIC_URL: z
+    .string()
+    .regex(/^https?:\/\/[^\s/?#]+(\/[^\s?#]*)?$/, 'must be an http or https address without query')
+    .transform((url) => url.replace(/\/+$/, ''))
+    .optional(),
+  BEACON_DATA_DIR: z.string().min(1).optional(),
+  BEACON_DATABASE_URL: z
+    .string()
+    .regex(/^postgres(ql)?:\/\//, 'must begin with postgres://')
+    .optional(),
+  BEACON_ADMIN_TOKEN: z
+    .string()
+    .refine((token) => isCheckedToken('personal', token), 'must be a well-formed rf_pat_ token')
+    .optional(),
+  BEACON_SECRET_KEY: z
+    .string()
+    .regex(/^([0-9a-fA-F]{64}|[A-Za-z0-9+/]{43}=)$/, 'must be 32 bytes as hex or base64')
+    .transform((text) => Buffer.from(text, text.length === 64 ? 'hex' : 'base64'))
+    .optional(),
+  BEACON_TRUSTED_PROXIES: z
+    .string()
+    .transform((list) =>
+      list
+        .split(',')
+        .map((item) => item.trim())
+        .filter(Boolean),
+    )
+    .refine((list) => list.every(isCidr), 'must be addresses or CIDR ranges, separated by commas')
+    .default([]),
+  BEACON_LOG_LEVEL: z.enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']).default('info'),
+  BEACON_HEARTBEAT_SECONDS: number(
+    MIN_HEARTBEAT_INTERVAL_MS / 1000,
+    MAX_HEARTBEAT_INTERVAL_MS / 1000,
+  ).default(10),
+  BEACON_HISTORY_HOURS: number(1, 24 * 366).default(48),
+  BEACON_GATEWAY_ENGINE: z.enum(['auto', 'ws']).default('auto'),
+  BEACON_BUS: z.enum(['local', 'postgres']).optional(),
+})
+
+const SECRET_NAMES = ['BEACON_ADMIN_TOKEN', 'BEACON_SECRET_KEY', 'BEACON_DATABASE_URL'] as const
+
+/** Takes `NAME_FILE` for the settings that hold secrets, so that they need not stand in the environment. */
+function withSecretFiles(env: NodeJS.ProcessEnv, mistakes: string[]): NodeJS.ProcessEnv {
+  const merged = { ...env }
+  for (const name of SECRET_NAMES) {
+    const file = env[`${name}_FILE`]
+    if (!file) continue
+    if (env[name]) mistakes.push(`${name} and ${name}_FILE are both set`)
+    try {
+      merged[name] = readFileSync(file, 'utf8').trim()
+    } catch (error) {
+      mistakes.push(`${name}_FILE: cannot read ${file} (${(error as NodeJS.ErrnoException).code})`)
+    }
+  }
+  return merged
+}
+
+function defaultDataDir(env: NodeJS.ProcessEnv): string {
+  if (userInfo().uid === 0) return '/var/lib/beacon-server'
+  return join(env.XDG_DATA_HOME || join(homedir(), '.local', 'share'), 'beacon')
+}
+
+/** Reads the settings from the environment. Throws ConfigError with every mistake there is. */
+export function readConfig(env: NodeJS.ProcessEnv = process.env): Config {
+  const mistakes: string[] = []
+  const merged = withSecretFiles(env, mistakes)
+  // An empty variable is how compose files and unit files say "not set".
+  const given = Object.fromEntries(Object.keys(schema.shape).map((name) => [name, merged[name] || undefined]))
+  const parsed = schema.safeParse(given)
+  if (!parsed.success)
+    for (const issue of parsed.error.issues) mistakes.push(`${issue.path.join('.')} ${issue.message}`)
+  if (!parsed.success || mistakes.length > 0) throw new ConfigError(mistakes)
+  const values = parsed.data
+  return Object.freeze({
+    host: values.BEACON_HOST,
+    port: values.BEACON_PORT,
+    publicUrl: values.BEACON_PUBLIC_URL,
+    dataDir: values.BEACON_DATA_DIR ?? defaultDataDir(env),
+    databaseUrl: values.BEACON_DATABASE_URL,
+    adminToken: values.BEACON_ADMIN_TOKEN,
+    secretKey: values.BEACON_SECRET_KEY,
+    trustedProxies: values.BEACON_TRUSTED_PROXIES,
+    logLevel: values.BEACON_LOG_LEVEL,
+    heartbeatIntervalMs: Math.round(values.BEACON_HEARTBEAT_SECONDS * 1000),
+    historyMs: values.BEACON_HISTORY_HOURS * 3_600_000,
+    gatewayEngine: values.BEACON_GATEWAY_ENGINE,
+    bus: values.BEACON_BUS ?? (values.BEACON_DATABASE_URL ? 'postgres' : 'local'),
+    unknownNames: Object.keys(env).filter((name) => name.startsWith('BEACON_') && !isKnownName(name)),
+  })
+}
+
+/** Settings of the agent, the operator's command line and other engines, which may stand in the same environment. */
+const NAMES_OF_OTHERS = [
+  'BEACON_URL',
+  'BEACON_API_KEY',
+  'BEACON_SERVER',
+  'BEACON_ENROLLMENT_KEY',
+  'BEACON_ENROLLMENT_KEY_FILE',
+  'BEACON_SETUP_TOKEN',
+  'BEACON_NAME',
+  'BEACON_CONFIG',
+  'BEACON_GATEWAY_PORT',
+]
+
+function isKnownName(name: string): boolean {
+  if (name in schema.shape || NAMES_OF_OTHERS.includes(name)) return true
+  return SECRET_NAMES.some((secret) => name === `${secret}_FILE`)
+}

@@ -1,0 +1,89 @@
+import { Kysely, PostgresDialect } from 'kysely'
+import pg from 'pg'
+import type { Tables } from './tables.ts'
+
+/** A pool of connections, or one transaction: what every statement in this folder takes. */
+export type Database = Kysely<Tables>
+
+export interface PoolOptions {
+  readonly url: string
+  /** Shown in pg_stat_activity. */
+  readonly name: string
+  readonly maxConnections: number
+  readonly statementTimeoutMs: number
+  readonly onIdleError: (error: Error) => void
+}
+
+const BIGINT = 20
+const types = new pg.TypeOverrides()
+types.setTypeParser(BIGINT, Number)
+
+/**
+ * Opens a pool; nothing connects before the first statement. A connection that cannot be had within two seconds is
+ * an error, so that callers can answer "database unavailable" instead of queueing for ever.
+ */
+export function openPool(options: PoolOptions): pg.Pool {
+  const pool = new pg.Pool({
+    connectionString: options.url,
+    application_name: options.name,
+    max: options.maxConnections,
+    connectionTimeoutMillis: 2_000,
+    idleTimeoutMillis: 30_000,
+    statement_timeout: options.statementTimeoutMs,
+    keepAlive: true,
+    types,
+  })
+  pool.on('error', options.onIdleError)
+  return pool
+}
+
+export function openDatabase(pool: pg.Pool): Database {
+  return new Kysely<Tables>({ dialect: new PostgresDialect({ pool }) })
+}
+
+const CONNECTION_LOST = new Set([
+  'ECONNREFUSED',
+  'ECONNRESET',
+  'ENOENT',
+  'EPIPE',
+  'ETIMEDOUT',
+  'ENOTFOUND',
+  'EAI_AGAIN',
+  'EHOSTUNREACH',
+  'ENETUNREACH',
+  '57P01', // admin_shutdown
+  '57P02', // crash_shutdown
+  '57P03', // cannot_connect_now
+  '57P05', // idle_session_timeout
+  '53300', // too_many_connections
+  '25006', // read_only_sql_transaction: a primary that has just become a standby
+])
+
+/** True when the error says that the database could not be reached, so that the same statement may work later. */
+export function isDatabaseUnavailable(error: unknown): boolean {
+  if (!(error instanceof Error)) return false
+  const code = (error as { code?: unknown }).code
+  if (typeof code === 'string' && (CONNECTION_LOST.has(code) || code.startsWith('08'))) return true
+  return /Connection terminated|timeout exceeded when trying to connect|Client has encountered a connection error|Cannot use a pool after calling end|server conn crashed/i.test(
+    error.message,
+  )
+}
+
+/** SQLSTATE of an error that PostgreSQL itself answered, or undefined. */
+export function sqlState(error: unknown): string | undefined {
+  const code = (error as { code?: unknown } | null)?.code
+  return typeof code === 'string' && /^[0-9A-Z]{5}$/.test(code) ? code : undefined
+}
+
+/** True for a deadlock or serialisation failure: the same transaction, run again, will work. */
+export function isRetryable(error: unknown): boolean {
+  const state = sqlState(error)
+  return state === '40P01' || state === '40001'
+}
+
+const UNIQUE_VIOLATION = '23505'
+
+/** The violated unique constraint's name, or undefined when the error is another one. */
+export function violatedUnique(error: unknown): string | undefined {
+  return sqlState(error) === UNIQUE_VIOLATION ? (error as { constraint?: string }).constraint : undefined
+}

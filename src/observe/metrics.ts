@@ -1,0 +1,118 @@
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client'
+
+/**
+ * Every series of this process, declared once. Low cardinality and base units: nothing here grows with the number of
+ * robots. Series about the deployment (robots by site, fleet and connection) are read from the database at each
+ * scrape and live in http/.
+ */
+export function createMetrics() {
+  const registry = new Registry()
+  collectDefaultMetrics({ register: registry, prefix: 'beacon_' })
+  const registers = [registry]
+  return {
+    registry,
+    claims: new Counter({
+      name: 'beacon_claims_total',
+      help: 'Claims by outcome: admitted, repeated, rebound, or the code of the refusal',
+      labelNames: ['outcome'] as const,
+      registers,
+    }),
+    claimGroupSize: new Histogram({
+      name: 'beacon_claim_group_size',
+      help: 'Claims granted together in one transaction',
+      buckets: [1, 2, 4, 8, 16, 32, 64, 128, 256],
+      registers,
+    }),
+    upgrades: new Counter({
+      name: 'beacon_upgrades_total',
+      help: 'Robot WebSocket upgrade requests by outcome: accepted, or the code of the refusal',
+      labelNames: ['outcome'] as const,
+      registers,
+    }),
+    sessions: new Gauge({ name: 'beacon_sessions', help: 'Robot sessions open on this process', registers }),
+    sessionsOpened: new Counter({
+      name: 'beacon_sessions_opened_total',
+      help: 'Robot sessions opened',
+      registers,
+    }),
+    sessionsClosed: new Counter({
+      name: 'beacon_sessions_closed_total',
+      help: 'Robot sessions closed, by reason',
+      labelNames: ['reason'] as const,
+      registers,
+    }),
+    frameErrors: new Counter({
+      name: 'beacon_frame_errors_total',
+      help: 'Frames of robots that were not taken, by code',
+      labelNames: ['code'] as const,
+      registers,
+    }),
+    heartbeatsReceived: new Counter({
+      name: 'beacon_heartbeats_received_total',
+      help: 'Valid heartbeats received',
+      registers,
+    }),
+    heartbeatsStored: new Counter({
+      name: 'beacon_heartbeats_stored_total',
+      help: 'Heartbeats written to the database and acknowledged',
+      registers,
+    }),
+    heartbeatsRefused: new Counter({
+      name: 'beacon_heartbeats_refused_total',
+      help: 'Heartbeats not kept, by reason',
+      labelNames: ['reason'] as const,
+      registers,
+    }),
+    heartbeatGroupSize: new Histogram({
+      name: 'beacon_heartbeat_group_size',
+      help: 'Heartbeats written by one statement',
+      buckets: [1, 4, 16, 64, 250, 1000],
+      registers,
+    }),
+    queueDepth: new Gauge({
+      name: 'beacon_queue_depth',
+      help: 'Items that wait for the database, by queue',
+      labelNames: ['queue'] as const,
+      registers,
+    }),
+    pausedSessions: new Gauge({
+      name: 'beacon_sessions_paused',
+      help: 'Sessions not read from for now, because the database is behind or the robot sends too fast',
+      registers,
+    }),
+    presenceChanges: new Counter({
+      name: 'beacon_presence_changes_total',
+      help: 'Robots that became online, stale or offline',
+      labelNames: ['connection'] as const,
+      registers,
+    }),
+    databaseSeconds: new Histogram({
+      name: 'beacon_database_seconds',
+      help: 'Time one database statement or transaction took, by operation',
+      labelNames: ['operation'] as const,
+      buckets: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5],
+      registers,
+    }),
+    databaseErrors: new Counter({
+      name: 'beacon_database_errors_total',
+      help: 'Database operations that failed, by operation',
+      labelNames: ['operation'] as const,
+      registers,
+    }),
+    httpSeconds: new Histogram({
+      name: 'beacon_http_request_seconds',
+      help: 'Time to answer a REST request, by route and status class',
+      labelNames: ['method', 'route', 'status'] as const,
+      buckets: [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5],
+      registers,
+    }),
+    busMessages: new Counter({
+      name: 'beacon_bus_messages_total',
+      help: 'Messages between servers, by direction and type',
+      labelNames: ['direction', 'type'] as const,
+      registers,
+    }),
+  }
+}
+
+export type Metrics = ReturnType<typeof createMetrics>

@@ -1,0 +1,155 @@
+import { z } from 'zod'
+import { MAX_FAULTS, MAX_METRICS, METRIC_NAME, PROTOCOL_VERSION } from './limits.ts'
+import { freeObject, freeText } from './text.ts'
+
+/**
+ * Every frame of the robot session. Unknown fields are dropped and unknown types ignored, so that either
+ * side may be newer than the other.
+ */
+
+/** RFC 3339 time with an offset, between the years 1970 and 9999. */
+export const instant = z.iso.datetime({ offset: true }).refine((text) => {
+  const time = Date.parse(text)
+  return time >= 0 && time <= 253_402_300_799_999
+}, 'must lie between 1970 and 9999')
+
+const ratio = z.number().min(0).max(1)
+const sequence = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER)
+
+export const HEALTH = ['ok', 'warn', 'error', 'unknown'] as const
+export const healthSchema = z.enum(HEALTH)
+export const EVENT_LEVELS = ['debug', 'info', 'warn', 'error', 'fatal'] as const
+export const LIFECYCLES = ['pending', 'active', 'maintenance', 'retired'] as const
+export const lifecycleSchema = z.enum(LIFECYCLES)
+export type Lifecycle = z.infer<typeof lifecycleSchema>
+
+const faultSchema = z.object({
+  code: freeText(64).min(1),
+  level: z.enum(EVENT_LEVELS),
+  message: freeText(512),
+  since: instant,
+})
+
+const poseSchema = z.union([
+  z.object({ frame: freeText(64), x: z.number(), y: z.number(), theta: z.number() }),
+  z.object({ lat: z.number().min(-90).max(90), lon: z.number().min(-180).max(180) }),
+])
+
+/** What a heartbeat says of the robot; every part may be left out. */
+export const heartbeatBodySchema = z.object({
+  health: healthSchema.optional(),
+  mode: freeText(64).optional(),
+  activity: freeText(256).optional(),
+  battery: z
+    .object({ charge: ratio, charging: z.boolean().optional(), voltage: z.number().optional() })
+    .optional(),
+  pose: poseSchema.optional(),
+  system: z
+    .object({
+      cpu: ratio,
+      memory: ratio,
+      disk: ratio,
+      temperature_c: z.number(),
+      load_1m: z.number().min(0),
+      uptime_s: z.number().min(0),
+    })
+    .partial()
+    .optional(),
+  network: freeObject.optional(),
+  estop: z.boolean().optional(),
+  faults: z.array(faultSchema).max(MAX_FAULTS).optional(),
+  metrics: z
+    .record(z.string().regex(METRIC_NAME), z.number())
+    .refine((metrics) => Object.keys(metrics).length <= MAX_METRICS, `at most ${MAX_METRICS} metrics`)
+    .optional(),
+})
+export type HeartbeatBody = z.infer<typeof heartbeatBodySchema>
+
+export const helloSchema = z.object({
+  type: z.literal('hello'),
+  protocol: z.number().int(),
+  agent: z
+    .object({
+      version: freeText(64),
+      hostname: freeText(253),
+      os: freeText(128),
+      platform: freeText(64),
+      arch: freeText(64),
+    })
+    .partial()
+    .default({}),
+  machine_id: freeText(256).optional(),
+  boot_id: freeText(128).optional(),
+  instance_id: freeText(128).optional(),
+  resume_seq: sequence.optional(),
+})
+
+export const heartbeatSchema = heartbeatBodySchema.extend({
+  type: z.literal('heartbeat'),
+  seq: sequence,
+  at: instant,
+})
+
+export const robotEventSchema = z.object({
+  type: z.literal('event'),
+  id: freeText(128).min(1),
+  at: instant,
+  level: z.enum(EVENT_LEVELS),
+  code: freeText(64).min(1),
+  message: freeText(1024),
+  data: freeObject.optional(),
+})
+
+export const byeSchema = z.object({ type: z.literal('bye'), reason: freeText(120).default('') })
+
+export const robotFrameSchemas = {
+  hello: helloSchema,
+  heartbeat: heartbeatSchema,
+  event: robotEventSchema,
+  bye: byeSchema,
+} as const
+
+export type HelloFrame = z.infer<typeof helloSchema>
+export type HeartbeatFrame = z.infer<typeof heartbeatSchema>
+export type RobotEventFrame = z.infer<typeof robotEventSchema>
+export type ByeFrame = z.infer<typeof byeSchema>
+export type RobotFrame = HelloFrame | HeartbeatFrame | RobotEventFrame | ByeFrame
+
+export const welcomeSchema = z.object({
+  type: z.literal('welcome'),
+  robot_id: z.string(),
+  name: z.string(),
+  session_no: z.number().int(),
+  heartbeat_interval_ms: z.number().int().positive(),
+  server_time: z.string(),
+  lifecycle: lifecycleSchema,
+})
+/** `seq`: every heartbeat up to it is in PostgreSQL. `events`: ids of events that are, too. */
+export const ackSchema = z.object({
+  type: z.literal('ack'),
+  seq: sequence,
+  events: z.array(z.string()).optional(),
+})
+export const settingsSchema = z.object({
+  type: z.literal('settings'),
+  heartbeat_interval_ms: z.number().int().positive(),
+})
+export const drainSchema = z.object({ type: z.literal('drain'), reconnect_in_ms: z.number().int().min(0) })
+export const errorSchema = z.object({ type: z.literal('error'), code: z.string(), message: z.string() })
+
+export const serverFrameSchemas = {
+  welcome: welcomeSchema,
+  ack: ackSchema,
+  settings: settingsSchema,
+  drain: drainSchema,
+  error: errorSchema,
+} as const
+
+export type WelcomeFrame = z.infer<typeof welcomeSchema>
+export type AckFrame = z.infer<typeof ackSchema>
+export type SettingsFrame = z.infer<typeof settingsSchema>
+export type DrainFrame = z.infer<typeof drainSchema>
+export type ErrorFrame = z.infer<typeof errorSchema>
+export type ServerFrame = WelcomeFrame | AckFrame | SettingsFrame | DrainFrame | ErrorFrame
+
+export { PROTOCOL_VERSION }
