@@ -124,12 +124,10 @@ export const welcomeSchema = z.object({
   server_time: z.string(),
   lifecycle: lifecycleSchema,
 })
-/** `seq`: every heartbeat up to it is in PostgreSQL. `events`: ids of events that are, too. */
-export const ackSchema = z.object({
-  type: z.literal('ack'),
-  seq: sequence,
-  events: z.array(z.string()).optional(),
-})
+/** Every heartbeat up to `seq` is in PostgreSQL. */
+export const ackSchema = z.object({ type: z.literal('ack'), seq: sequence })
+/** The events with these ids are in PostgreSQL. */
+export const eventAckSchema = z.object({ type: z.literal('event_ack'), ids: z.array(z.string()) })
 export const settingsSchema = z.object({
   type: z.literal('settings'),
   heartbeat_interval_ms: z.number().int().positive(),
@@ -140,6 +138,7 @@ export const errorSchema = z.object({ type: z.literal('error'), code: z.string()
 export const serverFrameSchemas = {
   welcome: welcomeSchema,
   ack: ackSchema,
+  event_ack: eventAckSchema,
   settings: settingsSchema,
   drain: drainSchema,
   error: errorSchema,
@@ -147,9 +146,10 @@ export const serverFrameSchemas = {
 
 export type WelcomeFrame = z.infer<typeof welcomeSchema>
 export type AckFrame = z.infer<typeof ackSchema>
+export type EventAckFrame = z.infer<typeof eventAckSchema>
 export type SettingsFrame = z.infer<typeof settingsSchema>
 export type DrainFrame = z.infer<typeof drainSchema>
 export type ErrorFrame = z.infer<typeof errorSchema>
-export type ServerFrame = WelcomeFrame | AckFrame | SettingsFrame | DrainFrame | ErrorFrame
+export type ServerFrame = WelcomeFrame | AckFrame | EventAckFrame | SettingsFrame | DrainFrame | ErrorFrame
 
 export { PROTOCOL_VERSION }

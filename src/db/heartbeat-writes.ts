@@ -1,0 +1,103 @@
+import { sql } from 'kysely'
+import type { Database } from './database.ts'
+
+/** One heartbeat on its way into the database. */
+export interface HeartbeatRow {
+  readonly robotId: string
+  readonly sessionNo: number
+  readonly seq: number
+  /** RFC 3339, the robot's clock. */
+  readonly at: string
+  /** Server's clock, milliseconds since 1970. */
+  readonly receivedAt: number
+  readonly health: string
+  /** JSON text. */
+  readonly body: string
+  /** It may be stored already: look for the same robot, time and seq first. */
+  recheck: boolean
+  /** It is newer than the one shown as the robot's latest. */
+  readonly latest: boolean
+}
+
+/**
+ * Writes heartbeats in one statement: into the history, and the newest of each robot into its status. Rows of a
+ * session that is no longer its robot's newest are left out; answers with the rows that are in the database now.
+ *
+ * The lock on robot_status and its session_no are the fence: a newer session cannot open between the check and the
+ * insert, and sees all that older ones stored.
+ */
+export async function writeHeartbeats(
+  database: Database,
+  rows: readonly HeartbeatRow[],
+): Promise<HeartbeatRow[]> {
+  // The last row of each robot carries what its status becomes; rows arrive in the order in which robots sent them.
+  const lastOf = new Map<string, number>()
+  const latestOf = new Map<string, number>()
+  for (const [index, row] of rows.entries()) {
+    const before = rows[lastOf.get(row.robotId) ?? -1]
+    if (before && before.sessionNo !== row.sessionNo) latestOf.delete(row.robotId)
+    lastOf.set(row.robotId, index)
+    if (row.latest) latestOf.set(row.robotId, index)
+  }
+  const robots = [...lastOf.keys()]
+  const { rows: fenced } = await sql<{ robot_id: string }>`
+    WITH beat AS MATERIALIZED (
+      SELECT robot_id, session_no, seq, at, received_at, recheck, body.value AS body, body.ordinality AS position
+      FROM unnest(${literal(rows.map((row) => row.robotId))}::uuid[],
+                  ${literal(rows.map((row) => row.sessionNo))}::bigint[],
+                  ${literal(rows.map((row) => row.seq))}::bigint[],
+                  ${literal(rows.map((row) => `"${row.at}"`))}::timestamptz[],
+                  ${literal(rows.map((row) => `"${new Date(row.receivedAt).toISOString()}"`))}::timestamptz[],
+                  ${literal(rows.map((row) => row.recheck))}::boolean[])
+        WITH ORDINALITY AS given (robot_id, session_no, seq, at, received_at, recheck, position)
+      JOIN jsonb_array_elements(${`[${rows.map((row) => row.body).join(',')}]`}::jsonb)
+        WITH ORDINALITY AS body ON body.ordinality = given.position
+    ), newest AS (
+      SELECT robot_id, session_no, last_seen_at, latest, health
+      FROM unnest(${literal(robots)}::uuid[],
+                  ${literal(robots.map((id) => rows[lastOf.get(id)!]!.sessionNo))}::bigint[],
+                  ${literal(robots.map((id) => `"${new Date(rows[lastOf.get(id)!]!.receivedAt).toISOString()}"`))}::timestamptz[],
+                  ${literal(robots.map((id) => (latestOf.get(id) ?? -1) + 1))}::bigint[],
+                  ${literal(robots.map((id) => rows[latestOf.get(id) ?? -1]?.health ?? 'unknown'))}::text[])
+        AS newest (robot_id, session_no, last_seen_at, latest, health)
+    ), fenced AS (
+      UPDATE robot_status s SET
+        last_seen_at = greatest(s.last_seen_at, newest.last_seen_at),
+        heartbeat_seq = coalesce(beat.seq, s.heartbeat_seq),
+        heartbeat_at = coalesce(beat.at, s.heartbeat_at),
+        heartbeat_received_at = coalesce(beat.received_at, s.heartbeat_received_at),
+        heartbeat = coalesce(beat.body, s.heartbeat),
+        health = CASE WHEN beat.body IS NULL THEN s.health ELSE newest.health END
+      FROM newest LEFT JOIN beat ON beat.position = newest.latest
+      WHERE s.robot_id = newest.robot_id AND s.session_no = newest.session_no
+      RETURNING s.robot_id, s.session_no
+    ), stored AS (
+      INSERT INTO heartbeats (robot_id, received_at, at, session_no, seq, body)
+      SELECT beat.robot_id, beat.received_at, beat.at, beat.session_no, beat.seq, beat.body
+      FROM beat JOIN fenced USING (robot_id, session_no)
+      WHERE NOT beat.recheck
+      UNION ALL
+      SELECT * FROM (
+        SELECT DISTINCT ON (beat.robot_id, beat.at, beat.seq)
+          beat.robot_id, beat.received_at, beat.at, beat.session_no, beat.seq, beat.body
+        FROM beat JOIN fenced USING (robot_id, session_no)
+        WHERE beat.recheck
+          AND NOT EXISTS (SELECT FROM heartbeats h
+                          WHERE h.robot_id = beat.robot_id AND h.at = beat.at AND h.seq = beat.seq)
+          AND NOT EXISTS (SELECT FROM beat twin
+                          WHERE NOT twin.recheck AND twin.robot_id = beat.robot_id
+                            AND twin.at = beat.at AND twin.seq = beat.seq)
+      ) AS repeated
+    )
+    SELECT robot_id FROM newest EXCEPT SELECT robot_id FROM fenced
+  `.execute(database)
+  const refused = new Set(fenced.map((row) => row.robot_id))
+  return rows.filter(
+    (row) => !refused.has(row.robotId) && row.sessionNo === rows[lastOf.get(row.robotId)!]!.sessionNo,
+  )
+}
+
+/** An array in PostgreSQL's own notation; the items need no escaping (ids, numbers, quoted times, our own words). */
+function literal(items: readonly (string | number | boolean)[]): string {
+  return `{${items.join(',')}}`
+}

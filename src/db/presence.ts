@@ -1,0 +1,92 @@
+import { sql } from 'kysely'
+import type { Database } from './database.ts'
+
+export interface PresenceRow {
+  readonly robotId: string
+  readonly sessionNo: number
+  readonly connection: 'online' | 'stale' | 'offline'
+  readonly reason: string
+  /** Milliseconds since 1970. */
+  readonly since: number
+}
+
+/** Writes what became of robots, at most one row each. Answers with the robots for which it was news. */
+export async function writePresence(database: Database, rows: readonly PresenceRow[]): Promise<string[]> {
+  const { rows: changed } = await sql<{ robot_id: string }>`
+    UPDATE robot_status s SET
+      connection = given.connection,
+      connection_reason = given.reason,
+      connection_since = given.since
+    FROM unnest(${rows.map((row) => row.robotId)}::uuid[],
+                ${rows.map((row) => row.sessionNo)}::bigint[],
+                ${rows.map((row) => row.connection)}::text[],
+                ${rows.map((row) => row.reason)}::text[],
+                ${rows.map((row) => new Date(row.since).toISOString())}::timestamptz[])
+      AS given (robot_id, session_no, connection, reason, since)
+    WHERE s.robot_id = given.robot_id AND s.session_no = given.session_no AND s.connection <> given.connection
+    RETURNING s.robot_id
+  `.execute(database)
+  return changed.map((row) => row.robot_id)
+}
+
+/** Marks a robot that no server watches as offline, whatever its session. */
+export async function writeOffline(
+  database: Database,
+  robotIds: readonly string[],
+  reason: string,
+  now: Date,
+): Promise<void> {
+  await sql`
+    UPDATE robot_status SET connection = 'offline', connection_reason = ${reason}, connection_since = ${now}::timestamptz
+    WHERE robot_id = ANY (${[...robotIds]}::uuid[]) AND connection IN ('online', 'stale')
+  `.execute(database)
+}
+
+/** Servers that robots were last connected to, as far as these robots are not offline. */
+export async function findServersOfRobots(database: Database): Promise<string[]> {
+  const { rows } = await sql<{ server_id: string }>`
+    SELECT DISTINCT server_id FROM robot_status WHERE connection IN ('online', 'stale') AND server_id IS NOT NULL
+  `.execute(database)
+  return rows.map((row) => row.server_id)
+}
+
+/** Robots of servers that are gone, silent for 2.5 of their intervals: from online to stale. Answers with them. */
+export async function markOrphansStale(
+  database: Database,
+  serverIds: readonly string[],
+  defaultIntervalMs: number,
+  now: Date,
+): Promise<string[]> {
+  const { rows } = await sql<{ robot_id: string }>`
+    UPDATE robot_status s SET connection = 'stale', connection_reason = 'server_gone', connection_since = ${now}::timestamptz
+    FROM robots r JOIN fleets f ON f.id = r.fleet_id
+    WHERE r.id = s.robot_id AND s.server_id = ANY (${[...serverIds]}::uuid[]) AND s.connection = 'online'
+      AND s.last_seen_at < ${now}::timestamptz
+        - coalesce(f.heartbeat_interval_ms, ${defaultIntervalMs}::int) * 2.5 * interval '1 millisecond'
+    RETURNING s.robot_id
+  `.execute(database)
+  return rows.map((row) => row.robot_id)
+}
+
+/**
+ * Robots of servers that have been gone for longer than their robots needed to return: offline. `goneForMs[i]` is how
+ * long `serverIds[i]` is known to be gone; each robot is granted `returnMs` and its 3 intervals + 5 s. Answers with them.
+ */
+export async function markOrphansOffline(
+  database: Database,
+  serverIds: readonly string[],
+  goneForMs: readonly number[],
+  returnMs: number,
+  defaultIntervalMs: number,
+  now: Date,
+): Promise<string[]> {
+  const { rows } = await sql<{ robot_id: string }>`
+    UPDATE robot_status s SET connection = 'offline', connection_reason = 'did_not_return', connection_since = ${now}::timestamptz
+    FROM robots r JOIN fleets f ON f.id = r.fleet_id,
+      unnest(${[...serverIds]}::uuid[], ${goneForMs.map(Math.floor)}::bigint[]) AS gone (server_id, gone_for_ms)
+    WHERE r.id = s.robot_id AND s.server_id = gone.server_id AND s.connection IN ('online', 'stale')
+      AND gone.gone_for_ms >= ${returnMs}::int + 5000 + 3 * coalesce(f.heartbeat_interval_ms, ${defaultIntervalMs}::int)
+    RETURNING s.robot_id
+  `.execute(database)
+  return rows.map((row) => row.robot_id)
+}

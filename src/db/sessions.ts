@@ -1,0 +1,129 @@
+import { sql } from 'kysely'
+import type { HelloFrame, Lifecycle } from '../protocol/frames.ts'
+import type { Database } from './database.ts'
+
+/** What a robot token stands for. */
+export interface TokenHolder {
+  readonly tokenHash: string
+  readonly robotId: string
+  readonly revoked: boolean
+  readonly retired: boolean
+}
+
+/** Looks up robot tokens by their SHA-256 (hex). Unknown ones are left out of the answer. */
+export async function findTokenHolders(
+  database: Database,
+  tokenHashes: readonly string[],
+): Promise<TokenHolder[]> {
+  const rows = await database
+    .selectFrom('robots')
+    .select([
+      'id as robotId',
+      sql<string>`encode(token_hash, 'hex')`.as('tokenHash'),
+      sql<boolean>`token_revoked_at IS NOT NULL`.as('revoked'),
+      sql<boolean>`lifecycle = 'retired'`.as('retired'),
+    ])
+    .where(
+      'token_hash',
+      'in',
+      tokenHashes.map((hash) => Buffer.from(hash, 'hex')),
+    )
+    .execute()
+  return rows
+}
+
+export interface SessionToOpen {
+  readonly robotId: string
+  /** SHA-256 in hex of the token that the socket came with: it has to stand still. */
+  readonly tokenHash: string
+  readonly hello: Omit<HelloFrame, 'type'>
+}
+
+export interface OpenedSession {
+  readonly robotId: string
+  readonly sessionNo: number
+  readonly name: string
+  readonly fleetId: string
+  readonly lifecycle: Lifecycle
+  readonly heartbeatIntervalMs: number | null
+  readonly heartbeatSeq: number | null
+  readonly heartbeatAt: Date | null
+  readonly faultCodes: readonly string[]
+  /** The server that held the robot's session before. */
+  readonly previousServerId: string | null
+}
+
+/**
+ * Opens sessions, at most one for each robot: raises session_no and marks the robots online. Robots whose token no
+ * longer stands are left out of the answer.
+ */
+export async function openSessions(
+  database: Database,
+  serverId: string,
+  now: Date,
+  sessions: readonly SessionToOpen[],
+): Promise<OpenedSession[]> {
+  const { rows } = await sql<OpenedSession>`
+    WITH asked AS (
+      SELECT robot_id, decode(hash, 'hex') AS token_hash, hello
+      FROM unnest(${sessions.map((session) => session.robotId)}::uuid[],
+                  ${sessions.map((session) => session.tokenHash)}::text[],
+                  ${sessions.map((session) => JSON.stringify(session.hello))}::jsonb[])
+        AS asked (robot_id, hash, hello)
+    ), before AS (
+      SELECT s.robot_id, s.server_id
+      FROM robot_status s JOIN asked USING (robot_id)
+      ORDER BY s.robot_id
+      FOR NO KEY UPDATE OF s
+    )
+    UPDATE robot_status s SET
+      session_no = s.session_no + 1,
+      server_id = ${serverId}::uuid,
+      connection = 'online',
+      connection_reason = 'connected',
+      connection_since = CASE WHEN s.connection = 'online' THEN s.connection_since ELSE ${now}::timestamptz END,
+      last_seen_at = ${now}::timestamptz,
+      hello = asked.hello
+    FROM asked
+    JOIN before USING (robot_id)
+    JOIN robots r ON r.id = asked.robot_id AND r.token_hash = asked.token_hash
+      AND r.token_revoked_at IS NULL AND r.lifecycle <> 'retired'
+    JOIN fleets f ON f.id = r.fleet_id
+    WHERE s.robot_id = asked.robot_id
+    RETURNING s.robot_id AS "robotId", s.session_no AS "sessionNo", r.name, r.fleet_id AS "fleetId", r.lifecycle,
+      f.heartbeat_interval_ms AS "heartbeatIntervalMs", s.heartbeat_seq AS "heartbeatSeq",
+      s.heartbeat_at AS "heartbeatAt", before.server_id AS "previousServerId",
+      coalesce((SELECT array_agg(fault ->> 'code') FROM jsonb_array_elements(s.heartbeat -> 'faults') AS fault), '{}')
+        AS "faultCodes"
+  `.execute(database)
+  return rows
+}
+
+/** What is so of a robot at this moment, for a server that holds a session of it. */
+export interface SessionFacts {
+  readonly robotId: string
+  readonly sessionNo: number
+  readonly tokenHash: string | null
+  readonly revoked: boolean
+  readonly name: string
+  readonly fleetId: string
+  readonly lifecycle: Lifecycle
+  readonly heartbeatIntervalMs: number | null
+}
+
+/** Reads the facts that may end or change live sessions of the robots. */
+export async function readSessionFacts(
+  database: Database,
+  robotIds: readonly string[],
+): Promise<SessionFacts[]> {
+  const { rows } = await sql<SessionFacts>`
+    SELECT r.id AS "robotId", s.session_no AS "sessionNo", encode(r.token_hash, 'hex') AS "tokenHash",
+      r.token_revoked_at IS NOT NULL AS revoked, r.name, r.fleet_id AS "fleetId", r.lifecycle,
+      f.heartbeat_interval_ms AS "heartbeatIntervalMs"
+    FROM unnest(${[...robotIds]}::uuid[]) AS asked (robot_id)
+    JOIN robots r ON r.id = asked.robot_id
+    JOIN robot_status s ON s.robot_id = r.id
+    JOIN fleets f ON f.id = r.fleet_id
+  `.execute(database)
+  return rows
+}

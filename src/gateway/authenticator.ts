@@ -1,0 +1,108 @@
+import { LruObject } from 'toad-cache'
+import type { Database } from '../db/database.ts'
+import { findTokenHolders, type TokenHolder } from '../db/sessions.ts'
+import { BeaconError } from '../errors.ts'
+import { GroupFullError, Grouping } from '../grouping.ts'
+import { bearerToken, hashToken, isCheckedToken } from '../protocol/tokens.ts'
+import type { Clock } from '../runtime.ts'
+
+/** Who a socket belongs to. */
+export interface AuthenticatedRobot {
+  readonly robotId: string
+  /** SHA-256 of the token in hex. */
+  readonly tokenHash: string
+}
+
+const CACHED_TOKENS = 100_000
+/** Bounds how long a missed message from another server can matter. */
+const CACHED_FOR_MS = 30_000
+const MAX_GROUP = 500
+const MAX_WAITING = 5_000
+
+interface Cached {
+  readonly robotId: string
+  readonly until: number
+}
+
+/**
+ * Tells robots by their tokens. Look-ups of the same moment share a statement; answers are kept for a short while and
+ * forgotten at once when told that a robot changed.
+ */
+export class Authenticator {
+  readonly #clock: Clock
+  readonly #cache = new LruObject<Cached>(CACHED_TOKENS)
+  readonly #hashesOf = new Map<string, string>()
+  readonly #lookUp: Grouping<string, TokenHolder | undefined>
+  /** Counts forgetting, so that an answer that was on its way meanwhile is not kept. */
+  #forgotten = 0
+
+  constructor(database: Database, clock: Clock) {
+    this.#clock = clock
+    this.#lookUp = new Grouping({
+      maxGroup: MAX_GROUP,
+      maxWaiting: MAX_WAITING,
+      run: async (hashes) => {
+        const found = new Map(
+          (await findTokenHolders(database, [...new Set(hashes)])).map((row) => [row.tokenHash, row]),
+        )
+        return hashes.map((hash) => found.get(hash))
+      },
+    })
+  }
+
+  get waiting(): number {
+    return this.#lookUp.waiting
+  }
+
+  /** Takes an `Authorization` header; throws a BeaconError that says why it does not open a session. */
+  async authenticate(authorization: string | undefined): Promise<AuthenticatedRobot> {
+    const token = bearerToken(authorization)
+    if (token === undefined)
+      throw new BeaconError(
+        'credentials_required',
+        'a robot token is needed: Authorization: Bearer rf_robot_…',
+      )
+    // Form and checksum first: a typo or noise costs no database work.
+    if (!isCheckedToken('robot', token)) throw new BeaconError('invalid_token', 'this is not a robot token')
+    const tokenHash = hashToken(token).toString('hex')
+    const cached = this.#cache.get(tokenHash)
+    if (cached && cached.until > this.#clock.now()) return { robotId: cached.robotId, tokenHash }
+    const forgottenBefore = this.#forgotten
+    const holder = await this.#lookUp.add(tokenHash).catch((error: unknown) => {
+      if (error instanceof GroupFullError) throw new BeaconError('overloaded')
+      throw error
+    })
+    if (!holder) throw new BeaconError('invalid_token', 'no robot has this token')
+    if (holder.revoked)
+      throw new BeaconError('token_revoked', 'this robot token was revoked; enrol the robot again')
+    if (holder.retired) throw new BeaconError('robot_retired', 'this robot was retired')
+    if (forgottenBefore === this.#forgotten) this.#keep(tokenHash, holder.robotId)
+    return { robotId: holder.robotId, tokenHash }
+  }
+
+  /** Forgets what is known of the robots' tokens. */
+  forget(robotIds: readonly string[]): void {
+    this.#forgotten += 1
+    for (const robotId of robotIds) {
+      const tokenHash = this.#hashesOf.get(robotId)
+      if (tokenHash === undefined) continue
+      this.#cache.delete(tokenHash)
+      this.#hashesOf.delete(robotId)
+    }
+  }
+
+  forgetAll(): void {
+    this.#forgotten += 1
+    this.#cache.clear()
+    this.#hashesOf.clear()
+  }
+
+  #keep(tokenHash: string, robotId: string): void {
+    // The index by robot is dropped whole, together with the cache, when it outgrows it.
+    if (this.#hashesOf.size >= CACHED_TOKENS) this.forgetAll()
+    const before = this.#hashesOf.get(robotId)
+    if (before !== undefined && before !== tokenHash) this.#cache.delete(before)
+    this.#cache.set(tokenHash, { robotId, until: this.#clock.now() + CACHED_FOR_MS })
+    this.#hashesOf.set(robotId, tokenHash)
+  }
+}

@@ -1,0 +1,264 @@
+import type { HeartbeatRow } from '../db/heartbeat-writes.ts'
+import type { OpenedSession } from '../db/sessions.ts'
+import { CLOSE, type CloseCause } from '../protocol/close-codes.ts'
+import { encodeFrame } from '../protocol/codec.ts'
+import type { HelloFrame, RobotEventFrame } from '../protocol/frames.ts'
+import { beginSession, step } from '../session/session.ts'
+import type {
+  HeartbeatToStore,
+  RobotFacts,
+  SessionEnd,
+  SessionEvent,
+  SessionState,
+  TimelineEntry,
+} from '../session/state.ts'
+import type { RobotSocket, SocketHandler } from '../transport/transport.ts'
+import type { AuthenticatedRobot } from './authenticator.ts'
+import type { HeartbeatSender } from './heartbeat-writer.ts'
+
+/** What a connection asks of the gateway: the effects of its session. */
+export interface ConnectionHost {
+  now(): number
+  /** The robot was heard. */
+  heard(connection: Connection): void
+  open(connection: Connection, hello: HelloFrame): void
+  storeHeartbeat(connection: Connection, row: HeartbeatRow): void
+  heartbeatRefused(reason: string): void
+  storeEvent(connection: Connection, event: RobotEventFrame): void
+  note(connection: Connection, entry: TimelineEntry): void
+  frameError(code: string): void
+  ended(connection: Connection, end: SessionEnd): void
+  /** The socket is gone for good. */
+  closed(connection: Connection): void
+  paused(connection: Connection, paused: boolean): void
+}
+
+/** Frames a robot may send at once, and each second on average, before it is held back. */
+const FRAME_BURST = 2_000
+const FRAMES_PER_SECOND = 100
+
+/** What a robot may leave unread before it is dropped. */
+const MAX_OUTBOX_BYTES = 256 * 1024
+
+/** One robot's socket with its session: carries events in and effects out, and knows no rule of its own. */
+export class Connection implements SocketHandler, HeartbeatSender {
+  readonly robotId: string
+  readonly tokenHash: string
+  readonly acceptedAt: number
+  readonly #host: ConnectionHost
+  readonly #socket: RobotSocket
+  #state: SessionState = beginSession()
+  #fleetId: string | undefined
+  #sessionNo: number | undefined
+  #openedAt: number | undefined
+  /** Frames left of the burst, as of #countedAt. */
+  #allowance = FRAME_BURST
+  #countedAt: number
+  #paused: 'no' | 'database' | 'too_fast' = 'no'
+
+  constructor(host: ConnectionHost, socket: RobotSocket, robot: AuthenticatedRobot) {
+    this.#host = host
+    this.#socket = socket
+    this.robotId = robot.robotId
+    this.tokenHash = robot.tokenHash
+    this.acceptedAt = host.now()
+    this.#countedAt = this.acceptedAt
+  }
+
+  get phase(): SessionState['phase'] {
+    return this.#state.phase
+  }
+
+  /** Undefined until the session was opened. Stays when it is over. */
+  get sessionNo(): number | undefined {
+    return this.#sessionNo
+  }
+
+  get fleetId(): string | undefined {
+    return this.#fleetId
+  }
+
+  get openedAt(): number | undefined {
+    return this.#openedAt
+  }
+
+  get remoteAddress(): string {
+    return this.#socket.remoteAddress
+  }
+
+  // From the transport
+
+  text(text: string): void {
+    this.#host.heard(this)
+    this.#count()
+    this.#dispatch({ type: 'text', text })
+  }
+
+  binary(): void {
+    this.#host.heard(this)
+    this.#count()
+    this.#dispatch({ type: 'binary' })
+  }
+
+  closed(code: number, reason: string): void {
+    if (this.#paused !== 'no') this.#setPaused('no')
+    this.#dispatch({ type: 'socket_closed', code, reason })
+    this.#host.closed(this)
+  }
+
+  // From the gateway
+
+  opened(session: OpenedSession, heartbeatIntervalMs: number): void {
+    this.#sessionNo = session.sessionNo
+    this.#fleetId = session.fleetId
+    this.#openedAt = this.#host.now()
+    this.#dispatch({
+      type: 'opened',
+      grant: {
+        robotId: session.robotId,
+        sessionNo: session.sessionNo,
+        name: session.name,
+        lifecycle: session.lifecycle,
+        heartbeatIntervalMs,
+        latestSeq: session.heartbeatSeq,
+        latestAt: session.heartbeatAt?.getTime() ?? null,
+        faultCodes: session.faultCodes,
+      },
+    })
+  }
+
+  changed(facts: RobotFacts & { readonly fleetId: string }): void {
+    const { fleetId, ...rest } = facts
+    this.#fleetId = fleetId
+    this.#dispatch({ type: 'changed', facts: rest })
+  }
+
+  eventStored(id: string): void {
+    this.#dispatch({ type: 'events_stored', ids: [id] })
+  }
+
+  drain(reconnectInMs: number): void {
+    this.#dispatch({ type: 'drain', reconnectInMs })
+  }
+
+  end(cause: CloseCause): void {
+    this.#dispatch({ type: 'end', cause })
+  }
+
+  /** Drops the socket without a word: for what is left when the server stops. */
+  terminate(): void {
+    this.#socket.terminate()
+  }
+
+  /** Stops reading until `resume`: the database is behind. */
+  pauseForDatabase(): void {
+    if (this.#paused === 'no') this.#setPaused('database')
+  }
+
+  resume(): void {
+    if (this.#paused !== 'no' && this.#state.phase !== 'closed') this.#setPaused('no')
+  }
+
+  /** True when the robot has been held back long enough. */
+  mayGoOn(now: number): boolean {
+    this.#refill(now)
+    return this.#paused === 'too_fast' && this.#allowance >= FRAMES_PER_SECOND
+  }
+
+  get isTooFast(): boolean {
+    return this.#paused === 'too_fast'
+  }
+
+  // From the heartbeat writer
+
+  heartbeatsStored(seq: number): void {
+    this.#dispatch({ type: 'stored', seq })
+  }
+
+  heartbeatRejected(seq: number): void {
+    this.#dispatch({ type: 'rejected', seq })
+  }
+
+  fenced(): void {
+    this.#dispatch({ type: 'end', cause: CLOSE.replaced })
+  }
+
+  #dispatch(event: SessionEvent): void {
+    const { state, effects } = step(this.#state, event, this.#host.now())
+    this.#state = state
+    for (const effect of effects) {
+      switch (effect.type) {
+        case 'send':
+          this.#send(encodeFrame(effect.frame))
+          break
+        case 'store_heartbeat':
+          this.#host.storeHeartbeat(this, this.#row(effect.heartbeat))
+          break
+        case 'refuse_heartbeat':
+          this.#host.heartbeatRefused(effect.reason)
+          break
+        case 'store_event':
+          this.#host.storeEvent(this, effect.event)
+          break
+        case 'timeline':
+          this.#host.note(this, effect.entry)
+          break
+        case 'frame_error':
+          this.#host.frameError(effect.code)
+          break
+        case 'open':
+          this.#host.open(this, effect.hello)
+          break
+        case 'close':
+          this.#socket.close(effect.cause.code, effect.cause.reason)
+          break
+        case 'ended':
+          this.#host.ended(this, effect.end)
+          break
+      }
+    }
+  }
+
+  #row({ seq, at, body, recheck, latest }: HeartbeatToStore): HeartbeatRow {
+    return {
+      robotId: this.robotId,
+      sessionNo: this.#sessionNo!,
+      seq,
+      at,
+      receivedAt: this.#host.now(),
+      health: body.health ?? 'unknown',
+      body: JSON.stringify(body),
+      recheck,
+      latest,
+    }
+  }
+
+  #send(text: string): void {
+    if (this.#socket.bufferedBytes() > MAX_OUTBOX_BYTES) {
+      // It does not read: a closing frame would only join the queue.
+      this.#dispatch({ type: 'end', cause: CLOSE.slowReader })
+      this.#socket.terminate()
+      return
+    }
+    this.#socket.send(text)
+  }
+
+  #count(): void {
+    this.#refill(this.#host.now())
+    this.#allowance -= 1
+    if (this.#allowance < 0 && this.#paused === 'no') this.#setPaused('too_fast')
+  }
+
+  #refill(now: number): void {
+    const elapsedMs = Math.max(now - this.#countedAt, 0)
+    this.#countedAt = now
+    this.#allowance = Math.min(this.#allowance + (elapsedMs * FRAMES_PER_SECOND) / 1000, FRAME_BURST)
+  }
+
+  #setPaused(paused: 'no' | 'database' | 'too_fast'): void {
+    this.#paused = paused
+    if (paused === 'no') this.#socket.resume()
+    else this.#socket.pause()
+    this.#host.paused(this, paused !== 'no')
+  }
+}

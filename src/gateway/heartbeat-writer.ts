@@ -1,0 +1,163 @@
+import { type Database, sqlState } from '../db/database.ts'
+import { type HeartbeatRow, writeHeartbeats } from '../db/heartbeat-writes.ts'
+import type { Timer } from '../runtime.ts'
+import { type PersistParts, untilStored } from './persist.ts'
+
+/** Whoever sent a heartbeat: told what became of it. */
+export interface HeartbeatSender {
+  /** Every heartbeat that this sender handed in up to `seq` is in the database. */
+  heartbeatsStored(seq: number): void
+  heartbeatRejected(seq: number): void
+  /** A newer session of the robot exists: nothing of this one is stored any more. */
+  fenced(): void
+}
+
+interface Pending extends HeartbeatRow {
+  readonly sender: HeartbeatSender
+}
+
+const MAX_GROUP = 1_000
+/** What waits for the database at the most; beyond it the senders are asked to pause. */
+const MAX_WAITING = 50_000
+const MAX_WAITING_BYTES = 64 * 1024 * 1024
+/** How long the first heartbeat of a group waits for company. */
+const LINGER_MS = 5
+
+/**
+ * Writes heartbeats to the database, all that wait together and one group at a time, so that they are stored in the
+ * order in which they came. Never drops one: while it is full, `full` is true and senders have to stop reading.
+ */
+export class HeartbeatWriter {
+  readonly #database: Database
+  readonly #parts: PersistParts
+  readonly #onDrained: () => void
+  #waiting: Pending[] = []
+  #waitingBytes = 0
+  #working = false
+  #linger: Timer | undefined
+  #wasFull = false
+  /** Heartbeats handed in and heartbeats settled, ever: what `flush` waits by. */
+  #added = 0
+  #settled = 0
+  #flushes: { readonly settled: number; readonly resolve: () => void }[] = []
+
+  constructor(database: Database, parts: PersistParts, onDrained: () => void) {
+    this.#database = database
+    this.#parts = parts
+    this.#onDrained = onDrained
+  }
+
+  get waiting(): number {
+    return this.#waiting.length
+  }
+
+  get full(): boolean {
+    const full = this.#waiting.length >= MAX_WAITING || this.#waitingBytes >= MAX_WAITING_BYTES
+    if (full) this.#wasFull = true
+    return full
+  }
+
+  add(row: HeartbeatRow, sender: HeartbeatSender): void {
+    this.#waiting.push(Object.assign(row, { sender }))
+    this.#waitingBytes += row.body.length
+    this.#added += 1
+    if (this.#working) return
+    if (this.#waiting.length >= MAX_GROUP) this.#start()
+    else this.#linger ??= this.#parts.clock.after(LINGER_MS, () => this.#start())
+  }
+
+  /** Resolves once every heartbeat handed in so far is stored, or given up. */
+  async flush(): Promise<void> {
+    if (this.#settled === this.#added) return
+    const stored = new Promise<void>((resolve) => this.#flushes.push({ settled: this.#added, resolve }))
+    this.#start()
+    await stored
+  }
+
+  #start(): void {
+    this.#linger?.cancel()
+    this.#linger = undefined
+    if (this.#working) return
+    this.#working = true
+    void this.#work()
+  }
+
+  async #work(): Promise<void> {
+    while (this.#waiting.length > 0) {
+      const group = this.#waiting.splice(0, MAX_GROUP)
+      try {
+        await this.#store(group)
+      } catch (error) {
+        // Only when the process gives up: what is not stored is not acknowledged, and its robot still has it.
+        this.#parts.log.warn({ err: error, heartbeats: group.length }, 'gave up storing heartbeats')
+      }
+      this.#settle(group)
+    }
+    this.#working = false
+  }
+
+  #settle(group: readonly Pending[]): void {
+    for (const row of group) this.#waitingBytes -= row.body.length
+    this.#settled += group.length
+    this.#flushes = this.#flushes.filter((flush) => {
+      if (flush.settled > this.#settled) return true
+      flush.resolve()
+      return false
+    })
+    const relieved = this.#waiting.length < MAX_WAITING / 2 && this.#waitingBytes < MAX_WAITING_BYTES / 2
+    if (!this.#wasFull || !relieved) return
+    this.#wasFull = false
+    this.#onDrained()
+  }
+
+  async #store(group: readonly Pending[]): Promise<void> {
+    const { metrics, log } = this.#parts
+    try {
+      const stored = await untilStored(
+        this.#parts,
+        'write_heartbeats',
+        (attempt) => {
+          // An attempt whose outcome we do not know may have stored them.
+          if (attempt > 1) for (const row of group) row.recheck = true
+          return writeHeartbeats(this.#database, group)
+        },
+        isBadData,
+      )
+      metrics.heartbeatGroupSize.observe(group.length)
+      metrics.heartbeatsStored.inc(stored.length)
+      if (stored.length < group.length)
+        metrics.heartbeatsRefused.inc({ reason: 'fenced' }, group.length - stored.length)
+      this.#tell(group, new Set(stored))
+    } catch (error) {
+      if (!isBadData(error)) throw error
+      if (group.length === 1) {
+        const row = group[0]!
+        log.error({ err: error, robot_id: row.robotId, seq: row.seq }, 'the database refuses a heartbeat')
+        metrics.heartbeatsRefused.inc({ reason: 'bad_data' })
+        row.sender.heartbeatRejected(row.seq)
+        return
+      }
+      // One bad row must not take the others with it.
+      const middle = group.length >> 1
+      await this.#store(group.slice(0, middle))
+      await this.#store(group.slice(middle))
+    }
+  }
+
+  /** One word for each sender: the highest seq stored, or that it is fenced. */
+  #tell(group: readonly Pending[], stored: ReadonlySet<HeartbeatRow>): void {
+    const highest = new Map<HeartbeatSender, number>()
+    const fenced = new Set<HeartbeatSender>()
+    for (const row of group) {
+      if (stored.has(row)) highest.set(row.sender, Math.max(highest.get(row.sender) ?? -1, row.seq))
+      else fenced.add(row.sender)
+    }
+    for (const [sender, seq] of highest) sender.heartbeatsStored(seq)
+    for (const sender of fenced) sender.fenced()
+  }
+}
+
+/** SQLSTATE class 22: the data itself, which no repetition mends. */
+function isBadData(error: unknown): boolean {
+  return sqlState(error)?.startsWith('22') ?? false
+}

@@ -1,0 +1,146 @@
+import type { Database } from '../db/database.ts'
+import { findServersOfRobots, markOrphansOffline, markOrphansStale } from '../db/presence.ts'
+import { beatServer, listServers, removeDeadServer, removeServer } from '../db/servers.ts'
+import type { Log } from '../observe/log.ts'
+import type { Metrics } from '../observe/metrics.ts'
+import { MAX_RECONNECT_BACKOFF_MS } from '../protocol/limits.ts'
+import type { Clock, Timer } from '../runtime.ts'
+import { presenceEntry } from './presence-keeper.ts'
+import type { TimelineWriter } from './timeline-writer.ts'
+
+export interface ServerWatchParts {
+  readonly database: Database
+  readonly server: { readonly id: string; readonly hostname: string; readonly processId: number }
+  readonly clock: Clock
+  readonly log: Log
+  readonly metrics: Metrics
+  readonly timeline: TimelineWriter
+  readonly defaultIntervalMs: number
+  /** The others had taken this server for dead: what it knows of its robots has to be said again. */
+  readonly onThoughtDead: () => void
+}
+
+export const WATCH_EVERY_MS = 5_000
+/** A server that has not beaten for this long, while we could see the list, is dead. */
+export const DEAD_AFTER_MS = 20_000
+
+interface Seen {
+  beat: number
+  standsStillMs: number
+}
+
+/**
+ * Beats for this server and watches the others. The robots of a server that is gone become stale by their silence,
+ * and offline only when they had the time to return to a server that was there. Only time during which this process
+ * could read the list counts, so neither an outage of the database nor a pause of our own makes anybody dead.
+ */
+export class ServerWatch {
+  readonly #parts: ServerWatchParts
+  readonly #seen = new Map<string, Seen>()
+  /** Servers that are gone, with how long we know it, in milliseconds. */
+  readonly #gone = new Map<string, number>()
+  #lookedAt: number | undefined
+  #beaten = false
+  #timer: Timer | undefined
+  #pass: Promise<void> | undefined
+
+  constructor(parts: ServerWatchParts) {
+    this.#parts = parts
+  }
+
+  /** True for a server that was on the list when we last looked. */
+  knows(serverId: string): boolean {
+    return this.#seen.has(serverId)
+  }
+
+  /** Puts this server on the list and begins to watch. Rejects when the database cannot be reached. */
+  async start(): Promise<void> {
+    const { database, clock, server } = this.#parts
+    await beatServer(database, server)
+    this.#beaten = true
+    const listed = await listServers(database)
+    for (const other of listed) this.#seen.set(other.id, { beat: other.beat, standsStillMs: 0 })
+    for (const id of await findServersOfRobots(database)) if (!this.#seen.has(id)) this.#gone.set(id, 0)
+    this.#lookedAt = clock.now()
+    this.#timer = clock.every(WATCH_EVERY_MS, () => this.pass())
+  }
+
+  /** Stops watching and takes this server off the list: its robots are for others to wait for. */
+  async stop(): Promise<void> {
+    this.#timer?.cancel()
+    await this.#pass
+    if (this.#beaten) await removeServer(this.#parts.database, this.#parts.server.id)
+  }
+
+  /** One round of beating and looking. Errors are logged: the next round is soon. */
+  pass(): Promise<void> {
+    this.#pass ??= this.#look()
+      .catch((error: unknown) => {
+        this.#lookedAt = undefined
+        this.#parts.log.warn({ err: error }, 'could not watch the other servers')
+      })
+      .finally(() => {
+        this.#pass = undefined
+      })
+    return this.#pass
+  }
+
+  async #look(): Promise<void> {
+    const { database, clock, log, server } = this.#parts
+    if (!(await beatServer(database, server))) this.#parts.onThoughtDead()
+    const listed = await listServers(database)
+    const now = clock.now()
+    const elapsedMs =
+      this.#lookedAt === undefined ? 0 : Math.min(Math.max(now - this.#lookedAt, 0), 2 * WATCH_EVERY_MS)
+    this.#lookedAt = now
+    for (const id of this.#gone.keys()) this.#gone.set(id, this.#gone.get(id)! + elapsedMs)
+
+    const ids = new Set(listed.map((other) => other.id))
+    for (const id of this.#seen.keys()) {
+      if (ids.has(id)) continue
+      this.#seen.delete(id)
+      if (id !== server.id) this.#gone.set(id, 0)
+    }
+    for (const other of listed) {
+      this.#gone.delete(other.id)
+      const seen = this.#seen.get(other.id)
+      if (!seen || seen.beat !== other.beat) {
+        this.#seen.set(other.id, { beat: other.beat, standsStillMs: 0 })
+        continue
+      }
+      if (other.id === server.id) continue
+      seen.standsStillMs += elapsedMs
+      if (seen.standsStillMs < DEAD_AFTER_MS) continue
+      log.warn({ server_id: other.id }, 'a server has stopped beating; waiting for its robots to return')
+      await removeDeadServer(database, other)
+      this.#seen.delete(other.id)
+      this.#gone.set(other.id, 0)
+    }
+    if (this.#gone.size > 0) await this.#settleOrphans(now)
+  }
+
+  async #settleOrphans(now: number): Promise<void> {
+    const { database, defaultIntervalMs } = this.#parts
+    const at = new Date(now)
+    const serverIds = [...this.#gone.keys()]
+    const stale = await markOrphansStale(database, serverIds, defaultIntervalMs, at)
+    this.#tell('stale', 'server_gone', stale, now)
+    const offline = await markOrphansOffline(
+      database,
+      serverIds,
+      [...this.#gone.values()],
+      MAX_RECONNECT_BACKOFF_MS,
+      defaultIntervalMs,
+      at,
+    )
+    this.#tell('offline', 'did_not_return', offline, now)
+    const waitedFor = new Set(await findServersOfRobots(database))
+    for (const id of serverIds) if (!waitedFor.has(id)) this.#gone.delete(id)
+  }
+
+  #tell(connection: 'stale' | 'offline', reason: string, robotIds: readonly string[], now: number): void {
+    if (robotIds.length === 0) return
+    this.#parts.metrics.presenceChanges.inc({ connection }, robotIds.length)
+    for (const robotId of robotIds) this.#parts.timeline.note(robotId, presenceEntry(connection, reason), now)
+  }
+}

@@ -1,0 +1,120 @@
+import type { CloseCause } from '../protocol/close-codes.ts'
+import type {
+  ErrorFrame,
+  HeartbeatBody,
+  HelloFrame,
+  Lifecycle,
+  RobotEventFrame,
+  ServerFrame,
+} from '../protocol/frames.ts'
+
+/**
+ * One robot's session is always in one of these phases and only ever moves down the list:
+ *
+ * - awaiting_hello: the socket is open and authenticated, nothing was said yet
+ * - opening:        hello was taken, the database has not answered yet; further frames are held unread
+ * - open:           welcomed, with a session_no that fences everything it writes
+ * - closed:         over; every further event is ignored
+ */
+export type SessionState =
+  | { readonly phase: 'awaiting_hello'; readonly errors: number }
+  | {
+      readonly phase: 'opening'
+      readonly errors: number
+      readonly hello: HelloFrame
+      readonly held: readonly string[]
+    }
+  | OpenSession
+  | { readonly phase: 'closed' }
+
+export interface OpenSession {
+  readonly phase: 'open'
+  readonly errors: number
+  readonly robotId: string
+  readonly sessionNo: number
+  readonly name: string
+  readonly lifecycle: Lifecycle
+  readonly heartbeatIntervalMs: number
+  /** Highest seq this robot's sessions are known to have stored or handed to the writer; -1 for none. */
+  readonly highestSeq: number
+  /** The seq above which a heartbeat is certainly newer than the one shown as the latest. */
+  readonly latestSeq: number
+  /** The robot's own time of the heartbeat shown as the latest, in milliseconds. */
+  readonly latestAt: number
+  /** Highest seq of this session known to be in the database; -1 for none. */
+  readonly storedSeq: number
+  /** Codes of the faults that the robot last reported. */
+  readonly faultCodes: readonly string[]
+}
+
+/** What the database answered when a session was opened. */
+export interface SessionGrant {
+  readonly robotId: string
+  readonly sessionNo: number
+  readonly name: string
+  readonly lifecycle: Lifecycle
+  readonly heartbeatIntervalMs: number
+  readonly latestSeq: number | null
+  readonly latestAt: number | null
+  readonly faultCodes: readonly string[]
+}
+
+/** What may change about a robot while it is connected. */
+export interface RobotFacts {
+  readonly name: string
+  readonly lifecycle: Lifecycle
+  readonly heartbeatIntervalMs: number
+}
+
+export type SessionEvent =
+  | { readonly type: 'text'; readonly text: string }
+  | { readonly type: 'binary' }
+  | { readonly type: 'opened'; readonly grant: SessionGrant }
+  | { readonly type: 'stored'; readonly seq: number }
+  | { readonly type: 'events_stored'; readonly ids: readonly string[] }
+  /** A heartbeat that the database will never take. */
+  | { readonly type: 'rejected'; readonly seq: number }
+  | { readonly type: 'changed'; readonly facts: RobotFacts }
+  | { readonly type: 'drain'; readonly reconnectInMs: number }
+  /** The server ends the session. */
+  | { readonly type: 'end'; readonly cause: CloseCause }
+  /** The socket is gone, whoever closed it. */
+  | { readonly type: 'socket_closed'; readonly code: number; readonly reason: string }
+
+export interface HeartbeatToStore {
+  readonly seq: number
+  /** RFC 3339, the robot's own clock. */
+  readonly at: string
+  readonly body: HeartbeatBody
+  /** It may be in the database already: look before inserting. */
+  readonly recheck: boolean
+  /** Newer than what is shown as the latest. */
+  readonly latest: boolean
+}
+
+export interface TimelineEntry {
+  readonly level: 'info' | 'warn' | 'error'
+  readonly code: string
+  readonly message: string
+  readonly data: Readonly<Record<string, unknown>>
+}
+
+/** How a session ended; `bye` when the robot took its leave. */
+export interface SessionEnd {
+  readonly by: 'robot' | 'server' | 'network'
+  readonly code: number
+  readonly reason: string
+  readonly bye: boolean
+}
+
+export type SessionEffect =
+  | { readonly type: 'open'; readonly hello: HelloFrame }
+  | { readonly type: 'send'; readonly frame: ServerFrame }
+  | { readonly type: 'store_heartbeat'; readonly heartbeat: HeartbeatToStore }
+  | { readonly type: 'refuse_heartbeat'; readonly reason: 'pending' }
+  | { readonly type: 'store_event'; readonly event: RobotEventFrame }
+  | { readonly type: 'timeline'; readonly entry: TimelineEntry }
+  | { readonly type: 'frame_error'; readonly code: ErrorFrame['code'] }
+  | { readonly type: 'close'; readonly cause: CloseCause }
+  /** Comes exactly once for each session. */
+  | { readonly type: 'ended'; readonly end: SessionEnd }

@@ -1,0 +1,159 @@
+import type { IncomingMessage, Server } from 'node:http'
+import type { Duplex } from 'node:stream'
+import proxyAddress from '@fastify/proxy-addr'
+import { type ServerOptions, WebSocket, WebSocketServer } from 'ws'
+import { BeaconError, problemOf } from '../errors.ts'
+import { newId } from '../ids.ts'
+import { SUBPROTOCOL } from '../protocol/limits.ts'
+import {
+  type Admit,
+  CLOSE_TIMEOUT_MS,
+  MAX_MESSAGE_BYTES,
+  type RobotSocket,
+  type SocketHandler,
+} from './transport.ts'
+
+export interface WsTransportOptions {
+  /** The HTTP server whose upgrade requests are taken: all of them. */
+  readonly server: Server
+  readonly path: string
+  readonly trustedProxies: readonly string[]
+  readonly admit: Admit
+}
+
+/** Carries robot sessions on the `ws` engine. Answers with a function that stops taking upgrades. */
+export function attachWsTransport(options: WsTransportOptions): () => void {
+  // closeTimeout is newer than the type definitions.
+  const settings: ServerOptions & { closeTimeout: number } = {
+    noServer: true,
+    clientTracking: false,
+    perMessageDeflate: false,
+    maxPayload: MAX_MESSAGE_BYTES,
+    closeTimeout: CLOSE_TIMEOUT_MS,
+    handleProtocols: (offered) => (offered.has(SUBPROTOCOL) ? SUBPROTOCOL : false),
+  }
+  const engine = new WebSocketServer(settings)
+  const trusts = proxyAddress.compile([...options.trustedProxies])
+
+  const onUpgrade = (request: IncomingMessage, stream: Duplex, head: Buffer): void => {
+    // Until the engine takes over, a reset of the connection is nobody's fault.
+    const onStreamError = (): void => void stream.destroy()
+    stream.on('error', onStreamError)
+    const refuse = (error: BeaconError): void => refuseUpgrade(stream, request, error)
+
+    const path = request.url?.split('?', 1)[0]
+    if (path !== options.path) {
+      refuse(new BeaconError('not_found', 'there is no WebSocket at this address'))
+      return
+    }
+    if (request.method !== 'GET' || request.headers.upgrade?.toLowerCase() !== 'websocket') {
+      refuse(new BeaconError('upgrade_required', 'this address speaks WebSocket only'))
+      return
+    }
+
+    void options
+      .admit({
+        authorization: request.headers.authorization,
+        subprotocols: (request.headers['sec-websocket-protocol'] ?? '').split(',').map((name) => name.trim()),
+        remoteAddress: proxyAddress(request, trusts),
+      })
+      .then((admission) => {
+        if (stream.destroyed) return
+        if (admission.kind === 'refuse') {
+          refuse(admission.error)
+          return
+        }
+        stream.off('error', onStreamError)
+        // A handshake the engine cannot accept (no key, wrong version) it answers with 400 by itself.
+        engine.handleUpgrade(request, stream, head, (socket) => own(socket, request, admission.open, trusts))
+      })
+  }
+  options.server.on('upgrade', onUpgrade)
+  return () => {
+    options.server.off('upgrade', onUpgrade)
+  }
+}
+
+function own(
+  socket: WebSocket,
+  request: IncomingMessage,
+  open: (socket: RobotSocket) => SocketHandler,
+  trusts: ReturnType<typeof proxyAddress.compile>,
+): void {
+  // A robot's heartbeats are small and rare: waiting for company would only delay them.
+  request.socket.setNoDelay(true)
+  const handler = open(new WsRobotSocket(socket, proxyAddress(request, trusts)))
+  socket.on('message', (data, isBinary) => {
+    // Buffer is what ws delivers unless told otherwise.
+    if (isBinary) handler.binary()
+    else handler.text((data as Buffer).toString('utf8'))
+  })
+  // ws closes the socket by itself after an error; `close` follows with its code.
+  socket.on('error', () => {})
+  socket.on('close', (code, reason) => handler.closed(code, reason.toString('utf8')))
+}
+
+class WsRobotSocket implements RobotSocket {
+  readonly remoteAddress: string
+  readonly #socket: WebSocket
+
+  constructor(socket: WebSocket, remoteAddress: string) {
+    this.#socket = socket
+    this.remoteAddress = remoteAddress
+  }
+
+  send(text: string): void {
+    if (this.#socket.readyState === WebSocket.OPEN) this.#socket.send(text)
+  }
+
+  bufferedBytes(): number {
+    return this.#socket.bufferedAmount
+  }
+
+  close(code: number, reason: string): void {
+    // A paused socket would not see the peer's answer.
+    this.#socket.resume()
+    this.#socket.close(code, reason)
+  }
+
+  terminate(): void {
+    this.#socket.terminate()
+  }
+
+  pause(): void {
+    this.#socket.pause()
+  }
+
+  resume(): void {
+    this.#socket.resume()
+  }
+}
+
+const REASONS: Readonly<Record<number, string>> = {
+  400: 'Bad Request',
+  401: 'Unauthorized',
+  403: 'Forbidden',
+  404: 'Not Found',
+  426: 'Upgrade Required',
+  429: 'Too Many Requests',
+  503: 'Service Unavailable',
+}
+
+/** Answers an upgrade request with a problem document, in plain HTTP, and hangs up. */
+function refuseUpgrade(stream: Duplex, request: IncomingMessage, error: BeaconError): void {
+  const given = request.headers['x-request-id']
+  const requestId = typeof given === 'string' && /^[A-Za-z0-9._-]{1,128}$/.test(given) ? given : newId()
+  const body = JSON.stringify(problemOf(error, requestId))
+  const headers = [
+    `HTTP/1.1 ${error.status} ${REASONS[error.status] ?? 'Error'}`,
+    'Connection: close',
+    'Content-Type: application/problem+json; charset=utf-8',
+    `Content-Length: ${Buffer.byteLength(body)}`,
+    'Cache-Control: no-store',
+    `X-Request-Id: ${requestId}`,
+    ...(error.status === 401 ? ['WWW-Authenticate: Bearer'] : []),
+    ...(error.status === 426 ? ['Upgrade: websocket'] : []),
+    ...(error.retryAfterSeconds === undefined ? [] : [`Retry-After: ${error.retryAfterSeconds}`]),
+  ]
+  stream.end(`${headers.join('\r\n')}\r\n\r\n${body}`, () => stream.destroy())
+}
