@@ -1,0 +1,69 @@
+import type { Command } from 'commander'
+import { collected, withOperatorOptions } from '../operator.ts'
+import type { Terminal } from '../terminal.ts'
+
+function withFilters(command: Command): Command {
+  return command
+    .option('--site <name or id>', 'robots of this site')
+    .option('--fleet <name or id>', 'robots of this fleet')
+    .option('--connection <state>', 'unseen, online, stale or offline')
+    .option('--health <state>', 'ok, warn, error or unknown')
+    .option('--lifecycle <state>', 'pending, active, maintenance or retired')
+    .option('--label <key=value>', 'robots with this label; may be repeated', collected)
+    .option('--query <text>', 'robots whose name holds this text')
+    .option('--sort <field>', 'order, for instance name or -last_seen_at')
+}
+
+/** `beacon robots …`: who is there, and how they are. */
+export function addRobotCommands(program: Command, terminal: Terminal): void {
+  const robots = program
+    .command('robots')
+    .description('robots: list, inspect, watch, approve, cut off, retire')
+
+  withFilters(withOperatorOptions(robots.command('list')))
+    .description('list robots with their latest heartbeat')
+    .option('--limit <number>', 'robots to show (100)')
+    .option('--all', 'show all robots')
+    .addHelpText(
+      'after',
+      `
+Examples:
+  beacon robots list --connection offline --sort -last_seen_at
+  beacon robots list --site hamburg --label floor=2
+  beacon robots list --all --json | jq -r '.items[].name'`,
+    )
+    .action(async (options) => (await import('../robots.ts')).listRobots(terminal, options))
+
+  withOperatorOptions(robots.command('inspect'))
+    .description('everything about one robot: identity, latest heartbeat, last events')
+    .argument('<robot>', 'id or name')
+    .option('--events <number>', 'events to show (10)')
+    .action(async (robot, options) =>
+      (await import('../robot-inspect.ts')).inspectRobot(terminal, robot, options),
+    )
+
+  withFilters(withOperatorOptions(robots.command('watch')))
+    .description('a live table on a terminal; elsewhere, or with --json, one line per change')
+    .option('--limit <number>', 'robots to watch (500)')
+    .addHelpText('after', '\nCtrl-C ends it. A server that is away for a while is waited for.')
+    .action(async (options) => (await import('../robots-watch.ts')).watchRobots(terminal, options))
+
+  withOperatorOptions(robots.command('revoke-token'))
+    .description('cut a robot off: its token stops at once, wherever it is connected')
+    .argument('<robot>', 'id or name')
+    .option('--yes', 'do not ask')
+    .action(async (robot, options) =>
+      (await import('../robot-actions.ts')).revokeToken(terminal, robot, options),
+    )
+
+  withOperatorOptions(robots.command('approve'))
+    .description('let a robot in that waits for approval')
+    .argument('<robot>', 'id or name')
+    .action(async (robot, options) => (await import('../robot-actions.ts')).approve(terminal, robot, options))
+
+  withOperatorOptions(robots.command('retire'))
+    .description('take a robot out of service for good')
+    .argument('<robot>', 'id or name')
+    .option('--yes', 'do not ask')
+    .action(async (robot, options) => (await import('../robot-actions.ts')).retire(terminal, robot, options))
+}

@@ -1,0 +1,36 @@
+import type { Command } from 'commander'
+
+const SETTINGS = `
+Settings, from the environment (secrets also as NAME_FILE, the path of a file that holds them):
+  BEACON_HOST               address to listen on (127.0.0.1)
+  BEACON_PORT               port to listen on (8080; 0 takes a free one)
+  BEACON_PUBLIC_URL         where robots and operators reach the server from outside
+  BEACON_DATA_DIR           folder for its data (/var/lib/beacon-server as root, else ~/.local/share/beacon)
+  BEACON_DATABASE_URL       PostgreSQL 15 to 18; without it the server runs one of its own in the data folder
+  BEACON_ADMIN_TOKEN        the owner's token on an empty database (without it, one is made and printed)
+  BEACON_SECRET_KEY         32 bytes, hex or base64; seals retrievable keys (made in the data folder when absent)
+  BEACON_TRUSTED_PROXIES    addresses or CIDR ranges whose X-Forwarded-For is believed
+  BEACON_LOG_LEVEL          fatal, error, warn, info, debug, trace or silent (info)
+  BEACON_HEARTBEAT_SECONDS  how often robots report (10)
+  BEACON_HISTORY_HOURS      how long heartbeats are kept (48)
+  BEACON_GATEWAY_ENGINE     auto or ws (auto)
+  BEACON_BUS                local or postgres: how several servers tell each other (postgres with a database URL)
+
+It prints one line that starts with "beacon ready" on standard output when it takes requests, logs JSON to standard
+error, and ends with 0 after SIGTERM or SIGINT.
+
+Examples:
+  beacon server
+  BEACON_HOST=0.0.0.0 BEACON_DATABASE_URL_FILE=/run/secrets/database_url beacon server`
+
+/** `beacon server`: the control plane itself. */
+export function addServerCommand(program: Command, finish: (exitCode: number) => void): void {
+  program
+    .command('server')
+    .description('run the control plane')
+    .addHelpText('after', SETTINGS)
+    .action(async () => {
+      const { runServer } = await import('../../main.ts')
+      finish(await runServer())
+    })
+}

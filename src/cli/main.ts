@@ -1,0 +1,5 @@
+import { run } from './program.ts'
+import { processTerminal } from './terminal.ts'
+
+const exitCode = await run(process.argv.slice(2), processTerminal())
+if (exitCode !== undefined) process.exitCode = exitCode

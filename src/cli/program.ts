@@ -1,0 +1,66 @@
+import { Command, CommanderError } from 'commander'
+import { version } from '../package.ts'
+import { addAgentCommands } from './agent.ts'
+import { addDemoCommand } from './commands/demo.ts'
+import { addKeyCommands } from './commands/keys.ts'
+import { addPlaceCommands } from './commands/places.ts'
+import { addRobotCommands } from './commands/robots.ts'
+import { addServerCommand } from './commands/server.ts'
+import { CliError, EXIT } from './failure.ts'
+import type { Terminal } from './terminal.ts'
+import { printable } from './text.ts'
+
+const EXAMPLES = `
+Examples:
+  beacon demo                                         a server and three robots, here and now
+  beacon server                                       the control plane on http://127.0.0.1:8080
+  beacon keys create --site hamburg --fleet pickers --name first --create-missing
+  beacon agent run --enrollment-key rf_enroll_…       on the robot
+  beacon robots watch                                 who is there, live
+
+Operator commands read BEACON_URL and BEACON_API_KEY. Exit codes: 0 fine, 1 error, 2 usage, 3 credential refused,
+4 server unreachable. "beacon <command> --help" tells more.`
+
+/** The command line, described but not run. `finish` takes the exit code of commands that run for long. */
+function createProgram(terminal: Terminal, finish: (exitCode: number) => void): Command {
+  const program = new Command('beacon')
+    .description('Beacon, the WebSocket control plane for robot fleets')
+    .version(version, '--version', 'print the version')
+    .helpOption('--help', 'print this help')
+    .helpCommand(false)
+    .exitOverride()
+    .configureOutput({
+      writeOut: (text) => terminal.out.write(text),
+      writeErr: (text) => terminal.err.write(text),
+      getOutHelpWidth: () => terminal.out.columns ?? 100,
+      getErrHelpWidth: () => terminal.err.columns ?? 100,
+      getOutHasColors: () => false,
+      getErrHasColors: () => false,
+    })
+    .addHelpText('after', EXAMPLES)
+  addServerCommand(program, finish)
+  addAgentCommands(program)
+  addKeyCommands(program, terminal)
+  addRobotCommands(program, terminal)
+  addPlaceCommands(program, terminal)
+  addDemoCommand(program, terminal, finish)
+  return program
+}
+
+/** Runs one command line and answers with the exit code, or undefined when the command set the process's own. */
+export async function run(argv: readonly string[], terminal: Terminal): Promise<number | undefined> {
+  let exitCode: number | undefined
+  const program = createProgram(terminal, (code) => {
+    exitCode = code
+  })
+  try {
+    await program.parseAsync(argv, { from: 'user' })
+    return exitCode
+  } catch (error) {
+    // Commander has printed its own message by now; only help and --version that were asked for are no mistake.
+    if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.fine : EXIT.usage
+    if (!(error instanceof CliError)) throw error
+    terminal.err.write(`${terminal.err.style('red', 'error:')} ${printable(error.message)}\n`)
+    return error.exitCode
+  }
+}
