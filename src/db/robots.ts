@@ -1,0 +1,206 @@
+import { type RawBuilder, sql, type Updateable } from 'kysely'
+import type { Lifecycle } from '../protocol/frames.ts'
+import type { Database } from './database.ts'
+import type { Connection, Health, Labels, Tables } from './tables.ts'
+
+/** A robot with its status. A robot without a status row has never been heard of. */
+function selectRobots(db: Database) {
+  return db
+    .selectFrom('robots')
+    .leftJoin('robot_status as status', 'status.robot_id', 'robots.id')
+    .select([
+      'robots.id',
+      'robots.site_id',
+      'robots.fleet_id',
+      'robots.name',
+      'robots.labels',
+      'robots.lifecycle',
+      'robots.credential_id',
+      'robots.fingerprint',
+      'robots.token_issued_at',
+      'robots.token_revoked_at',
+      'robots.created_at',
+      'robots.updated_at',
+      'robots.enrolled_at',
+      'robots.retired_at',
+      sql<number>`coalesce(status.session_no, 0)`.as('session_no'),
+      sql<Connection>`coalesce(status.connection, 'unseen')`.as('connection'),
+      sql<string>`coalesce(status.connection_reason, 'never_connected')`.as('connection_reason'),
+      sql<Date>`coalesce(status.connection_since, robots.created_at)`.as('connection_since'),
+      sql<Health>`coalesce(status.health, 'unknown')`.as('health'),
+      'status.last_seen_at',
+      'status.hello',
+      'status.heartbeat_seq',
+      'status.heartbeat_at',
+      'status.heartbeat_received_at',
+      'status.heartbeat',
+      sql<number | null>`(extract(epoch FROM now() - status.heartbeat_received_at) * 1000)::bigint`.as(
+        'heartbeat_age_ms',
+      ),
+    ])
+}
+
+export function findRobot(db: Database, id: string) {
+  return selectRobots(db).where('robots.id', '=', id).executeTakeFirst()
+}
+
+export type RobotRow = NonNullable<Awaited<ReturnType<typeof findRobot>>>
+
+export const ROBOT_SORTS = ['name', 'created_at', 'last_seen_at', 'connection_since'] as const
+export type RobotSort = (typeof ROBOT_SORTS)[number]
+
+/** The place of a robot in a sorted list; times in microseconds since 1970, as exact as the database has them. */
+export interface RobotPlace {
+  readonly value: string | number | null
+  readonly id: string
+}
+
+export interface RobotFilter {
+  readonly sites?: readonly string[] | undefined
+  readonly fleets?: readonly string[] | undefined
+  readonly connections?: readonly Connection[] | undefined
+  readonly healths?: readonly Health[] | undefined
+  readonly lifecycles?: readonly Lifecycle[] | undefined
+  /** Labels that all have to be there; a null value asks for the label alone. */
+  readonly labels?: readonly { readonly name: string; readonly value: string | null }[] | undefined
+  /** Part of the name, or the beginning of the id. */
+  readonly text?: string | undefined
+}
+
+const SORT_COLUMNS: Record<RobotSort, RawBuilder<unknown>> = {
+  name: sql`robots.name`,
+  created_at: sql`robots.created_at`,
+  last_seen_at: sql`status.last_seen_at`,
+  connection_since: sql`coalesce(status.connection_since, robots.created_at)`,
+}
+
+/** What a place in the list holds of the column, and back again. */
+function placeValue(sort: RobotSort): RawBuilder<string | number | null> {
+  const column = SORT_COLUMNS[sort]
+  return sort === 'name' ? sql`${column}` : sql`(extract(epoch FROM ${column}) * 1000000)::bigint`
+}
+
+function columnValue(sort: RobotSort, value: string | number): RawBuilder<unknown> {
+  return sort === 'name'
+    ? sql`${value}::text`
+    : sql`timestamptz 'epoch' + ${value}::float8 * interval '1 microsecond'`
+}
+
+/** True for robots behind the place. Robots without a value come last, whatever the direction. */
+function isBehind(sort: RobotSort, descending: boolean, place: RobotPlace): RawBuilder<boolean> {
+  const column = SORT_COLUMNS[sort]
+  const beyond = sql.raw(descending ? '<' : '>')
+  if (place.value === null) return sql`(${column} IS NULL AND robots.id ${beyond} ${place.id}::uuid)`
+  const value = columnValue(sort, place.value)
+  return sql`(${column} ${beyond} ${value} OR ${column} IS NULL
+    OR (${column} = ${value} AND robots.id ${beyond} ${place.id}::uuid))`
+}
+
+function containing(text: string): string {
+  return `%${text.replace(/[\\%_]/g, '\\$&')}%`
+}
+
+/** Robots that pass the filter, sorted, those behind `after` when given; `place` is each one's own. */
+export function listRobots(
+  db: Database,
+  filter: RobotFilter,
+  page: { sort: RobotSort; descending: boolean; limit: number; after: RobotPlace | undefined },
+) {
+  let query = selectRobots(db).select(placeValue(page.sort).as('place_value'))
+  if (filter.sites) query = query.where('robots.site_id', 'in', filter.sites)
+  if (filter.fleets) query = query.where('robots.fleet_id', 'in', filter.fleets)
+  if (filter.lifecycles) query = query.where('robots.lifecycle', 'in', filter.lifecycles)
+  if (filter.connections)
+    query = query.where(sql`coalesce(status.connection, 'unseen')`, 'in', filter.connections)
+  if (filter.healths) query = query.where(sql`coalesce(status.health, 'unknown')`, 'in', filter.healths)
+  for (const { name, value } of filter.labels ?? [])
+    query = query.where(
+      value === null
+        ? sql<boolean>`robots.labels ? ${name}`
+        : sql<boolean>`robots.labels @> ${JSON.stringify({ [name]: value })}::jsonb`,
+    )
+  const { text } = filter
+  if (text !== undefined)
+    query = query.where(
+      sql<boolean>`(robots.name ILIKE ${containing(text)} OR starts_with(robots.id::text, lower(${text})))`,
+    )
+  if (page.after) query = query.where(isBehind(page.sort, page.descending, page.after))
+  const direction = sql.raw(page.descending ? 'DESC' : 'ASC')
+  return query
+    .orderBy(sql`${SORT_COLUMNS[page.sort]} ${direction} NULLS LAST`)
+    .orderBy(sql`robots.id ${direction}`)
+    .limit(page.limit)
+    .execute()
+}
+
+/** Keeps the robot as it is until the transaction ends, and tells how it is. */
+export function lockRobot(db: Database, id: string) {
+  return db
+    .selectFrom('robots')
+    .select(['id', 'site_id', 'fleet_id', 'name', 'labels', 'lifecycle', 'token_revoked_at'])
+    .select(sql<boolean>`token_hash IS NOT NULL`.as('has_token'))
+    .where('id', '=', id)
+    .forUpdate()
+    .executeTakeFirst()
+}
+
+export type LockedRobot = NonNullable<Awaited<ReturnType<typeof lockRobot>>>
+
+/** A robot made by hand, before its machine is there. */
+export async function insertRobot(
+  db: Database,
+  robot: { id: string; siteId: string; fleetId: string; name: string; labels: Labels },
+): Promise<void> {
+  await db
+    .insertInto('robots')
+    .values({
+      id: robot.id,
+      site_id: robot.siteId,
+      fleet_id: robot.fleetId,
+      name: robot.name,
+      labels: JSON.stringify(robot.labels),
+    })
+    .execute()
+  await db.insertInto('robot_status').values({ robot_id: robot.id }).execute()
+}
+
+export async function updateRobot(
+  db: Database,
+  id: string,
+  change: Pick<
+    Updateable<Tables['robots']>,
+    'name' | 'labels' | 'fleet_id' | 'site_id' | 'lifecycle' | 'retired_at'
+  >,
+): Promise<void> {
+  await db
+    .updateTable('robots')
+    .set({ ...change, updated_at: sql`now()` })
+    .where('id', '=', id)
+    .execute()
+}
+
+export async function setRobotRetired(db: Database, id: string): Promise<void> {
+  await db
+    .updateTable('robots')
+    .set({ lifecycle: 'retired', retired_at: sql`now()`, updated_at: sql`now()` })
+    .where('id', '=', id)
+    .execute()
+}
+
+/** Revokes the robots' tokens, where there is one that still stands; returns the ids of those robots. */
+export async function revokeRobotTokens(
+  db: Database,
+  which: { id: string } | { credentialId: string },
+): Promise<string[]> {
+  const rows = await db
+    .updateTable('robots')
+    .set({ token_revoked_at: sql`now()`, updated_at: sql`now()` })
+    .where('token_hash', 'is not', null)
+    .where('token_revoked_at', 'is', null)
+    .where((robot) =>
+      'id' in which ? robot('id', '=', which.id) : robot('credential_id', '=', which.credentialId),
+    )
+    .returning('id')
+    .execute()
+  return rows.map((row) => row.id)
+}

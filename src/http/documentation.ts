@@ -1,0 +1,162 @@
+import swagger from '@fastify/swagger'
+import swaggerUi from '@fastify/swagger-ui'
+import type { RouteOptions } from 'fastify'
+import { createJsonSchemaTransform, createJsonSchemaTransformObject } from 'fastify-type-provider-zod'
+import { ERRORS, type ErrorCode } from '../errors.ts'
+import type { App, HttpParts } from './parts.ts'
+import { components } from './schemas.ts'
+
+type Json = Record<string, unknown>
+
+const zodTransform = createJsonSchemaTransform({ schemaRegistry: components })
+const zodTransformObject = createJsonSchemaTransformObject({ schemaRegistry: components })
+
+/** Every refusal that a route may answer with, as far as its declaration tells. */
+export function problemsOf(route: Pick<RouteOptions, 'config' | 'schema' | 'method'>): ErrorCode[] {
+  const { scope = 'public', problems = [] } = route.config ?? {}
+  const schema = (route.schema ?? {}) as Record<
+    'body' | 'querystring' | 'params',
+    { shape?: Json } | undefined
+  >
+  const codes = new Set<ErrorCode>(['internal_error', ...problems])
+  const add = (...more: ErrorCode[]) => {
+    for (const code of more) codes.add(code)
+  }
+  if (scope !== 'public') add('database_unavailable', 'overloaded')
+  if (scope !== 'public' && scope !== 'claim')
+    add('credentials_required', 'invalid_token', 'token_expired', 'token_revoked', 'insufficient_scope')
+  if (schema.body) add('invalid_json', 'invalid_request', 'body_too_large', 'unsupported_media_type')
+  if (schema.querystring) add('invalid_request')
+  if (schema.querystring?.shape?.cursor) add('invalid_cursor')
+  if (schema.params) add('not_found')
+  if (route.method === 'POST' && scope !== 'claim')
+    add('invalid_request', 'request_in_progress', 'idempotency_key_reused')
+  return [...codes].sort()
+}
+
+function problemResponses(codes: readonly ErrorCode[]): Json {
+  const statuses = [...new Set(codes.map((code) => ERRORS[code].status))]
+  const entries = statuses.map((status) => [
+    status,
+    {
+      description: codes
+        .filter((code) => ERRORS[code].status === status)
+        .map((code) => `\`${code}\`: ${ERRORS[code].title}.`)
+        .join('\n\n'),
+      content: { 'application/problem+json': { schema: { $ref: '#/components/schemas/Problem' } } },
+    },
+  ])
+  return Object.fromEntries(entries)
+}
+
+/** A route's own part of the document: what its schemas say, and what its scope and refusals are. */
+const transform: typeof zodTransform = (document) => {
+  const { schema, url } = zodTransform(document)
+  const { route } = document
+  if (!schema || (schema as { hide?: boolean }).hide || !route.config?.scope)
+    return { schema: { hide: true }, url }
+  const { scope } = route.config
+  const response = (schema.response ?? {}) as Json
+  const codes = problemsOf(route)
+  return {
+    url,
+    schema: {
+      ...schema,
+      security:
+        scope === 'public' ? [] : [scope === 'claim' ? { claim_credential: [] } : { personal_token: [] }],
+      'x-scope': scope,
+      'x-problems': codes,
+      response: { ...response, ...problemResponses(codes) },
+    } as typeof schema,
+  }
+}
+
+/** Names of all components that something names, directly or through others. */
+function usedComponents(value: unknown, schemas: Json, used = new Set<string>()): Set<string> {
+  if (Array.isArray(value)) for (const item of value) usedComponents(item, schemas, used)
+  else if (typeof value === 'object' && value !== null)
+    for (const [key, item] of Object.entries(value)) {
+      const name = key === '$ref' && typeof item === 'string' ? item.split('/').at(-1)! : undefined
+      if (name === undefined) usedComponents(item, schemas, used)
+      else if (!used.has(name)) usedComponents(schemas[name], schemas, used.add(name))
+    }
+  return used
+}
+
+interface Operation {
+  requestBody?: { required: boolean; content: Record<string, { schema: { anyOf?: Json[] } }> }
+}
+
+/** Says that a body which may be null may be left out. */
+function relaxBody(operation: Operation): void {
+  const media = operation.requestBody?.content['application/json']
+  if (media?.schema.anyOf?.some((schema) => schema.type === 'null')) operation.requestBody!.required = false
+}
+
+const transformObject: typeof zodTransformObject = (document) => {
+  const object = zodTransformObject(document) as {
+    paths?: Record<string, Record<string, Operation>>
+    components?: { schemas?: Json }
+  }
+  const schemas = object.components?.schemas ?? {}
+  const used = usedComponents(object.paths, schemas)
+  for (const name of Object.keys(schemas)) if (!used.has(name)) delete schemas[name]
+  for (const path of Object.values(object.paths ?? {})) Object.values(path).forEach(relaxBody)
+  return object as ReturnType<typeof zodTransformObject>
+}
+
+/** Gathers the OpenAPI document from the routes that are registered after it. */
+export function documentRoutes(app: App, { version }: Pick<HttpParts, 'version'>): void {
+  app.register(swagger, {
+    openapi: {
+      openapi: '3.1.0',
+      info: {
+        title: 'Beacon',
+        version,
+        description:
+          'The control plane for robot fleets. Errors are RFC 9457 problem documents with a stable `code`; every response carries `x-request-id`.',
+      },
+      servers: [{ url: '/' }],
+      components: {
+        securitySchemes: {
+          personal_token: { type: 'http', scheme: 'bearer', description: 'A personal token, `rf_pat_…`' },
+          claim_credential: {
+            type: 'http',
+            scheme: 'bearer',
+            description: 'An enrollment key, `rf_enroll_…`',
+          },
+        },
+      },
+    },
+    transform,
+    transformObject,
+  })
+}
+
+/** Everything that the page needs comes from this server. */
+const PAGE_POLICY = {
+  'default-src': "'none'",
+  'script-src': "'self'",
+  'style-src': "'self'",
+  'img-src': "'self' data:",
+  'connect-src': "'self'",
+  'base-uri': "'none'",
+  'form-action': "'none'",
+  'frame-ancestors': "'none'",
+}
+
+/** The document in a form for people, at /docs. */
+export function documentationPage(app: App): void {
+  app.register(async (page) => {
+    // The plugin's own routes hold nothing but the document and the page around it.
+    page.addHook('onRoute', (route) => {
+      route.config = { ...route.config, scope: 'public' }
+    })
+    await page.register(swaggerUi, {
+      routePrefix: '/docs',
+      staticCSP: PAGE_POLICY,
+      uiConfig: { docExpansion: 'list', deepLinking: true },
+      theme: { title: 'Beacon API' },
+    })
+  })
+}

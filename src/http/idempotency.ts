@@ -1,0 +1,81 @@
+import { createHash } from 'node:crypto'
+import type { FastifyReply, FastifyRequest } from 'fastify'
+import type { BusMessage } from '../bus/bus.ts'
+import type { Database } from '../db/database.ts'
+import { findAnswer, keepAnswer, type RequestName, tryLockRequest } from '../db/idempotent-requests.ts'
+import { inTransaction } from '../db/transaction.ts'
+import { BeaconError } from '../errors.ts'
+import { principalOf } from './guard.ts'
+import type { HttpParts } from './parts.ts'
+
+/** What a POST came to. */
+export interface Answer<Body> {
+  readonly status: 200 | 201
+  readonly body: Body
+  /** What a repetition is answered with, where that is not the body: a secret that nobody may read again. */
+  readonly kept?: Body
+  /** Told to all servers once the work is in the database. */
+  readonly messages?: readonly BusMessage[]
+}
+
+type Parts = Pick<HttpParts, 'database' | 'bus' | 'seal'>
+
+/**
+ * Carries out a POST in one transaction. With an `Idempotency-Key` the answer is kept in the same transaction, so
+ * that the request sent again, by the same principal within a day, gets it back and has no second effect. Refusals
+ * are not kept: they changed nothing. A repetition tells the other servers again, for the first may have died
+ * between its commit and the telling. Returns the body; the reply has its status already.
+ */
+export async function idempotently<Body>(
+  parts: Parts,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  work: (transaction: Database) => Promise<Answer<Body>>,
+): Promise<Body> {
+  const key = request.headers['idempotency-key']
+  const answer =
+    typeof key === 'string'
+      ? await once(parts, { principalId: principalOf(request).id, key }, requestHash(request), work)
+      : { ...(await inTransaction(parts.database, work)), replayed: false }
+  for (const message of answer.messages ?? []) await parts.bus.publish(message)
+  if (answer.replayed) reply.header('idempotency-replayed', 'true')
+  reply.code(answer.status)
+  return answer.body
+}
+
+function requestHash(request: FastifyRequest): Buffer {
+  const [path] = request.url.split('?', 1)
+  return createHash('sha256')
+    .update(JSON.stringify([request.method, path, request.body ?? null]))
+    .digest()
+}
+
+function once<Body>(
+  { database, seal }: Parts,
+  name: RequestName,
+  hash: Buffer,
+  work: (transaction: Database) => Promise<Answer<Body>>,
+): Promise<Answer<Body> & { replayed: boolean }> {
+  const context = `idempotent request ${name.principalId} ${name.key}`
+  return inTransaction(database, async (transaction) => {
+    if (!(await tryLockRequest(transaction, name)))
+      throw new BeaconError('request_in_progress', undefined, { retryAfterSeconds: 1 })
+    const before = await findAnswer(transaction, name)
+    if (before) {
+      if (!before.request_hash.equals(hash)) throw new BeaconError('idempotency_key_reused')
+      const kept = JSON.parse(seal.open(before.body_sealed, context)) as Pick<
+        Answer<Body>,
+        'body' | 'messages'
+      >
+      return { ...kept, status: before.status as Answer<Body>['status'], replayed: true }
+    }
+    const answer = await work(transaction)
+    const kept = { body: answer.kept ?? answer.body, messages: answer.messages }
+    await keepAnswer(transaction, name, {
+      requestHash: hash,
+      status: answer.status,
+      bodySealed: seal.seal(JSON.stringify(kept), context),
+    })
+    return { ...answer, replayed: false }
+  })
+}

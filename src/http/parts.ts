@@ -1,0 +1,77 @@
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { FastifyBaseLogger, FastifyInstance, FastifyRequest, RawServerDefault } from 'fastify'
+import type { ZodTypeProvider } from 'fastify-type-provider-zod'
+import type { Access, Principal } from '../access/principal.ts'
+import type { Scope } from '../access/scopes.ts'
+import type { Seal } from '../access/seal.ts'
+import type { Bus } from '../bus/bus.ts'
+import type { Config } from '../config.ts'
+import type { Database } from '../db/database.ts'
+import type { ErrorCode } from '../errors.ts'
+import type { Log } from '../observe/log.ts'
+import type { Metrics } from '../observe/metrics.ts'
+import type { ClaimRequest, ClaimResponse } from '../protocol/enrolment.ts'
+import type { Clock, Random } from '../runtime.ts'
+
+/** What a robot's claim is decided by. Refusals are BeaconErrors. */
+export interface ClaimDesk {
+  claim(input: {
+    /** The bearer secret as it came. */
+    readonly secret: string
+    readonly request: ClaimRequest
+    /** The address of the peer, seen through trusted proxies alone. */
+    readonly address: string
+    readonly requestId: string
+  }): Promise<{
+    /** 201 for a new grant, 200 for one made before. */
+    readonly status: 200 | 201
+    readonly response: Omit<ClaimResponse, 'gateway_url'>
+  }>
+}
+
+/** How a request reached us; forwarded values count from trusted proxies alone. */
+export type Origin = Pick<FastifyRequest, 'protocol' | 'host'>
+
+/** Everything the REST edge is made of. */
+export interface HttpParts {
+  readonly config: Pick<Config, 'publicUrl' | 'trustedProxies' | 'heartbeatIntervalMs'>
+  readonly version: string
+  readonly database: Database
+  readonly claims: ClaimDesk
+  readonly bus: Pick<Bus, 'publish'>
+  readonly access: Access
+  readonly seal: Seal
+  readonly log: Log
+  readonly metrics: Metrics
+  readonly clock: Clock
+  readonly random: Random
+  readonly health: {
+    ready(): { readonly ready: boolean; readonly reasons: readonly string[] }
+    readonly draining: boolean
+  }
+  /** The WebSocket address for robots, as the caller of this request should use it. */
+  readonly gatewayUrl: (origin: Origin) => string
+}
+
+export type App = FastifyInstance<
+  RawServerDefault,
+  IncomingMessage,
+  ServerResponse<IncomingMessage>,
+  FastifyBaseLogger,
+  ZodTypeProvider
+>
+
+/** A scope that the principal has to hold, or: everybody; or: the handler itself judges the claim credential. */
+export type RouteScope = Scope | 'public' | 'claim'
+
+declare module 'fastify' {
+  interface FastifyContextConfig {
+    scope?: RouteScope
+    /** Refusals of this route besides those that follow from its scope, body, query and path. */
+    problems?: readonly ErrorCode[]
+  }
+  interface FastifyRequest {
+    /** Who asks; undefined on public routes. */
+    principal: Principal | undefined
+  }
+}

@@ -1,0 +1,24 @@
+import type { Config } from '../config.ts'
+import type { Origin } from './parts.ts'
+
+const HOST = /^([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?$/
+
+/**
+ * Where callers reach this server: the configured address, or the one that this request came to. A Host header of
+ * any other form than a host's is not repeated, for the address ends up in commands that people paste.
+ */
+export function publicUrl(config: Pick<Config, 'publicUrl'>, origin: Origin): string {
+  if (config.publicUrl !== undefined) return config.publicUrl
+  const host = HOST.test(origin.host) ? origin.host : 'localhost'
+  return `${origin.protocol === 'https' ? 'https' : 'http'}://${host}`
+}
+
+/** The address of the robots' WebSocket below a public address. */
+export function gatewayUrl(base: string): string {
+  return `${base.replace(/^http/, 'ws')}/agent/ws`
+}
+
+/** A word as a POSIX shell reads it back. */
+export function shellWord(text: string): string {
+  return /^[A-Za-z0-9_./:@=+-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`
+}

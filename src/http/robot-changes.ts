@@ -1,0 +1,195 @@
+import type { FastifyRequest } from 'fastify'
+import type { BusMessage } from '../bus/bus.ts'
+import { type Database, violatedUnique } from '../db/database.ts'
+import { violatesReference } from '../db/references.ts'
+import { type LockedRobot, lockRobot, revokeRobotTokens, setRobotRetired, updateRobot } from '../db/robots.ts'
+import type { Labels } from '../db/tables.ts'
+import { insertTimeline, type TimelineRow } from '../db/timeline.ts'
+import { BeaconError } from '../errors.ts'
+import { newId } from '../ids.ts'
+import { principalOf } from './guard.ts'
+import type { HttpParts } from './parts.ts'
+import { demandFleet, unknownReference } from './references.ts'
+
+/** What operators do to robots. Each takes a transaction, in which the change and its event are written together. */
+
+/** Who does it, when and with which request: what the timeline says of every change. */
+export interface Actor {
+  readonly tokenId: string
+  readonly requestId: string
+  readonly now: Date
+}
+
+export function actorOf(request: FastifyRequest, { clock }: Pick<HttpParts, 'clock'>): Actor {
+  return { tokenId: principalOf(request).id, requestId: request.id, now: new Date(clock.now()) }
+}
+
+interface Happening {
+  readonly code: string
+  readonly message: string
+  readonly level?: 'warn'
+  readonly data?: Readonly<Record<string, unknown>>
+}
+
+/** The event of something that an operator did to a robot. */
+export function operatorEvent(robotId: string, actor: Actor, happening: Happening): TimelineRow {
+  return {
+    id: newId(),
+    robotId,
+    source: 'server',
+    eventId: null,
+    at: actor.now,
+    level: happening.level ?? 'info',
+    code: happening.code,
+    message: happening.message,
+    data: { ...happening.data, by_token: actor.tokenId, request_id: actor.requestId },
+  }
+}
+
+const IDS_PER_MESSAGE = 100
+
+/** The messages that tell of many robots, each short enough for any bus. */
+export function robotMessages(
+  type: 'robots_revoked' | 'robots_retired' | 'robots_changed',
+  ids: readonly string[],
+): BusMessage[] {
+  const messages: BusMessage[] = []
+  for (let start = 0; start < ids.length; start += IDS_PER_MESSAGE)
+    messages.push({ type, robot_ids: ids.slice(start, start + IDS_PER_MESSAGE) })
+  return messages
+}
+
+async function demandRobot(transaction: Database, id: string): Promise<LockedRobot> {
+  const robot = await lockRobot(transaction, id)
+  if (!robot) throw new BeaconError('not_found', 'there is no such robot')
+  return robot
+}
+
+async function demandLiveRobot(transaction: Database, id: string): Promise<LockedRobot> {
+  const robot = await demandRobot(transaction, id)
+  if (robot.lifecycle === 'retired') throw new BeaconError('robot_is_retired')
+  return robot
+}
+
+export interface RobotEdit {
+  readonly name?: string | undefined
+  readonly labels?: Labels | undefined
+  readonly fleet_id?: string | undefined
+  readonly lifecycle?: 'active' | 'maintenance' | undefined
+}
+
+/** Refusals of a robot's new place or name. */
+export function refuseRobot(error: unknown): never {
+  const constraint = violatedUnique(error)
+  if (constraint === 'robots_fleet_id_name_key')
+    throw new BeaconError('name_taken', 'another robot of the fleet has this name', { cause: error })
+  if (constraint === 'robots_machine')
+    throw new BeaconError('machine_known', 'the fleet has another robot of the same machine', {
+      cause: error,
+    })
+  if (violatesReference(error)) throw unknownReference('/fleet_id', 'fleet', error)
+  throw error
+}
+
+function sameLabels(one: Labels, other: Labels): boolean {
+  const names = Object.keys(one)
+  return (
+    names.length === Object.keys(other).length &&
+    names.every((name) => Object.hasOwn(other, name) && one[name] === other[name])
+  )
+}
+
+/** Gives a robot another name, other labels, another fleet or another lifecycle; what stays as it is leaves no event. */
+export async function editRobot(
+  transaction: Database,
+  id: string,
+  edit: RobotEdit,
+  actor: Actor,
+): Promise<void> {
+  const robot = await demandLiveRobot(transaction, id)
+  const change: Parameters<typeof updateRobot>[2] = {}
+  const happenings: Happening[] = []
+  if (edit.name !== undefined && edit.name !== robot.name) {
+    change.name = edit.name
+    const data = { from: robot.name, to: edit.name }
+    happenings.push({ code: 'renamed', message: `Renamed from ${robot.name} to ${edit.name}`, data })
+  }
+  if (edit.labels !== undefined && !sameLabels(edit.labels, robot.labels)) {
+    change.labels = JSON.stringify(edit.labels)
+    const data = { from: robot.labels, to: edit.labels }
+    happenings.push({ code: 'labels_changed', message: 'Labels changed', data })
+  }
+  if (edit.fleet_id !== undefined && edit.fleet_id !== robot.fleet_id) {
+    const fleet = await demandFleet(transaction, edit.fleet_id)
+    change.fleet_id = fleet.id
+    change.site_id = fleet.site_id
+    const data = {
+      from: { site_id: robot.site_id, fleet_id: robot.fleet_id },
+      to: { site_id: fleet.site_id, fleet_id: fleet.id },
+    }
+    happenings.push({ code: 'moved', message: `Moved to the fleet ${fleet.name}`, data })
+  }
+  if (edit.lifecycle !== undefined && edit.lifecycle !== robot.lifecycle) {
+    if (robot.lifecycle === 'pending') throw new BeaconError('robot_pending')
+    change.lifecycle = edit.lifecycle
+    const data = { from: robot.lifecycle, to: edit.lifecycle }
+    happenings.push({ code: 'lifecycle_changed', message: `Now ${edit.lifecycle}`, data })
+  }
+  if (happenings.length === 0) return
+  await updateRobot(transaction, id, change).catch(refuseRobot)
+  await insertTimeline(
+    transaction,
+    happenings.map((happening) => operatorEvent(id, actor, happening)),
+  )
+}
+
+/** Lets a robot that waits for approval take part. */
+export async function approveRobot(transaction: Database, id: string, actor: Actor): Promise<void> {
+  const robot = await demandLiveRobot(transaction, id)
+  if (robot.lifecycle !== 'pending') throw new BeaconError('robot_not_pending')
+  await updateRobot(transaction, id, { lifecycle: 'active' })
+  await insertTimeline(transaction, [operatorEvent(id, actor, { code: 'approved', message: 'Approved' })])
+}
+
+/** Takes a robot out of service for good. Retiring it again changes nothing. */
+export async function retireRobot(transaction: Database, id: string, actor: Actor): Promise<void> {
+  const robot = await demandRobot(transaction, id)
+  if (robot.lifecycle === 'retired') return
+  await setRobotRetired(transaction, id)
+  await insertTimeline(transaction, [
+    operatorEvent(id, actor, { code: 'retired', message: 'Retired', data: { from: robot.lifecycle } }),
+  ])
+}
+
+/** Revokes the robot's token, where there is one that still stands. */
+export async function revokeToken(transaction: Database, id: string, actor: Actor): Promise<void> {
+  await demandLiveRobot(transaction, id)
+  const revoked = await revokeRobotTokens(transaction, { id })
+  await insertTimeline(
+    transaction,
+    revoked.map((robotId) =>
+      operatorEvent(robotId, actor, { code: 'token_revoked', level: 'warn', message: 'Token revoked' }),
+    ),
+  )
+}
+
+/** Revokes the tokens of all robots that a claim credential admitted; returns the robots' ids. */
+export async function revokeTokensOfCredential(
+  transaction: Database,
+  credentialId: string,
+  actor: Actor,
+): Promise<string[]> {
+  const revoked = await revokeRobotTokens(transaction, { credentialId })
+  await insertTimeline(
+    transaction,
+    revoked.map((robotId) =>
+      operatorEvent(robotId, actor, {
+        code: 'token_revoked',
+        level: 'warn',
+        message: 'Token revoked together with the enrollment key that admitted the robot',
+        data: { credential_id: credentialId },
+      }),
+    ),
+  )
+  return revoked
+}

@@ -1,0 +1,135 @@
+import { z } from 'zod'
+import { violatedUnique } from '../../db/database.ts'
+import { violatesReference } from '../../db/references.ts'
+import { deleteSite, findSite, insertSite, listSites, updateSite } from '../../db/sites.ts'
+import { BeaconError } from '../../errors.ts'
+import { newId } from '../../ids.ts'
+import { decodeCursor, pageOf } from '../cursors.ts'
+import { idempotently } from '../idempotency.ts'
+import type { App, HttpParts } from '../parts.ts'
+import { byId, component, cursor, id, idempotencyHeaders, limit, listOf, name, time } from '../schemas.ts'
+
+const siteSchema = component('Site', z.object({ id, name, created_at: time, updated_at: time }))
+const placeSchema = z.strictObject({ list: z.literal('sites'), name, id })
+
+interface Row {
+  readonly id: string
+  readonly name: string
+  readonly created_at: Date
+  readonly updated_at: Date
+}
+
+function toSite(row: Row): z.infer<typeof siteSchema> {
+  return {
+    id: row.id,
+    name: row.name,
+    created_at: row.created_at.toISOString(),
+    updated_at: row.updated_at.toISOString(),
+  }
+}
+
+function nameTaken(error: unknown): never {
+  if (violatedUnique(error) === 'sites_name_key')
+    throw new BeaconError('name_taken', 'another site has this name', { cause: error })
+  throw error
+}
+
+function found(row: Row | undefined): Row {
+  if (!row) throw new BeaconError('not_found', 'there is no such site')
+  return row
+}
+
+export function siteRoutes(app: App, parts: HttpParts): void {
+  const { database } = parts
+
+  app.route({
+    method: 'POST',
+    url: '/api/sites',
+    config: { scope: 'robots:write', problems: ['name_taken'] },
+    schema: {
+      operationId: 'createSite',
+      summary: 'Create a site',
+      tags: ['Sites'],
+      headers: idempotencyHeaders,
+      body: z.strictObject({ name }),
+      response: { 201: siteSchema },
+    },
+    handler: (request, reply) =>
+      idempotently(parts, request, reply, async (transaction) => {
+        const row = await insertSite(transaction, { id: newId(), name: request.body.name }).catch(nameTaken)
+        return { status: 201, body: toSite(row) }
+      }),
+  })
+
+  app.route({
+    method: 'GET',
+    url: '/api/sites',
+    config: { scope: 'robots:read' },
+    schema: {
+      operationId: 'listSites',
+      summary: 'List the sites by name',
+      tags: ['Sites'],
+      querystring: z.strictObject({ limit: limit(), cursor }),
+      response: { 200: listOf(siteSchema) },
+    },
+    handler: async ({ query }) => {
+      const after = decodeCursor(query.cursor, placeSchema)
+      const rows = await listSites(database, { limit: query.limit + 1, after })
+      return pageOf(rows, query.limit, toSite, ({ id, name }) => ({ list: 'sites', name, id }))
+    },
+  })
+
+  app.route({
+    method: 'GET',
+    url: '/api/sites/:id',
+    config: { scope: 'robots:read' },
+    schema: {
+      operationId: 'getSite',
+      summary: 'Get a site',
+      tags: ['Sites'],
+      params: byId,
+      response: { 200: siteSchema },
+    },
+    handler: async ({ params }) => toSite(found(await findSite(database, params.id))),
+  })
+
+  app.route({
+    method: 'PATCH',
+    url: '/api/sites/:id',
+    config: { scope: 'robots:write', problems: ['name_taken'] },
+    schema: {
+      operationId: 'updateSite',
+      summary: 'Rename a site',
+      tags: ['Sites'],
+      params: byId,
+      body: z.strictObject({ name: name.optional() }),
+      response: { 200: siteSchema },
+    },
+    handler: async ({ params, body }) => {
+      const change = body.name === undefined ? {} : { name: body.name }
+      return toSite(found(await updateSite(database, params.id, change).catch(nameTaken)))
+    },
+  })
+
+  app.route({
+    method: 'DELETE',
+    url: '/api/sites/:id',
+    config: { scope: 'robots:write', problems: ['not_empty'] },
+    schema: {
+      operationId: 'deleteSite',
+      summary: 'Delete a site that holds no fleets',
+      tags: ['Sites'],
+      params: byId,
+      response: { 204: z.undefined().describe('Deleted') },
+    },
+    handler: async ({ params }, reply) => {
+      const deleted = await deleteSite(database, params.id).catch((error: unknown) => {
+        if (violatesReference(error))
+          throw new BeaconError('not_empty', 'fleets are in this site', { cause: error })
+        throw error
+      })
+      if (!deleted) throw new BeaconError('not_found', 'there is no such site')
+      return reply.code(204).send()
+    },
+  })
+}

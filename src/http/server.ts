@@ -1,0 +1,103 @@
+import type { Socket } from 'node:net'
+import fastify, { type FastifyInstance } from 'fastify'
+import type { ZodTypeProvider } from 'fastify-type-provider-zod'
+import { BeaconError, problemOf } from '../errors.ts'
+import { newId } from '../ids.ts'
+import { acceptJson } from './body.ts'
+import { documentationPage, documentRoutes } from './documentation.ts'
+import { demandScopes, guardRoutes } from './guard.ts'
+import { baseHeaders, requestIdOf, setBaseHeaders } from './headers.ts'
+import { answerUnknown } from './not-found.ts'
+import type { App, HttpParts } from './parts.ts'
+import { sendProblem } from './problems.ts'
+import { enrollmentKeyRoutes } from './routes/enrollment-keys.ts'
+import { fleetRoutes } from './routes/fleets.ts'
+import { siteRoutes } from './routes/sites.ts'
+import { validate } from './validation.ts'
+
+const ROUTES: readonly ((app: App, parts: HttpParts) => void)[] = [
+  siteRoutes,
+  fleetRoutes,
+  enrollmentKeyRoutes,
+]
+
+const BODY_LIMIT_BYTES = 64 * 1024
+const REQUEST_TIMEOUT_MS = 30_000
+const HEADERS_TIMEOUT_MS = 15_000
+/** Longer than the idle time of common load balancers, so that they are the ones to let go. */
+const KEEP_ALIVE_TIMEOUT_MS = 75_000
+
+/** One line for each request, with the route's pattern instead of an address that may hold what it should not. */
+function observeRequests(app: FastifyInstance, { log, metrics }: Pick<HttpParts, 'log' | 'metrics'>): void {
+  app.addHook('onResponse', async (request, reply) => {
+    const route = request.routeOptions.url ?? 'unknown'
+    const status = reply.statusCode
+    const { method } = request
+    metrics.httpSeconds.observe(
+      { method, route, status: `${Math.floor(status / 100)}xx` },
+      reply.elapsedTime / 1000,
+    )
+    const level = status < 400 && (method === 'GET' || method === 'HEAD') ? 'debug' : 'info'
+    log[level](
+      { method, route, status, ms: Math.round(reply.elapsedTime * 10) / 10, request_id: request.id },
+      'request',
+    )
+  })
+}
+
+/** Answers what is not even HTTP. */
+function refuseGarbage(error: Error & { code?: string }, socket: Socket): void {
+  if (error.code === 'ECONNRESET' || !socket.writable) {
+    socket.destroy()
+    return
+  }
+  const requestId = newId()
+  const body = JSON.stringify(
+    problemOf(new BeaconError('invalid_request', 'this is not HTTP as we speak it'), requestId),
+  )
+  const headers = {
+    ...baseHeaders(requestId),
+    'content-type': 'application/problem+json',
+    'content-length': Buffer.byteLength(body),
+    connection: 'close',
+  }
+  const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`)
+  socket.end(`HTTP/1.1 400 Bad Request\r\n${lines.join('')}\r\n${body}`)
+}
+
+/** Builds the REST edge; nothing listens before `listen` is called on it. */
+export function createHttp(parts: HttpParts): FastifyInstance {
+  const { access, config, log } = parts
+  const app = fastify({
+    logger: false,
+    bodyLimit: BODY_LIMIT_BYTES,
+    requestTimeout: REQUEST_TIMEOUT_MS,
+    keepAliveTimeout: KEEP_ALIVE_TIMEOUT_MS,
+    http: { headersTimeout: HEADERS_TIMEOUT_MS },
+    trustProxy: config.trustedProxies.length > 0 ? [...config.trustedProxies] : false,
+    genReqId: requestIdOf,
+    clientErrorHandler: refuseGarbage,
+    frameworkErrors: (error, request, reply) => {
+      setBaseHeaders(request, reply)
+      sendProblem(log, error, request, reply)
+    },
+  })
+  app.setValidatorCompiler(validate)
+  // Answers are built field by field and typed by their schemas: what is stored goes out, whoever wrote it.
+  app.setSerializerCompiler(() => (data) => JSON.stringify(data))
+  app.setErrorHandler((error, request, reply) => sendProblem(log, error, request, reply))
+  app.addHook('onRequest', async (request, reply) => setBaseHeaders(request, reply))
+  observeRequests(app, parts)
+  guardRoutes(app, access)
+  answerUnknown(app)
+  acceptJson(app)
+
+  const typed = app.withTypeProvider<ZodTypeProvider>() as App
+  documentRoutes(typed, parts)
+  documentationPage(typed)
+  typed.register(async (api) => {
+    demandScopes(api)
+    for (const routes of ROUTES) routes(api as App, parts)
+  })
+  return app
+}

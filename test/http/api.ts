@@ -1,0 +1,192 @@
+import { randomBytes } from 'node:crypto'
+import type { FastifyInstance, InjectOptions } from 'fastify'
+import { pino } from 'pino'
+import { afterAll, beforeAll, expect } from 'vitest'
+import { z } from 'zod'
+import { createAccess } from '../../src/access/principal.ts'
+import { createSeal } from '../../src/access/seal.ts'
+import type { BusMessage } from '../../src/bus/bus.ts'
+import { insertPersonalToken } from '../../src/db/personal-tokens.ts'
+import type { ErrorCode } from '../../src/errors.ts'
+import type { HttpParts } from '../../src/http/parts.ts'
+import { createHttp } from '../../src/http/server.ts'
+import { newId } from '../../src/ids.ts'
+import { createMetrics } from '../../src/observe/metrics.ts'
+import { hashToken, mintCheckedToken } from '../../src/protocol/tokens.ts'
+import { systemClock, systemRandom } from '../../src/runtime.ts'
+import { createTestDatabase, type TestDatabase } from '../support/postgres.ts'
+
+/** JSON whose shape the test itself asserts. */
+// biome-ignore lint/suspicious/noExplicitAny: answers are checked against the OpenAPI document as they come in
+export type Json = any
+
+export interface Answer {
+  readonly status: number
+  readonly headers: Record<string, string | string[] | number | undefined>
+  readonly text: string
+  readonly body: Json
+}
+
+type Method = 'GET' | 'POST' | 'PATCH' | 'DELETE' | 'PUT' | 'HEAD'
+interface Extra {
+  readonly headers?: Record<string, string>
+  /** Null: without credentials. */
+  readonly token?: string | null
+}
+
+/** The REST edge on a database of its own, called as the owner. Every answer has to be as documented. */
+export interface Api {
+  readonly app: FastifyInstance
+  readonly db: TestDatabase
+  readonly parts: HttpParts
+  readonly token: string
+  readonly tokenId: string
+  /** What was told to the other servers. */
+  readonly published: BusMessage[]
+  readonly logged: Json[]
+  call(method: Method, url: string, body?: unknown, extra?: Extra): Promise<Answer>
+  get(url: string, extra?: Extra): Promise<Answer>
+  post(url: string, body?: unknown, extra?: Extra): Promise<Answer>
+  patch(url: string, body?: unknown, extra?: Extra): Promise<Answer>
+  delete(url: string, extra?: Extra): Promise<Answer>
+  close(): Promise<void>
+}
+
+const SECRET_KEY = Buffer.alloc(32, 7)
+
+export async function startApi(replace: Partial<HttpParts> = {}): Promise<Api> {
+  const db = await createTestDatabase()
+  const token = mintCheckedToken('personal')
+  const tokenId = newId()
+  await insertPersonalToken(db.database, {
+    id: tokenId,
+    name: 'owner',
+    token_hash: hashToken(token),
+    last_four: token.slice(-4),
+  })
+  const published: BusMessage[] = []
+  const logged: Json[] = []
+  const parts: HttpParts = {
+    config: { publicUrl: undefined, trustedProxies: [], heartbeatIntervalMs: 10_000 },
+    version: '1.2.3',
+    database: db.database,
+    claims: { claim: () => Promise.reject(new Error('nobody claims here')) },
+    bus: { publish: async (message) => void published.push(message) },
+    access: createAccess(db.database),
+    seal: createSeal(SECRET_KEY, systemRandom),
+    log: pino({ level: 'debug' }, { write: (line: string) => void logged.push(JSON.parse(line)) }),
+    metrics: createMetrics(),
+    clock: systemClock,
+    random: systemRandom,
+    health: { ready: () => ({ ready: true, reasons: [] }), draining: false },
+    gatewayUrl: () => 'ws://robots.example/agent/ws',
+    ...replace,
+  }
+  const app = createHttp(parts)
+  await app.ready()
+  const documented = documentedAnswers(app)
+
+  async function call(method: Method, url: string, body?: unknown, extra: Extra = {}): Promise<Answer> {
+    const options: InjectOptions = { method, url, headers: { ...extra.headers } }
+    if (extra.token !== null)
+      options.headers = { authorization: `Bearer ${extra.token ?? token}`, ...options.headers }
+    if (body !== undefined) options.payload = body as NonNullable<InjectOptions['payload']>
+    const response = await app.inject(options)
+    const isJson = /json/.test(String(response.headers['content-type'] ?? ''))
+    const answer = {
+      status: response.statusCode,
+      headers: response.headers,
+      text: response.payload,
+      body: isJson && response.payload !== '' ? JSON.parse(response.payload) : undefined,
+    }
+    expect(answer.headers['x-request-id']).toMatch(/^[A-Za-z0-9._:-]{1,128}$/)
+    expect(answer.headers['x-content-type-options']).toBe('nosniff')
+    documented(method, url, answer)
+    return answer
+  }
+
+  return {
+    app,
+    db,
+    parts,
+    token,
+    tokenId,
+    published,
+    logged,
+    call,
+    get: (url, extra) => call('GET', url, undefined, extra),
+    post: (url, body, extra) => call('POST', url, body, extra),
+    patch: (url, body, extra) => call('PATCH', url, body, extra),
+    delete: (url, extra) => call('DELETE', url, undefined, extra),
+    async close() {
+      await app.close()
+      await db.drop()
+    },
+  }
+}
+
+/** Checks answers against the OpenAPI document: the status, the code of a refusal, the form of the body. */
+function documentedAnswers(app: FastifyInstance) {
+  const document = JSON.parse(JSON.stringify(app.swagger()).replaceAll('#/components/schemas/', '#/$defs/'))
+  const paths = Object.entries<Json>(document.paths).map(([path, operations]) => ({
+    pattern: new RegExp(`^${path.replace(/\{[^}]+\}/g, '[^/]+')}$`),
+    operations,
+  }))
+  const schemas = new Map<Json, z.ZodType>()
+  const schemaOf = (json: Json) => {
+    const made = schemas.get(json) ?? z.fromJSONSchema({ ...json, $defs: document.components.schemas })
+    schemas.set(json, made)
+    return made
+  }
+  return (method: Method, url: string, answer: Answer) => {
+    const path = url.split('?', 1)[0]!
+    const operation = paths.find(({ pattern }) => pattern.test(path))?.operations[method.toLowerCase()]
+    if (!operation) return
+    const where = `${method} ${path} → ${answer.status} ${answer.body?.code ?? ''}`
+    const response = operation.responses[String(answer.status)]
+    expect(response, `${where} is documented`).toBeDefined()
+    if (answer.status >= 400) expect(operation['x-problems'], where).toContain(answer.body.code)
+    const schema = Object.values<Json>(response.content ?? {})[0]?.schema
+    if (schema && answer.body !== undefined) {
+      const checked = schemaOf(schema).safeParse(answer.body)
+      expect(checked.error?.issues ?? [], where).toEqual([])
+    }
+  }
+}
+
+/** Starts one for the tests of a file and stops it after them. */
+export function useApi(replace: Partial<HttpParts> = {}): () => Api {
+  let api: Api | undefined
+  beforeAll(async () => {
+    api = await startApi(replace)
+  })
+  afterAll(() => api?.close())
+  return () => {
+    if (!api) throw new Error('the tests have not begun')
+    return api
+  }
+}
+
+/** A name that nobody else has. */
+export function unique(prefix: string): string {
+  return `${prefix}-${randomBytes(4).toString('hex')}`
+}
+
+/** Asserts a problem document and returns it. */
+export function expectProblem(answer: Answer, status: number, code: ErrorCode): Json {
+  expect(`${answer.status} ${answer.body?.code}`).toBe(`${status} ${code}`)
+  expect(answer.headers['content-type']).toMatch(/^application\/problem\+json/)
+  expect(answer.body).toMatchObject({
+    type: `https://beacon.roboflare.dev/errors/${code}`,
+    status,
+    request_id: answer.headers['x-request-id'],
+  })
+  return answer.body
+}
+
+export async function makeFleet(api: Api, siteId?: string): Promise<{ site_id: string; fleet_id: string }> {
+  const site_id = siteId ?? (await api.post('/api/sites', { name: unique('site') })).body.id
+  const fleet = await api.post('/api/fleets', { site_id, name: unique('fleet') })
+  expect(fleet.status).toBe(201)
+  return { site_id, fleet_id: fleet.body.id }
+}
