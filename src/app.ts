@@ -1,0 +1,188 @@
+import { hostname } from 'node:os'
+import { ensureOwner } from './access/first-owner.ts'
+import { createAccess } from './access/principal.ts'
+import { createSeal } from './access/seal.ts'
+import { readOrMakeSecretKey } from './access/secret-key.ts'
+import type { Bus } from './bus/bus.ts'
+import { createLocalBus } from './bus/local.ts'
+import { createPostgresBus } from './bus/postgres.ts'
+import { createClaims } from './claims/claims.ts'
+import type { Config } from './config.ts'
+import { openDatabase, openPool } from './db/database.ts'
+import { startEmbeddedPostgres } from './db/embedded.ts'
+import { startMaintenance } from './db/maintenance.ts'
+import { migrate } from './db/migrate.ts'
+import { Gateway } from './gateway/gateway.ts'
+import { createHealth } from './http/health.ts'
+import { createHttp } from './http/server.ts'
+import { newId } from './ids.ts'
+import type { Log } from './observe/log.ts'
+import { createMetrics } from './observe/metrics.ts'
+import { Releases } from './releases.ts'
+import type { Clock, Random } from './runtime.ts'
+import { attachWsTransport } from './transport/ws.ts'
+
+export const GATEWAY_PATH = '/agent/ws'
+
+export interface BeaconParts {
+  readonly clock: Clock
+  readonly random: Random
+  readonly log: Log
+  /** Called when the server cannot go on, such as when its data folder became another's. */
+  readonly onFatal: (error: Error) => void
+}
+
+export interface Beacon {
+  /** Starts everything; rejects, with nothing left running, when a part cannot. */
+  start(): Promise<Started>
+  /** Drains and stops everything. Safe to call more than once, and before `start` has finished. */
+  stop(): Promise<void>
+}
+
+export interface Started {
+  /** Where this process takes requests, without a slash at the end. */
+  readonly url: string
+  readonly gatewayUrl: string
+  /** The owner's token, when this start minted it: to be shown once. */
+  readonly ownerToken: string | undefined
+  readonly engine: 'ws'
+  readonly database: 'embedded' | 'external'
+}
+
+const GATEWAY_CONNECTIONS = 6
+const HTTP_CONNECTIONS = 8
+const STATEMENT_TIMEOUT_MS = 30_000
+
+/** Builds the whole server from its settings, part by part; they are released in reverse. */
+export function createBeacon(config: Config, parts: BeaconParts): Beacon {
+  const { clock, random, log } = parts
+  const releases = new Releases((name, error) =>
+    log.error({ err: error, part: name }, 'could not stop a part'),
+  )
+  let stopping: Promise<void> | undefined
+
+  async function build(): Promise<Started> {
+    const server = { id: newId(), hostname: hostname(), processId: process.pid }
+    const metrics = createMetrics()
+
+    let databaseUrl = config.databaseUrl
+    if (databaseUrl === undefined) {
+      const embedded = await startEmbeddedPostgres({
+        dataDir: config.dataDir,
+        log,
+        clock,
+        random,
+        onLost: parts.onFatal,
+      })
+      releases.add('embedded PostgreSQL', () => embedded.stop())
+      databaseUrl = embedded.url
+    }
+    await migrate({ url: databaseUrl, log })
+
+    const pool = (name: string, maxConnections: number) => {
+      const opened = openPool({
+        url: databaseUrl,
+        name: `beacon ${name}`,
+        maxConnections,
+        statementTimeoutMs: STATEMENT_TIMEOUT_MS,
+        onIdleError: (error) => log.warn({ err: error }, 'a database connection was lost'),
+      })
+      releases.add(`${name} database connections`, () => opened.end())
+      return opened
+    }
+    // Apart, so that slow questions of operators never stand before heartbeats.
+    const gatewayPool = pool('gateway', GATEWAY_CONNECTIONS)
+    const httpPool = pool('http', HTTP_CONNECTIONS)
+    const gatewayDatabase = openDatabase(gatewayPool)
+    const httpDatabase = openDatabase(httpPool)
+
+    const maintenance = startMaintenance({ pool: httpPool, clock, historyMs: config.historyMs, log })
+    releases.add('maintenance', () => maintenance.stop())
+    await maintenance.ready
+
+    const bus: Bus =
+      config.bus === 'postgres'
+        ? await createPostgresBus({ url: databaseUrl, pool: gatewayPool, serverId: server.id, clock, log })
+        : createLocalBus()
+    releases.add('bus', () => bus.stop())
+
+    const { token: ownerToken } = await ensureOwner(httpDatabase, { adminToken: config.adminToken, random })
+    const seal = createSeal(config.secretKey ?? (await readOrMakeSecretKey(config.dataDir, random)), random)
+
+    const claims = createClaims({
+      database: httpDatabase,
+      clock,
+      random,
+      bus,
+      log,
+      metrics,
+      defaults: { heartbeatIntervalMs: config.heartbeatIntervalMs },
+    })
+    releases.add('claims', () => claims.idle())
+
+    const gateway = new Gateway({
+      database: gatewayDatabase,
+      bus,
+      clock,
+      random,
+      log,
+      metrics,
+      server,
+      defaultIntervalMs: config.heartbeatIntervalMs,
+    })
+    await gateway.start()
+
+    const http = await createHttp({
+      config,
+      database: httpDatabase,
+      access: createAccess(httpDatabase),
+      seal,
+      claims,
+      bus,
+      log,
+      metrics,
+      clock,
+      random,
+      health: createHealth({ database: httpDatabase, draining: () => gateway.draining }),
+      gatewayPath: GATEWAY_PATH,
+    })
+    releases.add('HTTP', () => http.close())
+    const detach = attachWsTransport({
+      server: http.server,
+      path: GATEWAY_PATH,
+      trustedProxies: config.trustedProxies,
+      admit: (request) => gateway.admit(request),
+    })
+    releases.add('upgrades', detach)
+    // Before the listening socket goes, so that robots sent away find somebody who tells them when to come back.
+    releases.add('gateway', () => gateway.stop())
+
+    const url = await http.listen({ host: config.host, port: config.port })
+    return {
+      url,
+      gatewayUrl: `${(config.publicUrl ?? url).replace(/^http/, 'ws')}${GATEWAY_PATH}`,
+      ownerToken,
+      engine: 'ws',
+      database: config.databaseUrl === undefined ? 'embedded' : 'external',
+    }
+  }
+
+  let starting: Promise<Started> | undefined
+  const stop = (): Promise<void> => {
+    stopping ??= (async () => {
+      await starting?.catch(() => {})
+      await releases.run()
+    })()
+    return stopping
+  }
+  return {
+    start() {
+      starting = build()
+      return starting.catch(async (error: unknown) => {
+        await stop()
+        throw error
+      })
+    },
+    stop,
+  }
+}
