@@ -1,6 +1,6 @@
 import { chown, link, lstat, mkdir, mkdtemp, readFile, realpath, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join, resolve } from 'node:path'
 import type { Random } from '../runtime.ts'
 import { EmbeddedPostgresError } from './embedded-error.ts'
 import { allowPassage, findServerUser, requirePassage, type ServerUser } from './embedded-user.ts'
@@ -109,6 +109,8 @@ export async function restoreSocketFolder(folder: EmbeddedFolder): Promise<void>
 
 /** Makes the folders and the password, and sees to it that the user PostgreSQL runs as can reach them. */
 export async function prepareFolder(givenDataDir: string, random: Random): Promise<EmbeddedFolder> {
+  // Folders above ours are made as any others are; PostgreSQL's user has to pass through them.
+  await mkdir(dirname(resolve(givenDataDir)), { recursive: true })
   await mkdir(givenDataDir, { recursive: true, mode: 0o700 })
   const dataDir = await realpath(givenDataDir)
   const user = findServerUser()

@@ -38,8 +38,11 @@ export interface EmbeddedPostgres {
 const POLL_MS = 25
 const FIRST_BACKOFF_MS = 100
 const LONGEST_BACKOFF_MS = 5_000
-/** How often PostgreSQL may end by itself before the first start is given up. */
-const MAX_FAILED_STARTS = 8
+/** How long the first start may fail for a reason that passes, and how often for any other. */
+const PASSING_FAILURE_MS = 30_000
+const MAX_FAILED_STARTS = 2
+/** What processes of a killed PostgreSQL, or one that is still stopping, stand in the way with. */
+const PASSING_FAILURE = /shared memory block|lock file/
 /** How long a lock whose holder is dead may take to be let go. */
 const DEAD_HOLDER_MS = 5_000
 const LOG_CHECK_MS = 3_600_000
@@ -87,7 +90,7 @@ class Keeper {
 
   async start(): Promise<void> {
     try {
-      await this.#own(MAX_FAILED_STARTS)
+      await this.#own({ giveUp: true })
     } catch (error) {
       if (!this.#lost) await this.#stopPostmaster()
       throw error
@@ -105,7 +108,7 @@ class Keeper {
   }
 
   /** Comes back when the folder is ours and PostgreSQL answers; throws EmbeddedPostgresError when that cannot be. */
-  async #own(maxFailedStarts: number): Promise<void> {
+  async #own({ giveUp }: { giveUp: boolean }): Promise<void> {
     const { clock, log } = this.#options
     const begun = clock.monotonic()
     let failedStarts = 0
@@ -134,7 +137,10 @@ class Keeper {
           const failure = await this.#startUnlessRunning()
           if (failure === undefined) break
           failedStarts += 1
-          if (failedStarts >= maxFailedStarts)
+          const isLate = PASSING_FAILURE.test(failure)
+            ? clock.monotonic() - begun > PASSING_FAILURE_MS
+            : failedStarts >= MAX_FAILED_STARTS
+          if (giveUp && isLate)
             throw new EmbeddedPostgresError(
               `PostgreSQL does not start in ${this.#folder.dataDir}: ${failure} (its log is ${this.#folder.log})`,
             )
@@ -184,7 +190,7 @@ class Keeper {
     if (this.#started?.ended() !== undefined) this.#started = undefined
     while (!signal.aborted) {
       try {
-        await this.#own(Number.POSITIVE_INFINITY)
+        await this.#own({ giveUp: false })
         log.info('PostgreSQL runs again')
         return
       } catch (error) {
