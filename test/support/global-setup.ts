@@ -2,8 +2,10 @@ import { mkdtemp, readdir, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { TestProject } from 'vitest/node'
+import { openDatabase, openPool } from '../../src/db/database.ts'
 import { startEmbeddedPostgres } from '../../src/db/embedded.ts'
 import { isRunning } from '../../src/db/embedded-process.ts'
+import { ensurePartitions, PARTITION_MS } from '../../src/db/heartbeat-partitions.ts'
 import { migrate } from '../../src/db/migrate.ts'
 import { createLog } from '../../src/observe/log.ts'
 import { systemClock, systemRandom } from '../../src/runtime.ts'
@@ -40,6 +42,18 @@ async function removeLeftovers(): Promise<void> {
   }
 }
 
+async function makePartitions(url: string): Promise<void> {
+  const pool = openPool({
+    url,
+    name: 'beacon tests',
+    maxConnections: 1,
+    statementTimeoutMs: 20_000,
+    onIdleError: () => {},
+  })
+  await ensurePartitions(openDatabase(pool), systemClock.now(), PARTITION_MS)
+  await pool.end()
+}
+
 /** One PostgreSQL for the whole run, with a migrated template database. */
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
   await removeLeftovers().catch(() => {})
@@ -51,6 +65,7 @@ export default async function setup(project: TestProject): Promise<() => Promise
   }
   try {
     await migrate({ url: cluster.url, log: createLog('silent') })
+    await makePartitions(cluster.url)
     project.provide('templateUrl', cluster.url)
     return teardown
   } catch (error) {

@@ -1,0 +1,93 @@
+import type { Log } from '../observe/log.ts'
+import type { Clock, Timer } from '../runtime.ts'
+import type { Database } from './database.ts'
+import { dropOldPartitions, ensurePartitions } from './heartbeat-partitions.ts'
+import { pruneIdempotentRequests, pruneRobotEvents } from './pruning.ts'
+
+export interface MaintenanceOptions {
+  readonly database: Database
+  readonly clock: Clock
+  /** How long raw heartbeats are kept. */
+  readonly historyMs: number
+  readonly log: Log
+}
+
+export interface Maintenance {
+  /** Resolves when heartbeats that arrive now have a partition to go to. Never rejects. */
+  readonly ready: Promise<void>
+  /** Waits for a pass that is running. */
+  stop(): Promise<void>
+}
+
+const INTERVAL_MS = 10 * 60_000
+/** When there may be no partition for the next heartbeat, ten minutes are too long. */
+const RETRY_MS = 2_000
+const EVENTS_KEPT_MS = 30 * 24 * 3_600_000
+const IDEMPOTENT_KEPT_MS = 24 * 3_600_000
+const PRUNE_LIMIT = 2_000
+/** What is left after so many batches waits for the next pass. */
+const MAX_BATCHES = 500
+
+/** Keeps partitions ahead of the heartbeats and drops what is too old, once at the start and then every ten minutes. */
+export function startMaintenance(options: MaintenanceOptions): Maintenance {
+  const { clock } = options
+  let timer: Timer | undefined
+  let stopped = false
+  let becomeReady = () => {}
+  const ready = new Promise<void>((resolve) => {
+    becomeReady = resolve
+  })
+  const begin = () => {
+    running = pass()
+  }
+  const pass = async () => {
+    const ensured = await attempt(options, 'make partitions', async () => {
+      const made = await ensurePartitions(options.database, clock.now(), options.historyMs)
+      if (made.length > 0) options.log.info({ partitions: made }, 'partitions were made')
+    })
+    if (ensured) {
+      becomeReady()
+      await tidy(options, () => stopped)
+    }
+    if (!stopped) timer = clock.after(ensured ? INTERVAL_MS : RETRY_MS, begin)
+  }
+  let running = pass()
+  return {
+    ready,
+    async stop() {
+      stopped = true
+      timer?.cancel()
+      await running
+      becomeReady()
+    },
+  }
+}
+
+async function tidy(options: MaintenanceOptions, isStopped: () => boolean): Promise<void> {
+  const { database, clock, historyMs, log } = options
+  await attempt(options, 'drop old partitions', async () => {
+    const dropped = await dropOldPartitions(database, clock.now(), historyMs)
+    if (dropped.length > 0) log.info({ partitions: dropped }, 'old partitions were dropped')
+  })
+  const prune = async (deleteSome: typeof pruneRobotEvents, keptMs: number) => {
+    const before = new Date(clock.now() - keptMs)
+    for (let batch = 0; batch < MAX_BATCHES && !isStopped(); batch++)
+      if ((await deleteSome(database, before, PRUNE_LIMIT)) < PRUNE_LIMIT) return
+  }
+  await attempt(options, 'prune events', () => prune(pruneRobotEvents, EVENTS_KEPT_MS))
+  await attempt(options, 'prune remembered answers', () => prune(pruneIdempotentRequests, IDEMPOTENT_KEPT_MS))
+}
+
+async function attempt(
+  { log }: MaintenanceOptions,
+  what: string,
+  work: () => Promise<void>,
+): Promise<boolean> {
+  try {
+    await work()
+    return true
+  } catch (error) {
+    log.error({ err: error }, `cannot ${what}; it is tried again`)
+    return false
+  }
+}
