@@ -2,7 +2,7 @@ import { CliError, EXIT } from './failure.ts'
 import { confirm, connect, type OperatorOptions, printJson, printLines } from './operator.ts'
 import { ensurePlaces, findFleet, findSite } from './places.ts'
 import { printTable } from './print-table.ts'
-import type { CreatedKey, Fleet, Key, Site } from './shapes.ts'
+import type { Fleet, Key, RevokedKey, Site } from './shapes.ts'
 import type { Terminal } from './terminal.ts'
 import { age, countOf, duration, hoursOf, labelsOf, printable, when } from './text.ts'
 
@@ -44,12 +44,17 @@ export async function createKey(terminal: Terminal, options: CreateOptions): Pro
         site: found,
         fleet: await findFleet(client, options.fleet, found),
       }))
-  const key = await client.post<CreatedKey>('/api/enrollment-keys', {
+  const key = await client.post<Key>('/api/enrollment-keys', {
     ...request,
     site_id: site.id,
     fleet_id: fleet.id,
   })
   if (options.json) return printJson(terminal, key)
+  // The first answer was lost on the way, and the second no longer holds what is shown only once.
+  if (key.key_value === null || key.setup_command === null)
+    throw new CliError(
+      `the key was made, but its value was lost; make another, and: beacon keys revoke ${key.id}`,
+    )
   const { out, clock } = terminal
   const robots = key.max_uses === 1 ? '1 robot' : `${key.max_uses} robots`
   const until = key.expires_at
@@ -138,12 +143,11 @@ export async function revokeKey(terminal: Terminal, id: string, options: RevokeO
   const client = connect(options, terminal)
   const robots = options.cascade ? ' and cut off every robot it admitted' : ''
   await confirm(terminal, options.yes, `Revoke the key ${id}${robots}?`)
-  const key = await client.post<Key>(
+  const key = await client.post<RevokedKey>(
     `/api/enrollment-keys/${encodeURIComponent(id)}/revoke`,
     options.cascade ? { cascade: options.cascade } : {},
   )
   if (options.json) return printJson(terminal, key)
-  printLines(terminal, [
-    `key "${printable(key.name)}" is revoked${options.cascade ? ', and its robots are cut off' : ''}`,
-  ])
+  const cut = options.cascade ? `; ${key.robots_revoked} robots are cut off` : ''
+  printLines(terminal, [`key "${printable(key.name)}" is revoked${cut}`])
 }

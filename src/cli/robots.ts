@@ -6,7 +6,7 @@ import { printTable } from './print-table.ts'
 import { robotColumns } from './robot-table.ts'
 import type { Fleet, Robot } from './shapes.ts'
 import type { Terminal } from './terminal.ts'
-import { countOf, labelsOf } from './text.ts'
+import { countOf } from './text.ts'
 
 export interface FilterOptions extends OperatorOptions {
   readonly site?: string
@@ -21,7 +21,6 @@ export interface FilterOptions extends OperatorOptions {
 
 /** The query that the filter options stand for; sites and fleets may be named or given by id. */
 export async function robotQuery(client: Client, options: FilterOptions): Promise<Query> {
-  if (options.label) labelsOf(options.label)
   const site = options.site === undefined ? undefined : await findSite(client, options.site)
   const fleet = options.fleet === undefined ? undefined : await findFleet(client, options.fleet, site)
   return {

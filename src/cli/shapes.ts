@@ -25,12 +25,13 @@ export interface Key {
   readonly max_uses: number
   readonly expires_at: string | null
   readonly last_used_at: string | null
-  readonly key_value?: string | null
+  /** Null where nobody, or not this caller, may read it. */
+  readonly key_value: string | null
+  readonly setup_command: string | null
 }
 
-export interface CreatedKey extends Key {
-  readonly key_value: string
-  readonly setup_command: string
+export interface RevokedKey extends Key {
+  readonly robots_revoked: number
 }
 
 export interface Robot {

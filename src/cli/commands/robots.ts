@@ -9,7 +9,7 @@ function withFilters(command: Command): Command {
     .option('--connection <state>', 'unseen, online, stale or offline')
     .option('--health <state>', 'ok, warn, error or unknown')
     .option('--lifecycle <state>', 'pending, active, maintenance or retired')
-    .option('--label <key=value>', 'robots with this label; may be repeated', collected)
+    .option('--label <key[=value]>', 'robots with this label; may be repeated', collected)
     .option('--query <text>', 'robots whose name holds this text')
     .option('--sort <field>', 'order, for instance name or -last_seen_at')
 }

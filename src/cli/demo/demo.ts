@@ -2,7 +2,7 @@ import { mintCheckedToken } from '../../protocol/tokens.ts'
 import { type Client, createClient } from '../client.ts'
 import { CliError, EXIT } from '../failure.ts'
 import { ensurePlaces } from '../places.ts'
-import type { CreatedKey, Robot } from '../shapes.ts'
+import type { Key, Robot } from '../shapes.ts'
 import type { Terminal } from '../terminal.ts'
 import { printable, secondsOf } from '../text.ts'
 import { type DemoFolder, makeDemoFolder, writeSecret } from './folder.ts'
@@ -84,19 +84,21 @@ async function startServer(demo: Demo, ownerToken: string): Promise<string | und
   return undefined
 }
 
-async function makeKey(client: Client): Promise<CreatedKey> {
+async function makeKey(client: Client): Promise<string> {
   const { site, fleet } = await ensurePlaces(client, { site: 'demo', fleet: 'warehouse' })
-  return client.post<CreatedKey>('/api/enrollment-keys', {
+  const key = await client.post<Key>('/api/enrollment-keys', {
     site_id: site.id,
     fleet_id: fleet.id,
     name: 'demo robots',
     max_uses: ROBOTS.length,
     expires_in_hours: 1,
   })
+  if (key.key_value === null) throw new CliError('the server does not show the key it made')
+  return key.key_value
 }
 
-function startRobots(demo: Demo, url: string, key: CreatedKey): Part[] {
-  writeSecret(demo.folder.enrollmentKeyFile, key.key_value)
+function startRobots(demo: Demo, url: string, enrollmentKey: string): Part[] {
+  writeSecret(demo.folder.enrollmentKeyFile, enrollmentKey)
   return ROBOTS.map((name) => {
     const places = [
       '--config',

@@ -1,0 +1,82 @@
+import { createInterface } from 'node:readline/promises'
+import type { Command } from 'commander'
+import type { AgentOutput } from '../../agent/main.ts'
+import type { AgentFlags } from '../../agent/settings.ts'
+
+const DEFAULTS = `
+Each flag can also be set in the environment, by the name in brackets. A flag outranks the environment, which outranks
+agent.toml. The identity is kept in $XDG_CONFIG_HOME/roboflare/agent.toml, else ~/.config/roboflare/agent.toml; for root
+in /etc/beacon/agent.toml. Once it is enrolled, a robot needs no key and sends none.
+
+Exit codes: 0 fine, 1 error, 2 usage, 3 credential refused for good, 5 identity conflict.`
+
+const CONFIG = 'file of the identity (BEACON_CONFIG)'
+
+/** Adds `agent run`, `agent status` and `agent forget`. The agent itself is loaded only when one of them is used. */
+export function addAgentCommands(program: Command): void {
+  const agent = program
+    .command('agent')
+    .description("the robot's side: enrol this machine and keep it connected")
+
+  agent
+    .command('run')
+    .description('enrol if need be, then stay connected and send heartbeats until stopped')
+    .option('--enrollment-key <key>', 'key to enrol with (BEACON_ENROLLMENT_KEY)')
+    .option('--enrollment-key-file <file>', 'file that holds the key (BEACON_ENROLLMENT_KEY_FILE)')
+    .option('--name <name>', 'name the robot asks for (BEACON_NAME)')
+    .option('--server <url>', 'address of the control plane (BEACON_SERVER; default http://127.0.0.1:8080)')
+    .option('--config <path>', CONFIG)
+    .option('--heartbeat-seconds <seconds>', 'beat faster than the server asks (BEACON_HEARTBEAT_SECONDS)')
+    .option('--log-level <level>', 'debug, info, warn, error or silent (BEACON_LOG_LEVEL; default info)')
+    .addHelpText('after', DEFAULTS)
+    .action(async (flags: AgentFlags) => {
+      // Over the command line that ps shows, for the key may stand in it; and out of what our children inherit.
+      process.title = 'beacon agent run'
+      const env = { ...process.env }
+      delete process.env.BEACON_ENROLLMENT_KEY
+      const { runAgent } = await import('../../agent/main.ts')
+      // Not only the code: a sensor that hangs in the kernel must not keep the process.
+      process.exit(await runAgent(flags, env, output()))
+    })
+
+  agent
+    .command('status')
+    .description('tell who this robot is and how its connection does')
+    .option('--json', 'answer with JSON')
+    .option('--config <path>', CONFIG)
+    .action(async (flags: AgentFlags & { json?: boolean }) => {
+      const { showStatus } = await import('../../agent/main.ts')
+      process.exitCode = await showStatus(flags, process.env, output(), flags.json === true)
+    })
+
+  agent
+    .command('forget')
+    .description('remove the identity of this robot from this machine')
+    .option('--config <path>', CONFIG)
+    .option('--yes', 'do not ask')
+    .action(async (flags: AgentFlags & { yes?: boolean }) => {
+      const { forgetAgent } = await import('../../agent/main.ts')
+      const confirm = async (question: string) => flags.yes === true || askOnTerminal(question)
+      process.exitCode = await forgetAgent(flags, process.env, output(), confirm)
+    })
+}
+
+/** Where nobody can be asked, the command itself is the answer. */
+async function askOnTerminal(question: string): Promise<boolean> {
+  if (!process.stdin.isTTY || !process.stderr.isTTY) return true
+  const lines = createInterface({ input: process.stdin, output: process.stderr })
+  try {
+    return /^y(es)?$/i.test((await lines.question(`${question} [y/N] `)).trim())
+  } finally {
+    lines.close()
+  }
+}
+
+function output(): AgentOutput {
+  // A log that nobody reads any more must not end a robot's connection.
+  process.stderr.on('error', () => {})
+  return {
+    answers: { write: (line) => void process.stdout.write(line), isTerminal: process.stdout.isTTY === true },
+    log: { write: (line) => void process.stderr.write(line), isTerminal: process.stderr.isTTY === true },
+  }
+}
