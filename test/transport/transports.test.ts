@@ -1,0 +1,31 @@
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { attachWsTransport } from '../../src/transport/ws.ts'
+import { connectInMemory, type RobotEnd } from '../support/memory-transport.ts'
+import { connectWebSocket } from '../support/ws-robot.ts'
+import { itIsATransport } from './conformance.ts'
+
+itIsATransport('in-memory', async (admit) => ({
+  connect: (options) => connectInMemory(admit, options),
+  stop: () => Promise.resolve(),
+}))
+
+itIsATransport('ws', async (admit) => {
+  const server = createServer()
+  const detach = attachWsTransport({ server, path: '/agent/ws', trustedProxies: [], admit })
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  const { port } = server.address() as AddressInfo
+  const robots: RobotEnd[] = []
+  return {
+    async connect(options) {
+      const robot = await connectWebSocket(`ws://127.0.0.1:${port}/agent/ws`, options)
+      robots.push(robot)
+      return robot
+    },
+    async stop() {
+      detach()
+      for (const robot of robots) robot.vanish()
+      await new Promise((resolve) => server.close(resolve))
+    },
+  }
+})

@@ -1,0 +1,133 @@
+import { createServer, type Server } from 'node:http'
+import { type AddressInfo, connect } from 'node:net'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { WebSocket } from 'ws'
+import { MAX_MESSAGE_BYTES, type UpgradeRequest } from '../../src/transport/transport.ts'
+import { attachWsTransport } from '../../src/transport/ws.ts'
+import { connectWebSocket } from '../support/ws-robot.ts'
+
+let server: Server
+let port: number
+let requests: UpgradeRequest[]
+let texts: string[]
+
+beforeEach(async () => {
+  requests = []
+  texts = []
+  server = createServer((_request, response) => response.end('plain'))
+  attachWsTransport({
+    server,
+    path: '/agent/ws',
+    trustedProxies: ['127.0.0.0/8'],
+    admit: async (request) => {
+      requests.push(request)
+      return {
+        kind: 'accept',
+        open: (socket) => ({
+          text: (text) => {
+            texts.push(text)
+            socket.send('taken')
+          },
+          binary() {},
+          closed() {},
+        }),
+      }
+    },
+  })
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  port = (server.address() as AddressInfo).port
+})
+
+afterEach(async () => {
+  server.closeAllConnections()
+  await new Promise((resolve) => server.close(resolve))
+})
+
+/** Sends raw bytes and answers with all that comes back until the server hangs up. */
+function raw(lines: readonly string[]): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const socket = connect(port, '127.0.0.1', () => socket.write(`${lines.join('\r\n')}\r\n\r\n`))
+    let answer = ''
+    socket.setEncoding('utf8')
+    socket.on('data', (chunk) => {
+      answer += chunk
+    })
+    socket.on('end', () => resolve(answer))
+    socket.on('error', reject)
+  })
+}
+
+describe('an upgrade request', () => {
+  it('for another address is a 404 problem', async () => {
+    const answer = await raw([
+      'GET /elsewhere HTTP/1.1',
+      'Host: x',
+      'Connection: upgrade',
+      'Upgrade: websocket',
+    ])
+    expect(answer).toMatch(/^HTTP\/1.1 404 /)
+    expect(answer).toContain('application/problem+json')
+    expect(requests).toEqual([])
+  })
+
+  it('to another protocol is a 426 problem', async () => {
+    const answer = await raw(['GET /agent/ws HTTP/1.1', 'Host: x', 'Connection: upgrade', 'Upgrade: h2c'])
+    expect(answer).toMatch(/^HTTP\/1.1 426 /)
+    expect(requests).toEqual([])
+  })
+
+  it('without a key is a 400', async () => {
+    const answer = await raw([
+      'GET /agent/ws HTTP/1.1',
+      'Host: x',
+      'Connection: upgrade',
+      'Upgrade: websocket',
+      'Sec-WebSocket-Protocol: beacon.v1',
+    ])
+    expect(answer).toMatch(/^HTTP\/1.1 400 /)
+  })
+
+  it('behind a trusted proxy comes from the address that the proxy names', async () => {
+    const socket = new WebSocket(`ws://127.0.0.1:${port}/agent/ws`, 'beacon.v1', {
+      headers: { 'x-forwarded-for': '203.0.113.9, 198.51.100.7' },
+    })
+    await new Promise((resolve) => socket.on('open', resolve))
+    expect(requests[0]?.remoteAddress).toBe('198.51.100.7')
+    socket.terminate()
+  })
+
+  it('that goes away while it is decided about harms nobody', async () => {
+    const socket = connect(port, '127.0.0.1')
+    socket.on('error', () => {})
+    await new Promise<void>((resolve) =>
+      socket.write(
+        'GET /agent/ws HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n',
+        () => resolve(),
+      ),
+    )
+    socket.resetAndDestroy()
+    const robot = await connectWebSocket(`ws://127.0.0.1:${port}/agent/ws`)
+    robot.vanish()
+  })
+})
+
+describe('a message', () => {
+  it('in fragments arrives whole', async () => {
+    const socket = new WebSocket(`ws://127.0.0.1:${port}/agent/ws`, 'beacon.v1')
+    await new Promise((resolve) => socket.on('open', resolve))
+    const answered = new Promise((resolve) => socket.on('message', resolve))
+    socket.send('{"a":', { fin: false })
+    socket.send('1', { fin: false })
+    socket.send('}', { fin: true })
+    await answered
+    expect(texts).toEqual(['{"a":1}'])
+    socket.terminate()
+  })
+
+  it('beyond what the engine buffers closes the socket with 1009', async () => {
+    const robot = await connectWebSocket(`ws://127.0.0.1:${port}/agent/ws`)
+    robot.send('x'.repeat(MAX_MESSAGE_BYTES + 1))
+    expect((await robot.closed).code).toBe(1009)
+    expect(texts).toEqual([])
+  })
+})
