@@ -1,0 +1,252 @@
+import type { IncomingMessage } from 'node:http'
+import WebSocket from 'ws'
+import { decodeServerFrame, encodeFrame } from '../src/protocol/codec.ts'
+import type { HelloFrame, RobotFrame, WelcomeFrame } from '../src/protocol/frames.ts'
+import { SUBPROTOCOL } from '../src/protocol/limits.ts'
+import { retryAfterMs } from './backoff.ts'
+import type { Ending } from './ending.ts'
+import { collect, objectIn, problemText } from './http.ts'
+import type { Log } from './log.ts'
+import type { Clock, Timer } from './runtime.ts'
+import {
+  endingOf,
+  openSession,
+  type SessionEffect,
+  type SessionEvent,
+  type SessionState,
+  type Step,
+  step,
+  wakeAt,
+} from './session.ts'
+import type { Spool } from './spool.ts'
+import { describeError } from './text.ts'
+
+/** Answers to what a session brings about. */
+export interface ConnectionListener {
+  welcomed(welcome: WelcomeFrame, isFirst: boolean): void
+  intervalChanged(intervalMs: number, serverIntervalMs: number): void
+  acknowledged(seq: number): void
+}
+
+export interface ConnectionParts {
+  readonly clock: Clock
+  readonly log: Log
+  readonly spool: Spool
+  readonly url: string
+  readonly token: string
+  readonly hello: () => HelloFrame
+  readonly ownIntervalMs: number | undefined
+  /** Highest heartbeat sent by this process before. */
+  readonly everSentSeq: number
+  readonly listener: ConnectionListener
+}
+
+const HANDSHAKE_TIMEOUT_MS = 15_000
+const REFUSAL_TIMEOUT_MS = 2_000
+/** More than any frame may hold, so that an oversized one is reported, and little enough for a small robot. */
+const MAX_INCOMING_BYTES = 64 * 1024
+/** What may wait in the socket before the spool is let wait instead. */
+const MAX_BUFFERED_BYTES = 64 * 1024
+
+/** One attempt to hold a session: dials, carries out what the session says, and ends once, whatever happens. */
+export class Connection {
+  readonly ended: Promise<Ending>
+  readonly #parts: ConnectionParts
+  readonly #settle: (ending: Ending) => void
+  #socket: WebSocket | undefined
+  #session: SessionState | undefined
+  #timer: Timer | undefined
+  #everSentSeq: number
+  #error: string | undefined
+
+  constructor(parts: ConnectionParts) {
+    const { promise, resolve } = withResolvers<Ending>()
+    this.ended = promise
+    this.#settle = resolve
+    this.#parts = parts
+    this.#everSentSeq = parts.everSentSeq
+    this.#dial()
+  }
+
+  /** Undefined before the socket is open. */
+  get session(): SessionState | undefined {
+    return this.#session
+  }
+
+  get everSentSeq(): number {
+    return this.#session?.everSentSeq ?? this.#everSentSeq
+  }
+
+  /** The spool holds something new. */
+  backlogGrew(): void {
+    this.#feed({ kind: 'backlog' })
+  }
+
+  /** Says goodbye once all is acknowledged, or after a short while. */
+  leave(): void {
+    if (this.#session) this.#feed({ kind: 'leave' })
+    else this.#end({ kind: 'unreachable', why: 'given up' })
+  }
+
+  #dial(): void {
+    const { url, token, clock } = this.#parts
+    let socket: WebSocket
+    try {
+      socket = new WebSocket(url, SUBPROTOCOL, {
+        headers: { authorization: `Bearer ${token}` },
+        perMessageDeflate: false,
+        followRedirects: false,
+        handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
+        maxPayload: MAX_INCOMING_BYTES,
+      })
+    } catch (error) {
+      this.#end({ kind: 'unreachable', why: describeError(error) })
+      return
+    }
+    this.#socket = socket
+    socket.on('error', (error) => {
+      this.#error ??= describeError(error)
+    })
+    socket.on('unexpected-response', (_request, response) => this.#refused(response))
+    socket.on('open', () => {
+      const { ownIntervalMs, everSentSeq } = this.#parts
+      this.#apply(openSession(clock.monotonic(), { ownIntervalMs, everSentSeq }))
+    })
+    socket.on('message', (data, isBinary) => this.#received(data, isBinary))
+    socket.on('ping', () => this.#feed({ kind: 'heard' }))
+    socket.on('pong', () => this.#feed({ kind: 'heard' }))
+    socket.on('close', (code, reason) => this.#closed(code, reason.toString('utf8')))
+  }
+
+  #refused(response: IncomingMessage): void {
+    const status = response.statusCode ?? 0
+    const timer = this.#parts.clock.after(REFUSAL_TIMEOUT_MS, () => response.destroy())
+    const finish = (text: string) => {
+      timer.cancel()
+      const detail = problemText(objectIn(text))
+      this.#end({
+        kind: 'refused',
+        status,
+        why: detail ? `${detail} (HTTP ${status})` : `the server answers HTTP ${status}`,
+        notBeforeMs: retryAfterMs(response.headers['retry-after'], this.#parts.clock.now()),
+      })
+    }
+    collect(response).then(finish, () => finish(''))
+  }
+
+  #received(data: WebSocket.RawData, isBinary: boolean): void {
+    if (isBinary) {
+      this.#feed({ kind: 'fault', message: 'frames are text' })
+      return
+    }
+    const decoded = decodeServerFrame(data.toString())
+    if (decoded.kind === 'frame') this.#feed({ kind: 'frame', frame: decoded.frame })
+    else if (decoded.kind === 'fault') this.#feed({ kind: 'fault', message: decoded.fault.message })
+    else this.#feed({ kind: 'heard' })
+  }
+
+  #closed(code: number, reason: string): void {
+    const session = this.#session
+    if (!session) {
+      this.#end({ kind: 'unreachable', why: this.#error ?? `closed with ${code}` })
+      return
+    }
+    const now = this.#parts.clock.monotonic()
+    this.#feed({ kind: 'closed' })
+    this.#end(endingOf(session, code, reason || (this.#error ?? ''), now))
+  }
+
+  #end(ending: Ending): void {
+    this.#timer?.cancel()
+    this.#timer = undefined
+    this.#settle(ending)
+    this.#socket?.terminate()
+  }
+
+  #feed(event: SessionEvent): void {
+    if (!this.#session) return
+    this.#apply(step(this.#session, event, this.#parts.clock.monotonic()))
+  }
+
+  #apply({ state, effects }: Step): void {
+    this.#session = state
+    for (const effect of effects) this.#carryOut(effect)
+    this.#reschedule()
+  }
+
+  #reschedule(): void {
+    const { clock } = this.#parts
+    this.#timer?.cancel()
+    this.#timer = undefined
+    if (!this.#session || this.#session.phase === 'over') return
+    const delay = Math.max(0, wakeAt(this.#session) - clock.monotonic())
+    this.#timer = clock.after(delay, () => this.#feed({ kind: 'tick' }))
+  }
+
+  #carryOut(effect: SessionEffect): void {
+    const { listener, log } = this.#parts
+    switch (effect.kind) {
+      case 'send_hello':
+        this.#send(this.#parts.hello())
+        break
+      case 'send_bye':
+        this.#send({ type: 'bye', reason: effect.reason })
+        break
+      case 'send_heartbeats':
+        this.#sendHeartbeats(effect.afterSeq, effect.atMost)
+        break
+      case 'ping':
+        this.#socket?.ping()
+        break
+      case 'close':
+        this.#socket?.close(effect.code, effect.reason)
+        break
+      case 'drop':
+        this.#socket?.terminate()
+        break
+      case 'welcomed':
+        listener.welcomed(effect.welcome, effect.isFirst)
+        break
+      case 'interval':
+        listener.intervalChanged(effect.intervalMs, effect.serverIntervalMs)
+        break
+      case 'acknowledged':
+        listener.acknowledged(effect.seq)
+        break
+      case 'remark':
+        log[effect.level](effect.sentence)
+        break
+    }
+  }
+
+  #send(frame: RobotFrame): void {
+    this.#sendText(encodeFrame(frame))
+  }
+
+  #sendText(text: string): void {
+    // A socket that fails says so by its close event.
+    if (this.#socket?.readyState === WebSocket.OPEN) this.#socket.send(text, () => {})
+  }
+
+  #sendHeartbeats(afterSeq: number, atMost: number): void {
+    const entries = this.#parts.spool.after(afterSeq, atMost + 1)
+    let count = 0
+    let throughSeq = afterSeq
+    for (const entry of entries.slice(0, atMost)) {
+      if ((this.#socket?.bufferedAmount ?? 0) > MAX_BUFFERED_BYTES) break
+      this.#sendText(entry.text)
+      throughSeq = entry.seq
+      count++
+    }
+    const isBlocked = count < Math.min(entries.length, atMost)
+    this.#feed({ kind: 'sent', throughSeq, count, isAll: count === entries.length, isBlocked })
+  }
+}
+
+function withResolvers<Value>(): { promise: Promise<Value>; resolve: (value: Value) => void } {
+  let resolve: (value: Value) => void = () => {}
+  const promise = new Promise<Value>((done) => {
+    resolve = done
+  })
+  return { promise, resolve }
+}

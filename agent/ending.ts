@@ -1,0 +1,118 @@
+import { isFinalCloseCode } from '../src/protocol/close-codes.ts'
+import { backoffDelay } from './backoff.ts'
+import { EXIT, type ExitCode } from './exit.ts'
+import { duration } from './text.ts'
+
+/** How one attempt to hold a session ended. Delays count from that moment. */
+export type Ending =
+  | { readonly kind: 'unreachable'; readonly why: string }
+  /** The upgrade was answered, but not with a WebSocket. */
+  | {
+      readonly kind: 'refused'
+      readonly status: number
+      readonly why: string
+      readonly notBeforeMs: number | undefined
+    }
+  | {
+      readonly kind: 'closed'
+      readonly code: number
+      readonly reason: string
+      /** Since the first welcome; undefined: there was none. */
+      readonly livedMs: number | undefined
+      /** When the server wants it back, by drain or by the close reason. */
+      readonly comeBackInMs: number | undefined
+    }
+
+export type Move =
+  | {
+      readonly kind: 'retry'
+      readonly delayMs: number
+      /** Number of the attempt after this one, for the next backoff. */
+      readonly nextAttempt: number
+      readonly sentence: string
+    }
+  | { readonly kind: 'exit'; readonly exitCode: ExitCode; readonly sentence: string }
+
+/** A session that stood this long shows that the way is good: the backoff begins anew. */
+export const SETTLED_AFTER_MS = 30_000
+
+const ENROL_AGAIN =
+  'To enrol again, run "beacon agent forget", then "beacon agent run" with a new enrollment key'
+
+const FINAL: Readonly<Record<number, { exitCode: ExitCode; sentence: string }>> = {
+  4501: {
+    exitCode: EXIT.refused,
+    sentence: `the token of this robot was revoked. ${ENROL_AGAIN}`,
+  },
+  4502: {
+    exitCode: EXIT.refused,
+    sentence: `this robot was retired. ${ENROL_AGAIN}`,
+  },
+  4503: {
+    exitCode: EXIT.refused,
+    sentence: 'the server does not speak this agent’s protocol. Update the agent',
+  },
+  4510: {
+    exitCode: EXIT.conflict,
+    sentence:
+      'another agent connected as this robot. Find out where its identity was copied to; only one of the two may run',
+  },
+  4511: {
+    exitCode: EXIT.refused,
+    sentence: 'this robot was quarantined. Ask an operator of the control plane',
+  },
+}
+
+/**
+ * What to do after an attempt ended. `attempt` counts the failures in a row (from 0), `fraction` is a random number from
+ * 0 up to 1. Only an answer that names this robot's credential or place ends the agent.
+ */
+export function nextMove(ending: Ending, attempt: number, fraction: number): Move {
+  switch (ending.kind) {
+    case 'unreachable':
+      return retry(`cannot connect: ${ending.why}`, attempt, fraction)
+    case 'refused':
+      if (ending.status === 401)
+        return {
+          kind: 'exit',
+          exitCode: EXIT.refused,
+          sentence: `the server does not take the token of this robot: ${ending.why}. ${ENROL_AGAIN}`,
+        }
+      return retry(`cannot connect: ${ending.why}`, attempt, fraction, ending.notBeforeMs)
+    case 'closed':
+      return afterClose(ending, attempt, fraction)
+  }
+}
+
+function afterClose(ending: Extract<Ending, { kind: 'closed' }>, attempt: number, fraction: number): Move {
+  const cause = ending.reason ? `${ending.code} ${ending.reason}` : String(ending.code)
+  if (isFinalCloseCode(ending.code)) {
+    const known = FINAL[ending.code]
+    const sentence = known?.sentence ?? 'the server told this robot to stay away. Ask an operator'
+    return {
+      kind: 'exit',
+      exitCode: known?.exitCode ?? EXIT.refused,
+      sentence: `closed for good (${cause}): ${sentence}`,
+    }
+  }
+  const isSettled = ending.livedMs !== undefined && ending.livedMs >= SETTLED_AFTER_MS
+  const failures = isSettled ? 0 : attempt
+  if (ending.comeBackInMs !== undefined) {
+    // A server that sends every newcomer away at once must not be met by robots that return at once.
+    const delayMs = ending.comeBackInMs + (isSettled ? 0 : backoffDelay(failures, fraction))
+    const nextAttempt = isSettled ? 0 : failures + 1
+    const sentence = `the server asks to come back (${cause}); connecting again in ${duration(delayMs)}`
+    return { kind: 'retry', delayMs, nextAttempt, sentence }
+  }
+  return retry(`connection lost (${cause})`, failures, fraction)
+}
+
+function retry(what: string, attempt: number, fraction: number, notBeforeMs = 0): Move {
+  const delayMs = notBeforeMs + backoffDelay(attempt, fraction)
+  return {
+    kind: 'retry',
+    delayMs,
+    nextAttempt: attempt + 1,
+    sentence: `${what}; trying again in ${duration(delayMs)}`,
+  }
+}

@@ -1,0 +1,101 @@
+import { request as plainRequest } from 'node:http'
+import { request as secureRequest } from 'node:https'
+import type { Clock } from './runtime.ts'
+
+export interface HttpAnswer {
+  readonly status: number
+  readonly retryAfter: string | undefined
+  readonly location: string | undefined
+  /** The body when it is a JSON object, else undefined. */
+  readonly body: Readonly<Record<string, unknown>> | undefined
+}
+
+const MAX_BODY_BYTES = 64 * 1024
+
+/** Posts JSON with a bearer token. Follows no redirects: the token is for this address alone. Rejects when no answer comes. */
+export function postJson(
+  url: string,
+  bearer: string,
+  body: unknown,
+  limits: { readonly timeoutMs: number; readonly clock: Clock; readonly signal: AbortSignal },
+): Promise<HttpAnswer> {
+  const content = Buffer.from(JSON.stringify(body))
+  const send = url.startsWith('https:') ? secureRequest : plainRequest
+  return new Promise((resolve, reject) => {
+    const request = send(url, {
+      method: 'POST',
+      agent: false,
+      signal: limits.signal,
+      headers: {
+        authorization: `Bearer ${bearer}`,
+        'content-type': 'application/json',
+        'content-length': content.length,
+        accept: 'application/json, application/problem+json',
+      },
+    })
+    const timer = limits.clock.after(limits.timeoutMs, () => request.destroy(new Error('no answer in time')))
+    const settle = (finish: () => void) => {
+      timer.cancel()
+      finish()
+    }
+    request.once('error', (error) => settle(() => reject(error)))
+    request.once('response', (response) => {
+      response.once('error', (error) => settle(() => reject(error)))
+      collect(response).then(
+        (text) =>
+          settle(() =>
+            resolve({
+              status: response.statusCode ?? 0,
+              retryAfter: response.headers['retry-after'],
+              location: response.headers.location,
+              body: objectIn(text),
+            }),
+          ),
+        (error) => settle(() => reject(error)),
+      )
+    })
+    request.end(content)
+  })
+}
+
+/** The text of a stream, up to a bound; what lies beyond it is not read. */
+export async function collect(stream: AsyncIterable<Buffer>): Promise<string> {
+  const parts: Buffer[] = []
+  let size = 0
+  for await (const part of stream) {
+    size += part.length
+    if (size > MAX_BODY_BYTES) break
+    parts.push(part)
+  }
+  return Buffer.concat(parts).toString('utf8')
+}
+
+/** The JSON object in a text, else undefined. */
+export function objectIn(text: string): Readonly<Record<string, unknown>> | undefined {
+  try {
+    const value: unknown = JSON.parse(text)
+    return typeof value === 'object' && value !== null && !Array.isArray(value)
+      ? (value as Record<string, unknown>)
+      : undefined
+  } catch {
+    return undefined
+  }
+}
+
+/** The `detail` and field errors of a problem document, in one line. */
+export function problemText(body: Readonly<Record<string, unknown>> | undefined): string | undefined {
+  if (!body) return undefined
+  const detail = [body.detail, body.title].find(
+    (text): text is string => typeof text === 'string' && text !== '',
+  )
+  const fields = (Array.isArray(body.errors) ? body.errors : [])
+    .filter((error) => typeof error?.pointer === 'string' && typeof error?.detail === 'string')
+    .slice(0, 5)
+    .map((error) => `${error.pointer}: ${error.detail}`)
+  return [detail, ...fields].filter(Boolean).join('; ') || undefined
+}
+
+/** The stable code of a problem document. */
+export function problemCode(body: Readonly<Record<string, unknown>> | undefined): string | undefined {
+  return typeof body?.code === 'string' ? body.code : undefined
+}

@@ -1,0 +1,195 @@
+import { closeSync, openSync, readdirSync, renameSync, rmSync } from 'node:fs'
+import { connect, createServer, type Server } from 'node:net'
+import { join } from 'node:path'
+import { AgentExit, EXIT } from './exit.ts'
+import { makeFolder } from './files.ts'
+import type { Places } from './places.ts'
+import type { Clock, Random } from './runtime.ts'
+import { describeError } from './text.ts'
+
+/** Held while this process is the one agent of an identity. */
+export interface Lock {
+  /** What a caller on the local socket is told, as JSON. */
+  answerWith(answer: () => unknown): void
+  release(): void
+}
+
+const TRIES = 4
+const ANSWER_LIMIT_BYTES = 64 * 1024
+const ANSWER_TIMEOUT_MS = 2_000
+
+/**
+ * Takes the identity for this process, or returns undefined when another process has it.
+ *
+ * Each process first makes itself known by a listening socket with a name of its own, and only then looks for others:
+ * of two that try, the later one must see the earlier. A killed process leaves a socket that nobody answers; removing
+ * it can hurt nobody, for names are never used twice.
+ */
+export async function takeLock(places: Places, clock: Clock, random: Random): Promise<Lock | undefined> {
+  for (let attempt = 1; ; attempt++) {
+    const own = await announce(places, random)
+    const others = (await liveSockets(places)).filter((name) => name !== own.name)
+    if (others.length === 0) return own
+    own.release()
+    // Two that started together may each have stepped back for the other.
+    if (attempt === TRIES) return undefined
+    await clock.sleep(50 + random.fraction() * 150)
+  }
+}
+
+/** The status that the agent running on this identity gives; undefined when none runs. */
+export async function askRunningAgent(places: Places, clock: Clock): Promise<unknown> {
+  const folder = openFolder(places.stateDir)
+  if (!folder) return undefined
+  try {
+    for (const name of socketNames(places)) {
+      const answer = await call(folder.pathOf(name), clock)
+      if (answer.text === undefined) continue
+      try {
+        return JSON.parse(answer.text)
+      } catch {
+        throw new AgentExit(EXIT.error, 'an agent is running, but it does not answer')
+      }
+    }
+    return undefined
+  } finally {
+    folder.close()
+  }
+}
+
+/** Files of this identity's sockets, also those left behind. */
+export function socketNames(places: Places): string[] {
+  return namesIn(places.stateDir).filter(
+    (name) => name.startsWith(`${places.stem}.`) && name.endsWith('.sock'),
+  )
+}
+
+function namesIn(folder: string): string[] {
+  try {
+    return readdirSync(folder)
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return []
+    throw new AgentExit(EXIT.error, `cannot read the folder ${folder}: ${describeError(error)}`)
+  }
+}
+
+async function announce(places: Places, random: Random): Promise<Lock & { readonly name: string }> {
+  makeStateFolder(places)
+  const folder = openFolder(places.stateDir)
+  if (!folder) throw new AgentExit(EXIT.error, `the folder ${places.stateDir} went away`)
+  const name = `${places.stem}.${random.bytes(8).toString('hex')}.sock`
+  const fresh = `${name}.tmp`
+  let answer: () => unknown = () => ({})
+  const server = createServer((socket) => {
+    socket.on('error', () => socket.destroy())
+    socket.end(JSON.stringify(answer()))
+  })
+  try {
+    await listen(server, folder.pathOf(fresh))
+    // The socket gets its name only once it listens: before that it would look like one left behind.
+    renameSync(join(places.stateDir, fresh), join(places.stateDir, name))
+  } catch (error) {
+    server.close()
+    folder.close()
+    throw new AgentExit(
+      EXIT.error,
+      `cannot make a local socket in ${places.stateDir}: ${describeError(error)}`,
+    )
+  }
+  return {
+    name,
+    answerWith: (next) => {
+      answer = next
+    },
+    release() {
+      rmSync(join(places.stateDir, name), { force: true })
+      server.close()
+      folder.close()
+    },
+  }
+}
+
+function makeStateFolder(places: Places): void {
+  try {
+    makeFolder(places.stateDir)
+  } catch (error) {
+    throw new AgentExit(EXIT.error, `cannot make the folder ${places.stateDir}: ${describeError(error)}`)
+  }
+}
+
+function listen(server: Server, path: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once('error', reject)
+    server.listen(path, resolve)
+  })
+}
+
+async function liveSockets(places: Places): Promise<string[]> {
+  const folder = openFolder(places.stateDir)
+  if (!folder) return []
+  const live: string[] = []
+  try {
+    for (const name of socketNames(places)) {
+      if (await isAnswered(folder.pathOf(name))) live.push(name)
+      else rmSync(join(places.stateDir, name), { force: true })
+    }
+  } finally {
+    folder.close()
+  }
+  return live
+}
+
+function isAnswered(path: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect(path)
+    socket.once('connect', () => {
+      socket.destroy()
+      resolve(true)
+    })
+    socket.once('error', (error: NodeJS.ErrnoException) => {
+      // Whatever else goes wrong, somebody may be there.
+      resolve(error.code !== 'ECONNREFUSED' && error.code !== 'ENOENT')
+    })
+  })
+}
+
+function call(path: string, clock: Clock): Promise<{ text: string | undefined }> {
+  return new Promise((resolve) => {
+    let text = ''
+    const socket = connect(path)
+    const timer = clock.after(ANSWER_TIMEOUT_MS, () => finish(''))
+    const finish = (result: string | undefined) => {
+      timer.cancel()
+      socket.destroy()
+      resolve({ text: result })
+    }
+    socket.setEncoding('utf8')
+    socket.on('data', (part) => {
+      text += part
+      if (text.length > ANSWER_LIMIT_BYTES) finish('')
+    })
+    socket.once('end', () => finish(text))
+    socket.once('error', (error: NodeJS.ErrnoException) =>
+      finish(error.code === 'ECONNREFUSED' || error.code === 'ENOENT' ? undefined : ''),
+    )
+  })
+}
+
+interface Folder {
+  pathOf(name: string): string
+  close(): void
+}
+
+/** The address of a socket holds about 100 bytes, and folders may lie deeper: Linux has a short name for an open one. */
+const MAX_SOCKET_PATH = 100
+
+function openFolder(path: string): Folder | undefined {
+  if (process.platform !== 'linux' || Buffer.byteLength(path) + 40 < MAX_SOCKET_PATH)
+    return { pathOf: (name) => join(path, name), close: () => {} }
+  try {
+    const descriptor = openSync(path, 'r')
+    return { pathOf: (name) => `/proc/self/fd/${descriptor}/${name}`, close: () => closeSync(descriptor) }
+  } catch {
+    return undefined
+  }
+}

@@ -1,0 +1,246 @@
+import { homedir, userInfo } from 'node:os'
+import { dirname } from 'node:path'
+import { gatewayFor, remarkOnPlainText } from './addresses.ts'
+import { enrol } from './enrol.ts'
+import { AgentExit, EXIT } from './exit.ts'
+import { filesOf, forgetIdentity } from './forget.ts'
+import { type Lock, takeLock } from './lock.ts'
+import { createLog, type Log, type LogOutput } from './log.ts'
+import { type Machine, readMachine } from './machine.ts'
+import { type Places, placesOf } from './places.ts'
+import { Robot } from './robot.ts'
+import { systemClock, systemRandom } from './runtime.ts'
+import { SensorBoard } from './sensors/board.ts'
+import { hostSensors } from './sensors/host.ts'
+import { Sequence } from './sequence.ts'
+import {
+  type AgentFlags,
+  type AgentSettings,
+  configPathIn,
+  type Environment,
+  readSettings,
+} from './settings.ts'
+import { MemorySpool } from './spool.ts'
+import type { AgentState, Identity } from './state.ts'
+import { loadState, saveState } from './state-file.ts'
+import { identityStatus, NOT_LINKED, readStatus, statusLines } from './status.ts'
+import { describeError } from './text.ts'
+
+/** Where the agent's commands write. */
+export interface AgentOutput {
+  /** Answers of `status` and `forget`. */
+  readonly answers: LogOutput
+  /** The log, and what went wrong. */
+  readonly log: LogOutput
+}
+
+const clock = systemClock
+const random = systemRandom
+
+/** `beacon agent run`: works until a signal ends it, and answers with the exit code. */
+export async function runAgent(flags: AgentFlags, env: Environment, output: AgentOutput): Promise<number> {
+  let log = createLog('info', output.log, clock)
+  try {
+    const places = whereFor(flags, env)
+    // Mistakes in the settings are told before anything is made or taken.
+    const settings = settingsFor(places, flags, env)
+    log = createLog(settings.logLevel, output.log, clock)
+    await underLock(places, flags, env, log)
+    return EXIT.fine
+  } catch (error) {
+    if (!(error instanceof AgentExit)) throw error
+    for (const line of error.message.split('\n')) log.error(line)
+    return error.exitCode
+  }
+}
+
+/** `beacon agent status`: answers 1 when there is no identity. */
+export async function showStatus(
+  flags: AgentFlags,
+  env: Environment,
+  output: AgentOutput,
+  asJson: boolean,
+): Promise<number> {
+  return answering(output, async () => {
+    const status = await readStatus(whereFor(flags, env), clock)
+    const lines = asJson ? [JSON.stringify(status, null, 2)] : statusLines(status)
+    output.answers.write(`${lines.join('\n')}\n`)
+    return status.enrolled ? EXIT.fine : EXIT.error
+  })
+}
+
+/** `beacon agent forget`. `confirm` asks a person and answers whether to go on. */
+export async function forgetAgent(
+  flags: AgentFlags,
+  env: Environment,
+  output: AgentOutput,
+  confirm: (question: string) => Promise<boolean>,
+): Promise<number> {
+  return answering(output, async () => {
+    const places = whereFor(flags, env)
+    if (filesOf(places).length === 0) {
+      output.answers.write(`nothing to forget: there is no identity at ${places.config}\n`)
+      return EXIT.fine
+    }
+    if (
+      !(await confirm(`Forget the identity at ${places.config}? The robot needs a new key to enrol again.`))
+    ) {
+      output.answers.write('nothing was changed\n')
+      return EXIT.error
+    }
+    const removed = await forgetIdentity(places, clock, random)
+    output.answers.write(`${removed.map((file) => `removed ${file}`).join('\n')}\n`)
+    return EXIT.fine
+  })
+}
+
+async function answering(output: AgentOutput, command: () => Promise<number>): Promise<number> {
+  try {
+    return await command()
+  } catch (error) {
+    if (!(error instanceof AgentExit)) throw error
+    output.log.write(`error: ${error.message}\n`)
+    return error.exitCode
+  }
+}
+
+function whereFor(flags: AgentFlags, env: Environment): Places {
+  return placesOf({
+    config: configPathIn(flags, env),
+    env,
+    isRoot: process.getuid?.() === 0,
+    accountHome: accountHome(),
+  })
+}
+
+/** A process may run as a user that the system does not know. */
+function accountHome(): string {
+  try {
+    return userInfo().homedir
+  } catch {
+    return homedir()
+  }
+}
+
+function settingsFor(places: Places, flags: AgentFlags, env: Environment): AgentSettings {
+  const { state } = loadState(places)
+  return readSettings(flags, env, state.settings, state.identity !== undefined)
+}
+
+async function underLock(places: Places, flags: AgentFlags, env: Environment, log: Log): Promise<void> {
+  const lock = await takeLock(places, clock, random)
+  if (!lock)
+    throw new AgentExit(
+      EXIT.conflict,
+      `another agent runs on ${places.config}. Stop it, or give this one a --config of its own`,
+    )
+  const ending = endSignal(log)
+  try {
+    await work(places, flags, env, lock, log, ending.signal)
+  } catch (error) {
+    if (!ending.signal.aborted || error instanceof AgentExit) throw error
+    log.info('stopped before it was enrolled')
+  } finally {
+    ending.release()
+    lock.release()
+  }
+}
+
+async function work(
+  places: Places,
+  flags: AgentFlags,
+  env: Environment,
+  lock: Lock,
+  log: Log,
+  signal: AbortSignal,
+): Promise<void> {
+  // Read again now that nobody else can write it.
+  const { state, warnings } = loadState(places)
+  const settings = readSettings(flags, env, state.settings, state.identity !== undefined)
+  for (const warning of warnings) log.warn(warning)
+  const machine = readMachine(places)
+  const about = { running: true, config: places.config, pid: process.pid, version: machine.version }
+  lock.answerWith(() => ({ ...identityStatus(undefined), ...about, link: NOT_LINKED }))
+
+  let identity = state.identity ?? (await becomeSomebody(places, state, settings, machine, log, signal))
+  if (identity.machineId !== undefined && identity.machineId !== machine.machineId)
+    log.warn('this identity was made on another machine or in another place; only one of the two may run')
+  const server = settings.serverIsExplicit ? settings.server : identity.server
+  const gateway = gatewayFor(identity, server, settings.serverIsExplicit)
+  for (const remark of gateway.remarks) log.warn(remark)
+
+  const board = new SensorBoard(hostSensors(dirname(places.config), clock), clock)
+  const sequence = new Sequence(places.sequence, clock, (error) =>
+    log.warn(`cannot write ${places.sequence}: ${describeError(error)}`),
+  )
+  const robot = new Robot(identity, {
+    clock,
+    random,
+    log,
+    machine,
+    sequence,
+    spool: new MemorySpool(),
+    readSensors: () => board.read(),
+    gatewayUrl: gateway.url,
+    ownIntervalMs: settings.ownIntervalMs,
+    keepIdentity: (changed) => {
+      identity = changed
+      saveState(places, { settings: state.settings, others: state.others, identity })
+    },
+    signal,
+  })
+  lock.answerWith(() => ({ ...identityStatus(identity), ...about, link: robot.status() }))
+  await robot.run()
+}
+
+async function becomeSomebody(
+  places: Places,
+  state: AgentState,
+  settings: AgentSettings,
+  machine: Machine,
+  log: Log,
+  signal: AbortSignal,
+): Promise<Identity> {
+  const remark = remarkOnPlainText(settings.server)
+  if (remark) log.warn(remark)
+  const { settings: inFile, others } = state
+  const identity = await enrol(
+    {
+      server: settings.server,
+      key: settings.enrollmentKey!,
+      name: settings.name,
+      pending: state.pending,
+    },
+    {
+      clock,
+      random,
+      log,
+      machine,
+      signal,
+      keepPending: (pending) =>
+        saveState(places, { settings: inFile, others, ...(pending ? { pending } : {}) }),
+    },
+  )
+  // Twice, so that the copy of the file is this identity too, and not the claim for it.
+  for (let copy = 0; copy < 2; copy++) saveState(places, { settings: inFile, others, identity })
+  log.info(`enrolled as ${identity.name} (id ${identity.robotId})`)
+  return identity
+}
+
+/** Aborts at the first SIGTERM or SIGINT; the second one ends the process where it stands. */
+function endSignal(log: Log): { signal: AbortSignal; release(): void } {
+  const ending = new AbortController()
+  const names = ['SIGTERM', 'SIGINT'] as const
+  const onSignal = (name: NodeJS.Signals) => {
+    if (ending.signal.aborted) process.exit(EXIT.error)
+    log.info(`${name}: stopping`)
+    ending.abort()
+  }
+  for (const name of names) process.on(name, onSignal)
+  return {
+    signal: ending.signal,
+    release: () => {
+      for (const name of names) process.removeListener(name, onSignal)
+    },
+  }
+}

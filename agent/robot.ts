@@ -1,0 +1,249 @@
+import {
+  type HeartbeatFrame,
+  type HelloFrame,
+  heartbeatSchema,
+  type Lifecycle,
+  type WelcomeFrame,
+} from '../src/protocol/frames.ts'
+import { MAX_FRAME_BYTES, PROTOCOL_VERSION } from '../src/protocol/limits.ts'
+import { Connection } from './connection.ts'
+import { type Ending, nextMove } from './ending.ts'
+import { AgentExit } from './exit.ts'
+import type { Log } from './log.ts'
+import type { Machine } from './machine.ts'
+import { Pulse } from './pulse.ts'
+import type { Clock, Random } from './runtime.ts'
+import type { Reading } from './sensors/board.ts'
+import { type Judgement, judge } from './sensors/judgement.ts'
+import type { Sequence } from './sequence.ts'
+import type { Spool } from './spool.ts'
+import type { Identity } from './state.ts'
+import type { LinkStatus } from './status.ts'
+import { duration } from './text.ts'
+
+export interface RobotParts {
+  readonly clock: Clock
+  readonly random: Random
+  readonly log: Log
+  readonly machine: Machine
+  readonly sequence: Sequence
+  readonly spool: Spool
+  readonly readSensors: () => Promise<Reading>
+  readonly gatewayUrl: string
+  readonly ownIntervalMs: number | undefined
+  /** Writes down what the server now says of this robot. */
+  readonly keepIdentity: (identity: Identity) => void
+  /** Aborted when the process is to end. */
+  readonly signal: AbortSignal
+}
+
+/** An enrolled robot at work: beats all the time, holds a session whenever it can, and returns when it is to end. */
+export class Robot {
+  readonly #parts: RobotParts
+  readonly #pulse: Pulse
+  readonly #instanceId: string
+  #identity: Identity
+  #connection: Connection | undefined
+  #lifecycle: Lifecycle | undefined
+  #faults: Judgement['faults'] = []
+  #everSentSeq = -1
+  #droppedTold = 0
+  #connectedAt: number | undefined
+  #lastAckAt: number | undefined
+  #lastError: string | undefined
+  #nextAttemptAt: number | undefined
+
+  constructor(identity: Identity, parts: RobotParts) {
+    this.#identity = identity
+    this.#parts = parts
+    this.#instanceId = parts.random.bytes(12).toString('hex')
+    const intervalMs = Math.min(
+      identity.heartbeatIntervalMs,
+      parts.ownIntervalMs ?? identity.heartbeatIntervalMs,
+    )
+    this.#pulse = new Pulse(parts.clock, intervalMs, () => this.#beat())
+  }
+
+  /** Works until the signal aborts; throws AgentExit when the server wants this robot no more. */
+  async run(): Promise<void> {
+    const { signal } = this.#parts
+    const leave = () => {
+      this.#pulse.stop()
+      this.#connection?.leave()
+    }
+    signal.addEventListener('abort', leave)
+    this.#pulse.start()
+    try {
+      await this.#holdSessions()
+    } finally {
+      signal.removeEventListener('abort', leave)
+      this.#pulse.stop()
+    }
+    this.#tellFarewell()
+  }
+
+  /** What `beacon agent status` is told. */
+  status(): LinkStatus {
+    const { clock, spool } = this.#parts
+    const session = this.#connection?.session
+    const isConnected = session?.phase === 'open' && session.welcome !== undefined
+    const time = (ms: number | undefined) => (ms === undefined ? null : new Date(ms).toISOString())
+    return {
+      connection: isConnected ? 'connected' : this.#connection ? 'connecting' : 'waiting',
+      connected_since: isConnected ? time(this.#connectedAt) : null,
+      session_no: isConnected ? session.welcome!.session_no : null,
+      lifecycle: this.#lifecycle ?? null,
+      heartbeat_interval_ms: session?.welcome ? session.intervalMs : null,
+      last_ack_at: time(this.#lastAckAt),
+      last_ack_age_ms: this.#lastAckAt === undefined ? null : Math.max(0, clock.now() - this.#lastAckAt),
+      backlog: spool.size,
+      backlog_bytes: spool.bytes,
+      dropped: spool.dropped,
+      last_error: this.#lastError ?? null,
+      next_attempt_at: this.#connection ? null : time(this.#nextAttemptAt),
+    }
+  }
+
+  async #holdSessions(): Promise<void> {
+    const { clock, random, log, signal } = this.#parts
+    let attempt = 0
+    while (!signal.aborted) {
+      const ending = await this.#holdOne()
+      if (signal.aborted) return
+      const move = nextMove(ending, attempt, random.fraction())
+      this.#lastError = move.sentence
+      if (move.kind === 'exit') throw new AgentExit(move.exitCode, move.sentence)
+      log.warn(move.sentence)
+      attempt = move.nextAttempt
+      this.#nextAttemptAt = clock.now() + move.delayMs
+      await clock.sleep(move.delayMs, signal).catch(() => {})
+    }
+  }
+
+  async #holdOne(): Promise<Ending> {
+    const { clock, log, spool, gatewayUrl, ownIntervalMs } = this.#parts
+    const connection = new Connection({
+      clock,
+      log,
+      spool,
+      url: gatewayUrl,
+      token: this.#identity.robotToken,
+      hello: () => this.#hello(),
+      ownIntervalMs,
+      everSentSeq: this.#everSentSeq,
+      listener: {
+        welcomed: (welcome, isFirst) => this.#welcomed(welcome, isFirst),
+        intervalChanged: (intervalMs, serverIntervalMs) => {
+          this.#pulse.setInterval(intervalMs)
+          this.#learn({ heartbeatIntervalMs: serverIntervalMs })
+        },
+        acknowledged: (seq) => {
+          spool.acknowledge(seq)
+          this.#lastAckAt = clock.now()
+        },
+      },
+    })
+    this.#connection = connection
+    const ending = await connection.ended
+    this.#everSentSeq = connection.everSentSeq
+    this.#connection = undefined
+    return ending
+  }
+
+  #hello(): HelloFrame {
+    const { machine, spool, sequence } = this.#parts
+    const { version, hostname, os, platform, arch } = machine
+    return {
+      type: 'hello',
+      protocol: PROTOCOL_VERSION,
+      agent: { version, hostname, os, platform, arch },
+      instance_id: this.#instanceId,
+      resume_seq: spool.oldestSeq ?? sequence.upcoming,
+      ...(machine.machineId ? { machine_id: machine.machineId } : {}),
+      ...(machine.bootId ? { boot_id: machine.bootId } : {}),
+    }
+  }
+
+  #welcomed(welcome: WelcomeFrame, isFirst: boolean): void {
+    const { clock, log, spool } = this.#parts
+    const before = this.#lifecycle
+    this.#lifecycle = welcome.lifecycle
+    this.#learn({ name: welcome.name })
+    if (isFirst) {
+      this.#connectedAt = clock.now()
+      this.#lastError = undefined
+      const every = duration(this.#connection?.session?.intervalMs ?? welcome.heartbeat_interval_ms)
+      const late = spool.size > 1 ? `, ${spool.size} heartbeats to make up for` : ''
+      log.info(`connected as ${welcome.name}, session ${welcome.session_no}, heartbeat every ${every}${late}`)
+    }
+    if (welcome.lifecycle === 'pending') {
+      this.#pulse.stop()
+      // The server takes nothing from before the approval, not later either.
+      spool.clear()
+      if (before !== 'pending') log.info('waiting for an operator to approve this robot')
+      return
+    }
+    if (before === 'pending') log.info('approved')
+    else if (before !== undefined && before !== welcome.lifecycle)
+      log.info(`this robot is now ${welcome.lifecycle}`)
+    if (!this.#parts.signal.aborted) this.#pulse.start()
+  }
+
+  /** Keeps what the server says when it is new. */
+  #learn(news: Partial<Pick<Identity, 'name' | 'heartbeatIntervalMs'>>): void {
+    const changed = { ...this.#identity, ...news }
+    if (!changed.name) return
+    if (
+      changed.name === this.#identity.name &&
+      changed.heartbeatIntervalMs === this.#identity.heartbeatIntervalMs
+    )
+      return
+    this.#identity = changed
+    try {
+      this.#parts.keepIdentity(changed)
+    } catch (error) {
+      if (!(error instanceof AgentExit)) throw error
+      this.#parts.log.warn(error.message)
+    }
+  }
+
+  async #beat(): Promise<void> {
+    const { clock, spool, sequence } = this.#parts
+    const reading = await this.#parts.readSensors()
+    if (!this.#pulse.isRunning) return
+    const at = new Date(clock.now()).toISOString()
+    const { health, faults } = judge(reading, this.#faults, at)
+    this.#faults = faults
+    const seq = sequence.next()
+    const text = heartbeatText(seq, at, {
+      health,
+      ...reading,
+      ...(faults.length > 0 ? { faults: [...faults] } : {}),
+    })
+    spool.add({ seq, text })
+    this.#tellDropped()
+    this.#connection?.backlogGrew()
+  }
+
+  #tellDropped(): void {
+    const { dropped, size } = this.#parts.spool
+    if (dropped === 0 || (this.#droppedTold > 0 && dropped < this.#droppedTold + 1_000)) return
+    this.#droppedTold = dropped
+    this.#parts.log.warn(
+      `${size} heartbeats wait for the server and no more fit: ${dropped} of the oldest are lost so far`,
+    )
+  }
+
+  #tellFarewell(): void {
+    const { log, spool } = this.#parts
+    log.info(spool.size === 0 ? 'stopped' : `stopped; ${spool.size} heartbeats were not acknowledged`)
+  }
+}
+
+/** The frame as it is sent. A sensor that says something impossible costs its values, not the heartbeat. */
+function heartbeatText(seq: number, at: string, body: Partial<HeartbeatFrame>): string {
+  const full = { type: 'heartbeat', seq, at, ...body }
+  const text = JSON.stringify(full)
+  if (heartbeatSchema.safeParse(full).success && Buffer.byteLength(text) <= MAX_FRAME_BYTES) return text
+  return JSON.stringify({ type: 'heartbeat', seq, at })
+}

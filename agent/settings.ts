@@ -1,0 +1,176 @@
+import { readFileSync } from 'node:fs'
+import { z } from 'zod'
+import { MAX_HEARTBEAT_INTERVAL_MS, MIN_HEARTBEAT_INTERVAL_MS } from '../src/protocol/limits.ts'
+import { displayName } from '../src/protocol/text.ts'
+import { AgentExit, EXIT } from './exit.ts'
+import { LOG_LEVELS, type LogLevel } from './log.ts'
+import type { FileSettings } from './state.ts'
+
+/** Flags of `beacon agent run`, as the command line gave them. */
+export interface AgentFlags {
+  readonly enrollmentKey?: string
+  readonly enrollmentKeyFile?: string
+  readonly name?: string
+  readonly server?: string
+  readonly config?: string
+  readonly heartbeatSeconds?: string
+  readonly logLevel?: string
+}
+
+export type Environment = Readonly<Record<string, string | undefined>>
+
+/** What the agent goes by: flag, else environment, else agent.toml, else the default. */
+export interface AgentSettings {
+  readonly server: string
+  /** A flag or the environment names the server: it outranks where the identity was enrolled. */
+  readonly serverIsExplicit: boolean
+  readonly name: string | undefined
+  /** Undefined when the robot is enrolled: then no key is looked for. */
+  readonly enrollmentKey: string | undefined
+  /** The longest pause between heartbeats that the robot itself wants. */
+  readonly ownIntervalMs: number | undefined
+  readonly logLevel: LogLevel
+}
+
+interface Given {
+  readonly value: string
+  /** How a person knows the setting: by its flag, its variable or its key in agent.toml. */
+  readonly label: string
+}
+
+const DEFAULT_SERVER = 'http://127.0.0.1:8080'
+const MIN_SECONDS = MIN_HEARTBEAT_INTERVAL_MS / 1_000
+const MAX_SECONDS = MAX_HEARTBEAT_INTERVAL_MS / 1_000
+
+const serverSchema = z
+  .string()
+  .regex(/^https?:\/\/[^\s/?#@]+(\/[^\s?#]*)?$/i, 'must be an http or https address without user or query')
+  .refine((url) => URL.canParse(url), 'must be an http or https address')
+  .transform((url) => url.replace(/\/+$/, ''))
+const secondsSchema = z
+  .string()
+  .regex(/^\d+(\.\d+)?$/, 'must be a number of seconds')
+  .transform(Number)
+  .refine(
+    (seconds) => seconds >= MIN_SECONDS && seconds <= MAX_SECONDS,
+    `must lie between ${MIN_SECONDS} and ${MAX_SECONDS}`,
+  )
+/** The control plane's levels, for the variable may be meant for both. */
+const levelSchema = z
+  .enum(['trace', ...LOG_LEVELS, 'fatal'], `must be one of ${LOG_LEVELS.join(', ')}`)
+  .transform((level): LogLevel => (level === 'trace' ? 'debug' : level === 'fatal' ? 'error' : level))
+const keySchema = z
+  .string()
+  .regex(/^[\x21-\x7e]{1,512}$/, 'must be one line without spaces')
+  .refine(
+    (key) => !/^rf_(robot|pat|fleet)_/.test(key),
+    'must be an enrollment key (rf_enroll_…), not another token',
+  )
+  .refine(
+    (key) => !/^(rf_enroll_|apt_)/.test(key) || /^(rf_enroll_|apt_)[0-9a-f]{64}$/.test(key),
+    'is not whole: 64 hex digits follow the prefix',
+  )
+
+/** The config file that a flag or the environment names. */
+export function configPathIn(flags: AgentFlags, env: Environment): string | undefined {
+  return flags.config || env.BEACON_CONFIG || undefined
+}
+
+/** Reads the settings; every mistake is reported at once, none quotes a secret. */
+export function readSettings(
+  flags: AgentFlags,
+  env: Environment,
+  file: FileSettings,
+  isEnrolled: boolean,
+): AgentSettings {
+  const mistakes: string[] = []
+  const take = <Output>(schema: z.ZodType<Output, string>, given: Given | undefined): Output | undefined => {
+    if (!given) return undefined
+    const parsed = schema.safeParse(given.value)
+    if (parsed.success) return parsed.data
+    mistakes.push(`${given.label} ${parsed.error.issues[0]?.message}`)
+    return undefined
+  }
+
+  const givenServer = first(
+    ['--server', flags.server],
+    ['BEACON_SERVER', env.BEACON_SERVER],
+    ['server in agent.toml', file.server],
+  )
+  const server = take(serverSchema, givenServer)
+  const name = take(
+    displayName(),
+    first(['--name', flags.name], ['BEACON_NAME', env.BEACON_NAME], ['name in agent.toml', file.name]),
+  )
+  const seconds = take(
+    secondsSchema,
+    first(
+      ['--heartbeat-seconds', flags.heartbeatSeconds],
+      ['BEACON_HEARTBEAT_SECONDS', env.BEACON_HEARTBEAT_SECONDS],
+      ['heartbeat_seconds in agent.toml', file.heartbeatSeconds?.toString()],
+    ),
+  )
+  const logLevel = take(
+    levelSchema,
+    first(
+      ['--log-level', flags.logLevel],
+      ['BEACON_LOG_LEVEL', env.BEACON_LOG_LEVEL],
+      ['log_level in agent.toml', file.logLevel],
+    ),
+  )
+  const enrollmentKey = isEnrolled ? undefined : take(keySchema, keyIn(flags, env, file, mistakes))
+  if (!isEnrolled && enrollmentKey === undefined && mistakes.length === 0)
+    mistakes.push('this robot is not enrolled yet: --enrollment-key or --enrollment-key-file is needed')
+  if (mistakes.length > 0) throw new AgentExit(EXIT.usage, mistakes.join('\n'))
+  return {
+    server: server ?? DEFAULT_SERVER,
+    serverIsExplicit: Boolean(flags.server || env.BEACON_SERVER),
+    name,
+    enrollmentKey,
+    ownIntervalMs: seconds === undefined ? undefined : Math.round(seconds * 1_000),
+    logLevel: logLevel ?? 'info',
+  }
+}
+
+function first(...candidates: [label: string, value: string | undefined][]): Given | undefined {
+  for (const [label, value] of candidates) if (value) return { label, value }
+  return undefined
+}
+
+function keyIn(
+  flags: AgentFlags,
+  env: Environment,
+  file: FileSettings,
+  mistakes: string[],
+): Given | undefined {
+  const pairs = [
+    {
+      key: first(['--enrollment-key', flags.enrollmentKey]),
+      path: first(['--enrollment-key-file', flags.enrollmentKeyFile]),
+    },
+    {
+      key: first(['BEACON_ENROLLMENT_KEY', env.BEACON_ENROLLMENT_KEY]),
+      path: first(['BEACON_ENROLLMENT_KEY_FILE', env.BEACON_ENROLLMENT_KEY_FILE]),
+    },
+    { path: first(['enrollment_key_file in agent.toml', file.enrollmentKeyFile]) },
+  ]
+  for (const { key, path } of pairs) {
+    if (key && path) mistakes.push(`${key.label} and ${path.label} cannot both be given`)
+    if (key) return key
+    if (path) return keyFrom(path, mistakes)
+  }
+  return undefined
+}
+
+function keyFrom(path: Given, mistakes: string[]): Given | undefined {
+  try {
+    const value = readFileSync(path.value, 'utf8').trim()
+    if (value) return { value, label: `the key in ${path.value}` }
+    mistakes.push(`${path.label}: ${path.value} is empty`)
+  } catch (error) {
+    mistakes.push(
+      `${path.label}: ${path.value} cannot be read (${(error as NodeJS.ErrnoException).code ?? 'unknown error'})`,
+    )
+  }
+  return undefined
+}

@@ -1,0 +1,164 @@
+import { parse, stringify } from 'smol-toml'
+import { z } from 'zod'
+import { isCheckedToken } from '../src/protocol/tokens.ts'
+
+/** Who this robot is to its control plane, from the moment its claim was granted. */
+export interface Identity {
+  readonly server: string
+  readonly robotId: string
+  readonly name: string
+  readonly siteId: string
+  readonly fleetId: string
+  readonly gatewayUrl: string
+  readonly heartbeatIntervalMs: number
+  readonly robotToken: string
+  /** Hash of the machine that enrolled; undefined where machines have no id. */
+  readonly machineId: string | undefined
+}
+
+/** A claim that may have been sent: whatever came of it, asking again with the same id and token finds out. */
+export interface PendingClaim {
+  readonly server: string
+  readonly claimId: string
+  readonly robotToken: string
+}
+
+/** Settings that a person may write into agent.toml, before or after enrolment. */
+export interface FileSettings {
+  readonly server?: string
+  readonly name?: string
+  readonly enrollmentKeyFile?: string
+  readonly heartbeatSeconds?: number
+  readonly logLevel?: string
+}
+
+/** All that agent.toml holds. */
+export interface AgentState {
+  readonly settings: FileSettings
+  readonly identity?: Identity
+  readonly pending?: PendingClaim
+  /** Keys that this version does not know: kept as they are. */
+  readonly others: Readonly<Record<string, unknown>>
+}
+
+export const EMPTY_STATE: AgentState = { settings: {}, others: {} }
+
+const robotToken = z.string().refine((text) => isCheckedToken('robot', text), 'is damaged')
+
+const settingsShape = {
+  server: z.string().optional(),
+  name: z.string().optional(),
+  enrollment_key_file: z.string().optional(),
+  heartbeat_seconds: z.number().optional(),
+  log_level: z.string().optional(),
+}
+type SettingsTable = z.infer<z.ZodObject<typeof settingsShape>>
+
+const identityShape = {
+  server: z.string().min(1),
+  robot_id: z.string().min(1),
+  name: z.string().min(1),
+  site_id: z.string().min(1),
+  fleet_id: z.string().min(1),
+  gateway_url: z.string().min(1),
+  heartbeat_interval_ms: z.number().int().positive(),
+  robot_token: robotToken,
+  machine_id: z.string().optional(),
+}
+const pendingShape = z.object({
+  server: z.string().min(1),
+  claim_id: z.string().min(1),
+  robot_token: robotToken,
+})
+
+const newSchema = z.looseObject({ state: z.undefined().optional(), ...settingsShape })
+const claimingSchema = z.looseObject({
+  state: z.literal('claiming'),
+  ...settingsShape,
+  pending: pendingShape,
+})
+const enrolledSchema = z.looseObject({ state: z.literal('enrolled'), ...settingsShape, ...identityShape })
+
+const KNOWN = new Set(['state', 'pending', ...Object.keys(settingsShape), ...Object.keys(identityShape)])
+
+/**
+ * Reads the text of agent.toml; throws an Error whose message says what is wrong. The first line says what the rest must
+ * hold, so that a file cut short is never taken for one without an identity.
+ */
+export function parseState(text: string): AgentState {
+  if (text.trim() === '') throw new Error('it is empty')
+  const table = parse(text) as Record<string, unknown>
+  const others = Object.fromEntries(Object.entries(table).filter(([key]) => !KNOWN.has(key)))
+  if (table.state === 'enrolled') {
+    const found = checked(enrolledSchema, table)
+    return { settings: settingsIn(found), identity: identityIn(found), others }
+  }
+  if (table.state === 'claiming') {
+    const found = checked(claimingSchema, table)
+    const { server, claim_id: claimId, robot_token: token } = found.pending
+    return { settings: settingsIn(found), pending: { server, claimId, robotToken: token }, others }
+  }
+  if ('robot_token' in table) throw new Error('it holds a robot token, but not state = "enrolled"')
+  return { settings: settingsIn(checked(newSchema, table)), others }
+}
+
+function checked<Output>(schema: z.ZodType<Output>, table: unknown): Output {
+  const parsed = schema.safeParse(table)
+  if (parsed.success) return parsed.data
+  const issue = parsed.error.issues[0]
+  throw new Error(`${issue?.path.join('.') || 'it'}: ${issue?.message ?? 'is not valid'}`)
+}
+
+function settingsIn(table: SettingsTable): FileSettings {
+  const found = {
+    server: table.server,
+    name: table.name,
+    enrollmentKeyFile: table.enrollment_key_file,
+    heartbeatSeconds: table.heartbeat_seconds,
+    logLevel: table.log_level,
+  }
+  return Object.fromEntries(Object.entries(found).filter(([, value]) => value !== undefined))
+}
+
+function identityIn(table: z.infer<typeof enrolledSchema>): Identity {
+  return {
+    server: table.server,
+    robotId: table.robot_id,
+    name: table.name,
+    siteId: table.site_id,
+    fleetId: table.fleet_id,
+    gatewayUrl: table.gateway_url,
+    heartbeatIntervalMs: table.heartbeat_interval_ms,
+    robotToken: table.robot_token,
+    machineId: table.machine_id,
+  }
+}
+
+const HEADER = '# Kept by `beacon agent`. It holds the robot token: whoever reads it can be this robot.\n'
+
+/** The text of agent.toml. */
+export function renderState(state: AgentState): string {
+  const { settings, identity, pending } = state
+  const table = {
+    state: identity ? 'enrolled' : pending ? 'claiming' : undefined,
+    server: identity?.server ?? settings.server,
+    name: identity?.name ?? settings.name,
+    enrollment_key_file: settings.enrollmentKeyFile,
+    heartbeat_seconds: settings.heartbeatSeconds,
+    log_level: settings.logLevel,
+    robot_id: identity?.robotId,
+    site_id: identity?.siteId,
+    fleet_id: identity?.fleetId,
+    gateway_url: identity?.gatewayUrl,
+    heartbeat_interval_ms: identity?.heartbeatIntervalMs,
+    machine_id: identity?.machineId,
+    robot_token: identity?.robotToken,
+    ...state.others,
+    pending: identity || !pending ? undefined : pendingTable(pending),
+  }
+  return HEADER + stringify(table)
+}
+
+function pendingTable(pending: PendingClaim): Record<string, string> {
+  return { server: pending.server, claim_id: pending.claimId, robot_token: pending.robotToken }
+}
