@@ -1,6 +1,7 @@
 import { mkdtemp, readdir, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import pg from 'pg'
 import type { TestProject } from 'vitest/node'
 import { openDatabase, openPool } from '../../src/db/database.ts'
 import { startEmbeddedPostgres } from '../../src/db/embedded.ts'
@@ -9,11 +10,12 @@ import { ensurePartitions, PARTITION_MS } from '../../src/db/heartbeat-partition
 import { migrate } from '../../src/db/migrate.ts'
 import { createLog } from '../../src/observe/log.ts'
 import { systemClock, systemRandom } from '../../src/runtime.ts'
+import { urlOfDatabase } from './database-url.ts'
 
 declare module 'vitest' {
   interface ProvidedContext {
-    /** Of the migrated database that every test database is a copy of; nobody may stay connected to it. */
-    readonly templateUrl: string
+    /** The migrated database that every test database is a copy of; nobody may stay connected to it. */
+    readonly template: { readonly name: string; readonly url: string }
   }
 }
 
@@ -54,19 +56,42 @@ async function makePartitions(url: string): Promise<void> {
   await pool.end()
 }
 
-/** One PostgreSQL for the whole run, with a migrated template database. */
-export default async function setup(project: TestProject): Promise<() => Promise<void>> {
+/** The run's server: a private one, or, to test against another version, the one of BEACON_TEST_DATABASE_URL. */
+async function findServer(): Promise<{ url: string; release: () => Promise<void> }> {
+  const given = process.env.BEACON_TEST_DATABASE_URL
+  if (given) return { url: given, release: async () => {} }
   await removeLeftovers().catch(() => {})
   const folder = await mkdtemp(join(tmpdir(), `beacon-tests-${process.pid}-`))
   const cluster = await startCluster(folder)
+  return {
+    url: cluster.url,
+    async release() {
+      await cluster.stop()
+      await rm(folder, { recursive: true, force: true })
+    },
+  }
+}
+
+async function administer(url: string, statement: string): Promise<void> {
+  const connection = new pg.Client({ connectionString: urlOfDatabase(url, 'postgres') })
+  await connection.connect()
+  await connection.query(statement).finally(() => connection.end())
+}
+
+/** One PostgreSQL for the whole run, with a migrated template database. */
+export default async function setup(project: TestProject): Promise<() => Promise<void>> {
+  const server = await findServer()
+  const template = `beacon_template_${process.pid}`
+  const url = urlOfDatabase(server.url, template)
   const teardown = async () => {
-    await cluster.stop()
-    await rm(folder, { recursive: true, force: true })
+    await administer(server.url, `DROP DATABASE IF EXISTS ${template} WITH (FORCE)`)
+    await server.release()
   }
   try {
-    await migrate({ url: cluster.url, log: createLog('silent') })
-    await makePartitions(cluster.url)
-    project.provide('templateUrl', cluster.url)
+    await administer(server.url, `CREATE DATABASE ${template} TEMPLATE template0`)
+    await migrate({ url, log: createLog('silent') })
+    await makePartitions(url)
+    project.provide('template', { name: template, url })
     return teardown
   } catch (error) {
     await teardown()

@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto'
 import pg from 'pg'
 import { inject } from 'vitest'
 import { type Database, openDatabase, openPool } from '../../src/db/database.ts'
+import { urlOfDatabase } from './database-url.ts'
 
 export interface TestDatabase {
   readonly url: string
@@ -11,16 +12,12 @@ export interface TestDatabase {
   drop(): Promise<void>
 }
 
-/** The address of another database of the run's PostgreSQL. */
-export function urlOf(name: string): string {
-  const url = new URL(inject('templateUrl').replace('@/', '@socket/'))
-  url.pathname = `/${name}`
-  return url.href.replace('@socket/', '@/')
-}
-
 /** Runs statements in the database that nobody else uses, one cloning at a time. */
 async function administer(...statements: string[]): Promise<void> {
-  const connection = new pg.Client({ connectionString: urlOf('postgres'), application_name: 'beacon tests' })
+  const connection = new pg.Client({
+    connectionString: urlOfDatabase(inject('template').url, 'postgres'),
+    application_name: 'beacon tests',
+  })
   await connection.connect()
   try {
     await connection.query('SELECT pg_advisory_lock(1)')
@@ -33,7 +30,7 @@ async function administer(...statements: string[]): Promise<void> {
 async function create(statement: (name: string) => string): Promise<TestDatabase> {
   const name = `test_${randomBytes(8).toString('hex')}`
   await administer(statement(name))
-  const url = urlOf(name)
+  const url = urlOfDatabase(inject('template').url, name)
   const pool = openPool({
     url,
     name: 'beacon test',
@@ -55,7 +52,7 @@ async function create(statement: (name: string) => string): Promise<TestDatabase
 
 /** A migrated database of the test's own; heartbeats have partitions around the present. */
 export function createTestDatabase(): Promise<TestDatabase> {
-  return create((name) => `CREATE DATABASE ${name} TEMPLATE beacon`)
+  return create((name) => `CREATE DATABASE ${name} TEMPLATE ${inject('template').name}`)
 }
 
 /** A database of the test's own with nothing in it. */
