@@ -334,12 +334,18 @@ export class Gateway implements ConnectionHost {
       connection.end(CLOSE.helloTimeout)
     }
     for (const connection of this.#paused) if (connection.mayGoOn(now)) connection.resume()
+    this.#measure()
+    // A server that sends its robots away hears them no longer: whoever comes after it judges them.
+    if (this.#draining) return
     for (const change of this.#presence.presence.tick(now)) {
       this.#presence.write(change)
       if (change.connection !== 'offline') continue
       const connection = this.#registry.current(change.robotId)
       if (connection?.sessionNo === change.sessionNo) connection.end(CLOSE.silent)
     }
+  }
+
+  #measure(): void {
     const { queueDepth } = this.#parts.metrics
     queueDepth.set({ queue: 'heartbeats' }, this.#heartbeats.waiting)
     queueDepth.set({ queue: 'timeline' }, this.#timeline.waiting)

@@ -1,0 +1,190 @@
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { ManualClock } from '../support/clock.ts'
+import { eventually } from '../support/eventually.ts'
+import { createTestDatabase, type TestDatabase } from '../support/postgres.ts'
+import { insertFleet, insertRobot, type TestFleet } from '../support/robots.ts'
+import { connect, type RunningGateway, startGateway } from './support.ts'
+
+let db: TestDatabase
+let fleet: TestFleet
+let clock: ManualClock
+
+beforeAll(async () => {
+  db = await createTestDatabase()
+})
+afterAll(() => db.drop())
+beforeEach(async () => {
+  clock = new ManualClock(Date.now())
+  fleet = await insertFleet(db.database)
+})
+
+const connection = async (robotId: string) => {
+  const row = await db.database
+    .selectFrom('robot_status')
+    .select(['connection', 'connection_reason'])
+    .where('robot_id', '=', robotId)
+    .executeTakeFirstOrThrow()
+  return `${row.connection} ${row.connection_reason}`
+}
+const becomes = (robotId: string, expected: string) =>
+  eventually(async () => (await connection(robotId)) === expected, expected)
+
+/** Lets time pass in ticks, as it would, with all that is written meanwhile. */
+const pass = (ms: number) => clock.pass(ms, 250)
+
+/** Waits for what the gateway does in rounds, letting the rounds' database work finish between them. */
+async function passUntil(robotId: string, expected: string, atMostMs: number): Promise<number> {
+  for (let passed = 0; passed <= atMostMs; passed += 1_000) {
+    if ((await connection(robotId)) === expected) return passed
+    await clock.pass(1_000, 250)
+    // A round of watching takes a few statements: their answers have to arrive.
+    for (let turn = 0; turn < 5; turn += 1) await db.database.selectFrom('servers').select('id').execute()
+  }
+  throw new Error(`still ${await connection(robotId)} after ${atMostMs} ms, not ${expected}`)
+}
+
+async function stop({ gateway }: RunningGateway): Promise<void> {
+  let stopped = false
+  void gateway.stop().then(() => {
+    stopped = true
+  })
+  await eventually(() => {
+    clock.advance(5)
+    return stopped
+  })
+}
+
+describe('a half-open socket', () => {
+  it('is found by silence: stale, then offline and closed with a code that says come back', async () => {
+    const running = await startGateway(db.database, clock)
+    const robot = await insertRobot(db.database, fleet)
+    const link = await connect(running, clock, robot)
+    await pass(24_500)
+    expect(await connection(robot.id)).toBe('online connected')
+    await pass(1_000)
+    await becomes(robot.id, 'stale silent')
+    expect(link.end.isOpen).toBe(true)
+    await pass(10_000)
+    await becomes(robot.id, 'offline heartbeat_timeout')
+    expect(await link.end.closed).toEqual({ code: 4002, reason: 'heartbeat_timeout' })
+    await stop(running)
+  })
+
+  it('that speaks again in time is online again', async () => {
+    const running = await startGateway(db.database, clock)
+    const robot = await insertRobot(db.database, fleet)
+    const link = await connect(running, clock, robot)
+    await pass(26_000)
+    await becomes(robot.id, 'stale silent')
+    link.beat(1)
+    await becomes(robot.id, 'online heard_again')
+    await stop(running)
+  })
+})
+
+describe('a lost socket', () => {
+  it('leaves the robot online until its silence has lasted', async () => {
+    const running = await startGateway(db.database, clock)
+    const robot = await insertRobot(db.database, fleet)
+    const link = await connect(running, clock, robot)
+    link.end.vanish()
+    await pass(20_000)
+    expect(await connection(robot.id)).toBe('online connected')
+    await pass(6_000)
+    await becomes(robot.id, 'stale connection_lost')
+    await pass(10_000)
+    await becomes(robot.id, 'offline connection_lost')
+    await stop(running)
+  })
+
+  it('does not matter when the robot is back, here or on another server', async () => {
+    const one = await startGateway(db.database, clock)
+    const two = await startGateway(db.database, clock, one.bus)
+    const robot = await insertRobot(db.database, fleet)
+    const link = await connect(one, clock, robot)
+    link.end.vanish()
+    await pass(20_000)
+    const back = await connect(two, clock, robot)
+    for (let seq = 1; seq <= 6; seq += 1) {
+      back.beat(seq)
+      await pass(10_000)
+    }
+    expect(await connection(robot.id)).toBe('online connected')
+    await stop(one)
+    await stop(two)
+  })
+})
+
+describe('a restart of the control plane', () => {
+  it('calls nobody offline who returns within the longest backoff', async () => {
+    const before = await startGateway(db.database, clock)
+    const robot = await insertRobot(db.database, fleet)
+    await connect(before, clock, robot)
+    await stop(before)
+    // Away for ten minutes: that is nobody's silence.
+    clock.advance(600_000)
+    const after = await startGateway(db.database, clock)
+    await passUntil(robot.id, 'stale server_gone', 10_000)
+    await pass(50_000)
+    expect(await connection(robot.id)).toBe('stale server_gone')
+    const back = await connect(after, clock, robot)
+    expect(await connection(robot.id)).toBe('online connected')
+    expect(back.frames[0]).toMatchObject({ session_no: 2 })
+    for (let seq = 1; seq <= 6; seq += 1) {
+      back.beat(seq)
+      await pass(10_000)
+    }
+    expect(await connection(robot.id)).toBe('online connected')
+    await stop(after)
+  })
+
+  it('calls those offline who do not return: after 60 s, 3 intervals and 5 s', async () => {
+    const before = await startGateway(db.database, clock)
+    const robot = await insertRobot(db.database, fleet)
+    await connect(before, clock, robot)
+    await stop(before)
+    const after = await startGateway(db.database, clock)
+    const took = await passUntil(robot.id, 'offline did_not_return', 180_000)
+    expect(took).toBeGreaterThanOrEqual(90_000)
+    await stop(after)
+  })
+})
+
+describe('a server that dies without a word', () => {
+  it('is noticed by another, and its robots get the same time to return', async () => {
+    const dying = await startGateway(db.database, new ManualClock(clock.now()))
+    const watching = await startGateway(db.database, clock)
+    const robot = await insertRobot(db.database, fleet)
+    const returning = await insertRobot(db.database, fleet)
+    await connect(dying, clock, robot)
+    await connect(dying, clock, returning)
+    // The dying server's clock never moves again: it does not beat, it watches nobody.
+    await passUntil(robot.id, 'stale server_gone', 60_000)
+    await connect(watching, clock, returning)
+    let seq = 0
+    let took = 0
+    while ((await connection(robot.id)) !== 'offline did_not_return' && took < 150_000) {
+      took += await passUntil(robot.id, 'offline did_not_return', 5_000).catch(() => 6_000)
+      seq += 1
+      const link = await connect(watching, clock, returning)
+      link.beat(seq)
+    }
+    expect(took).toBeGreaterThanOrEqual(60_000)
+    expect(await connection(returning.id)).toBe('online connected')
+    await stop(watching)
+  })
+
+  it('says again who is here when the others were wrong', async () => {
+    const slowClock = new ManualClock(clock.now())
+    const slow = await startGateway(db.database, slowClock)
+    const watching = await startGateway(db.database, clock)
+    const robot = await insertRobot(db.database, fleet)
+    const link = await connect(slow, slowClock, robot)
+    await passUntil(robot.id, 'offline did_not_return', 200_000)
+    // It was merely stuck: its robot was there all along.
+    slowClock.advance(5_000)
+    link.beat(1)
+    await becomes(robot.id, 'online restated')
+    await stop(watching)
+  })
+})
