@@ -96,7 +96,7 @@ export function createBeacon(config: Config, parts: BeaconParts): Beacon {
     const gatewayDatabase = openDatabase(gatewayPool)
     const httpDatabase = openDatabase(httpPool)
 
-    const maintenance = startMaintenance({ pool: httpPool, clock, historyMs: config.historyMs, log })
+    const maintenance = startMaintenance({ database: httpDatabase, clock, historyMs: config.historyMs, log })
     releases.add('maintenance', () => maintenance.stop())
     await maintenance.ready
 
