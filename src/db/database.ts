@@ -34,6 +34,9 @@ export function openPool(options: PoolOptions): pg.Pool {
     types,
   })
   pool.on('error', options.onIdleError)
+  // A connection that breaks while a transaction has it says so twice: to the statement, which is where it is handled,
+  // and as an event that would end the process if nobody listened.
+  pool.on('connect', (client) => void client.on('error', () => {}))
   return pool
 }
 
