@@ -1,7 +1,7 @@
 import { LruMap } from 'toad-cache'
 import { findCredentials } from '../db/claims.ts'
 import { type Database, isDatabaseUnavailable, sqlState } from '../db/database.ts'
-import { BeaconError } from '../errors.ts'
+import { BeaconError, type ErrorCode } from '../errors.ts'
 import { GroupFullError, Grouping } from '../grouping.ts'
 import type { Log } from '../observe/log.ts'
 import type { Metrics } from '../observe/metrics.ts'
@@ -10,7 +10,8 @@ import { hashToken, isEnrollmentKey } from '../protocol/tokens.ts'
 import { KeyedLimiter } from '../rate-limit.ts'
 import type { Clock, Random } from '../runtime.ts'
 import type { Claim, GrantedRobot, Outcome } from './decide.ts'
-import { type Grant, grantClaims } from './grant.ts'
+import { grantClaims } from './grant.ts'
+import { KeyQueues } from './key-queues.ts'
 import { prepareClaim } from './prepare.ts'
 import { RefusalLimits } from './refusals.ts'
 import { Turns } from './turns.ts'
@@ -18,7 +19,7 @@ import { Turns } from './turns.ts'
 /** Claims that one transaction decides at the most. */
 const MAX_GROUP = 256
 /** Claims of one key that may wait: about a second's worth. */
-const MAX_WAITING_PER_KEY = 10_000
+const MAX_WAITING = 10_000
 /** Keys that may be claimed with at the same time. */
 const MAX_BUSY_KEYS = 2_000
 /** Transactions at a time, so that claims leave connections for everything else. */
@@ -50,14 +51,13 @@ export interface ClaimCall {
   /** The caller's address, as far as proxies are to be believed. */
   readonly address: string
   readonly requestId: string
-  /** Where robots connect, as the caller sees this server: ws or wss, ending in /agent/ws. */
-  readonly gatewayUrl: string
 }
 
 export interface ClaimAnswer {
   /** 201 for a new robot, 200 for one that was there before. */
   readonly status: 200 | 201
-  readonly response: ClaimResponse
+  /** Without the gateway's address: only the caller knows how it was reached. */
+  readonly response: Omit<ClaimResponse, 'gateway_url'>
 }
 
 export interface Claims {
@@ -67,176 +67,19 @@ export interface Claims {
   idle(): Promise<void>
 }
 
-/**
- * The way in for robots. Claims that arrive while others of the same key are in flight are granted together by one
- * transaction: the key is locked once for all of them, which is what keeps its uses exact at any speed.
- */
+/** The way in for robots. */
 export function createClaims(options: ClaimsOptions): Claims {
-  const { database, clock, random, bus, log, metrics, defaults } = options
-  const limits = new RefusalLimits(clock)
-  const cloneEvents = new KeyedLimiter({ ...CLONE_EVENTS, clock })
-  const turns = new Turns(MAX_TRANSACTIONS)
-  const running = new Set<Promise<unknown>>()
-
-  // A secret's key never changes. Whether the key still admits anybody is asked within the transaction only.
-  const keyIds = new LruMap<string>(SECRETS_REMEMBERED)
-  const lookUps = new Grouping<string, string | undefined>({
-    maxGroup: MAX_GROUP,
-    maxWaiting: MAX_WAITING_PER_KEY,
-    run: lookUp,
-  })
-  const groups = new Map<string, Grouping<Claim, Outcome | undefined>>()
-
-  async function lookUp(secretHashes: readonly string[]): Promise<(string | undefined)[]> {
-    const found = await timed('claim_lookup', () => findCredentials(database, [...new Set(secretHashes)]))
-    for (const { secretHash, id } of found) keyIds.set(secretHash, id)
-    const ids = new Map(found.map(({ secretHash, id }) => [secretHash, id]))
-    return secretHashes.map((hash) => ids.get(hash))
-  }
-
-  async function timed<Result>(operation: string, call: () => Promise<Result>): Promise<Result> {
-    const stop = metrics.databaseSeconds.startTimer({ operation })
-    try {
-      return await call()
-    } catch (error) {
-      metrics.databaseErrors.inc({ operation })
-      throw error
-    } finally {
-      stop()
-    }
-  }
-
-  async function grantGroup(keyId: string, group: readonly Claim[]): Promise<(Outcome | undefined)[]> {
-    const outcomes: (Outcome | undefined)[] = []
-    while (outcomes.length < group.length) {
-      const rest = group.slice(outcomes.length)
-      const grant = await turns.run(() =>
-        timed('claim', () =>
-          grantClaims(
-            { database, clock, tellsOfClone: (robotId) => cloneEvents.wait(robotId) === 0 },
-            keyId,
-            rest,
-          ),
-        ),
-      )
-      for (const robotId of grant.clonedIds) cloneEvents.take(robotId)
-      await tellOfRebound(grant)
-      if (!grant.outcomes) return [...outcomes, ...rest.map(() => undefined)]
-      metrics.claimGroupSize.observe(grant.outcomes.length)
-      outcomes.push(...grant.outcomes)
-    }
-    return outcomes
-  }
-
-  async function tellOfRebound({ reboundIds }: Grant): Promise<void> {
-    if (reboundIds.length === 0) return
-    try {
-      await bus?.publish({ type: 'robots_changed', robot_ids: reboundIds })
-    } catch (error) {
-      log.warn({ err: error, robot_ids: reboundIds }, 'could not tell other servers of rebound robots')
-    }
-  }
-
-  async function grantOne(keyId: string, claim: Claim): Promise<Outcome | undefined> {
-    let group = groups.get(keyId)
-    if (!group) {
-      if (groups.size >= MAX_BUSY_KEYS) throw overloaded()
-      group = new Grouping({
-        maxGroup: MAX_GROUP,
-        maxWaiting: MAX_WAITING_PER_KEY,
-        run: (claims) => grantGroup(keyId, claims),
-      })
-      groups.set(keyId, group)
-    }
-    metrics.queueDepth.inc({ queue: 'claims' })
-    try {
-      return await group.add(claim)
-    } finally {
-      metrics.queueDepth.dec({ queue: 'claims' })
-      if (!group.busy && groups.get(keyId) === group) groups.delete(keyId)
-    }
-  }
-
-  function overloaded(): BeaconError {
-    // Spread, so that those who are turned away do not all come back at once.
-    return new BeaconError('overloaded', 'too many claims are waiting', {
-      retryAfterSeconds: 1 + Math.floor(random.fraction() * 5),
-    })
-  }
-
-  function asBeaconError(error: unknown): unknown {
-    if (error instanceof BeaconError) return error
-    if (error instanceof GroupFullError) return overloaded()
-    const retryAfterSeconds = 1 + Math.floor(random.fraction() * 5)
-    if (isDatabaseUnavailable(error))
-      return new BeaconError('database_unavailable', undefined, { retryAfterSeconds, cause: error })
-    if (sqlState(error) === QUERY_CANCELED)
-      return new BeaconError('overloaded', 'the database took too long', { retryAfterSeconds, cause: error })
-    return error
-  }
-
-  async function decide(call: ClaimCall): Promise<ClaimAnswer> {
-    const { secret, request, address, requestId, gatewayUrl } = call
-    const blocked = limits.blocked(address)
-    if (blocked) throw blocked
-
-    const unknown = () => refuse(undefined, 'invalid_token', limits.unknownSecret(address))
-    const refuse = (
-      keyId: string | undefined,
-      code: BeaconError['code'],
-      limit?: BeaconError,
-      detail = '',
-    ) => {
-      const fields = { key_id: keyId, address, code, request_id: requestId }
-      if (limit) log.debug(fields, 'claim refused, and its sender told to wait')
-      else log.info(fields, 'claim refused')
-      return limit ?? new BeaconError(code, detail || undefined)
-    }
-
-    if (!isEnrollmentKey(secret)) throw unknown()
-    const secretHash = hashToken(secret).toString('hex')
-    const keyId = keyIds.get(secretHash) ?? (await lookUps.add(secretHash))
-    if (keyId === undefined) throw unknown()
-
-    const { claim, mintedToken } = prepareClaim(request, address, random)
-    const outcome = await grantOne(keyId, claim)
-    if (!outcome) {
-      keyIds.delete(secretHash)
-      throw unknown()
-    }
-    if (outcome.kind === 'refused')
-      throw refuse(keyId, outcome.code, limits.refusedByKey(keyId), outcome.detail)
-    metrics.claims.inc({ outcome: outcome.kind })
-    log.info(
-      { key_id: keyId, robot_id: outcome.robot.id, outcome: outcome.kind, address, request_id: requestId },
-      'claim granted',
-    )
-    return {
-      status: outcome.kind === 'admitted' ? 201 : 200,
-      response: responseTo(outcome.robot, gatewayUrl, mintedToken),
-    }
-  }
-
-  function responseTo(robot: GrantedRobot, gatewayUrl: string, token: string | undefined): ClaimResponse {
-    return {
-      robot_id: robot.id,
-      name: robot.name,
-      site_id: robot.siteId,
-      fleet_id: robot.fleetId,
-      gateway_url: gatewayUrl,
-      heartbeat_interval_ms: robot.heartbeatIntervalMs ?? defaults.heartbeatIntervalMs,
-      ...(token === undefined ? {} : { robot_token: token }),
-    }
-  }
-
+  const desk = new ClaimDesk(options)
+  const { metrics, random } = options
+  const running = new Set<Promise<ClaimAnswer>>()
   return {
     async claim(call) {
-      const work = decide(call)
+      const work = desk.claim(call)
       running.add(work)
       try {
         return await work
       } catch (thrown) {
-        const error = asBeaconError(thrown)
+        const error = asBeaconError(thrown, random)
         metrics.claims.inc({ outcome: error instanceof BeaconError ? error.code : 'internal_error' })
         throw error
       } finally {
@@ -249,5 +92,184 @@ export function createClaims(options: ClaimsOptions): Claims {
   }
 }
 
-/** SQLSTATE of a statement that ran into statement_timeout. */
 const QUERY_CANCELED = '57014'
+
+function asBeaconError(error: unknown, random: Random): unknown {
+  if (error instanceof BeaconError) return error
+  // Spread, so that those who are turned away do not all come back at once.
+  const retryAfterSeconds = 1 + Math.floor(random.fraction() * 5)
+  if (error instanceof GroupFullError)
+    return new BeaconError('overloaded', 'too many claims are waiting', { retryAfterSeconds })
+  if (isDatabaseUnavailable(error))
+    return new BeaconError('database_unavailable', undefined, { retryAfterSeconds, cause: error })
+  if (sqlState(error) === QUERY_CANCELED)
+    return new BeaconError('overloaded', 'the database took too long', { retryAfterSeconds, cause: error })
+  return error
+}
+
+/** Undefined: the key was deleted while the claim waited. Failed: others of the group were granted before. */
+type Granted = Outcome | undefined | { readonly kind: 'failed'; readonly error: unknown }
+
+/**
+ * Claims that arrive while others of the same key are in flight are granted together by one transaction: the key is
+ * locked once for all of them, which is what keeps its uses exact at any speed.
+ */
+class ClaimDesk {
+  readonly #options: ClaimsOptions
+  readonly #limits: RefusalLimits
+  readonly #cloneEvents: KeyedLimiter
+  /** A secret's key never changes. Whether the key still admits anybody is asked within the transaction only. */
+  readonly #keyIds = new LruMap<string>(SECRETS_REMEMBERED)
+  readonly #lookUps: Grouping<string, string | undefined>
+  readonly #queues: KeyQueues<Claim, Granted>
+  readonly #turns = new Turns(MAX_TRANSACTIONS)
+
+  constructor(options: ClaimsOptions) {
+    this.#options = options
+    this.#limits = new RefusalLimits(options.clock)
+    this.#cloneEvents = new KeyedLimiter({ ...CLONE_EVENTS, clock: options.clock })
+    this.#lookUps = new Grouping({
+      maxGroup: MAX_GROUP,
+      maxWaiting: MAX_WAITING,
+      run: (secretHashes) => this.#lookUp(secretHashes),
+    })
+    this.#queues = new KeyQueues({
+      maxGroup: MAX_GROUP,
+      maxWaitingPerKey: MAX_WAITING,
+      maxKeys: MAX_BUSY_KEYS,
+      run: (keyId, claims) => this.#grant(keyId, claims),
+    })
+  }
+
+  async claim(call: ClaimCall): Promise<ClaimAnswer> {
+    const { secret, request, address, requestId } = call
+    const blocked = this.#limits.blocked(address)
+    if (blocked) throw blocked
+
+    if (!isEnrollmentKey(secret)) throw this.#unknownSecret(call)
+    const secretHash = hashToken(secret).toString('hex')
+    const keyId = this.#keyIds.get(secretHash) ?? (await this.#lookUps.add(secretHash))
+    if (keyId === undefined) throw this.#unknownSecret(call)
+
+    const { claim, mintedToken } = prepareClaim(request, address, this.#options.random)
+    const outcome = await this.#queue(keyId, claim)
+    if (!outcome) {
+      this.#keyIds.delete(secretHash)
+      throw this.#unknownSecret(call)
+    }
+    if (outcome.kind === 'failed') throw outcome.error
+    if (outcome.kind === 'refused') throw this.#refusal(call, keyId, outcome.code, outcome.detail)
+
+    const { kind, robot } = outcome
+    this.#options.metrics.claims.inc({ outcome: kind })
+    this.#options.log.info(
+      { key_id: keyId, robot_id: robot.id, outcome: kind, address, request_id: requestId },
+      'claim granted',
+    )
+    return { status: kind === 'admitted' ? 201 : 200, response: this.#response(robot, mintedToken) }
+  }
+
+  #response(robot: GrantedRobot, mintedToken: string | undefined): ClaimAnswer['response'] {
+    return {
+      robot_id: robot.id,
+      name: robot.name,
+      site_id: robot.siteId,
+      fleet_id: robot.fleetId,
+      heartbeat_interval_ms: robot.heartbeatIntervalMs ?? this.#options.defaults.heartbeatIntervalMs,
+      ...(mintedToken === undefined ? {} : { robot_token: mintedToken }),
+    }
+  }
+
+  #unknownSecret(call: ClaimCall): BeaconError {
+    const error = new BeaconError('invalid_token')
+    return this.#counted(call, undefined, error, this.#limits.unknownSecret(call.address))
+  }
+
+  #refusal(call: ClaimCall, keyId: string, code: ErrorCode, detail: string | undefined): BeaconError {
+    return this.#counted(call, keyId, new BeaconError(code, detail), this.#limits.refusedByKey(keyId))
+  }
+
+  /** The refusal, or the order to wait that takes its place; only the first is worth a line in the log each time. */
+  #counted(
+    { address, requestId }: ClaimCall,
+    keyId: string | undefined,
+    refusal: BeaconError,
+    limit: BeaconError | undefined,
+  ): BeaconError {
+    const fields = { key_id: keyId, address, code: refusal.code, request_id: requestId }
+    if (limit) this.#options.log.debug(fields, 'claim refused, and its sender told to wait')
+    else this.#options.log.info(fields, 'claim refused')
+    return limit ?? refusal
+  }
+
+  async #queue(keyId: string, claim: Claim): Promise<Granted> {
+    const { queueDepth } = this.#options.metrics
+    queueDepth.inc({ queue: 'claims' })
+    try {
+      return await this.#queues.add(keyId, claim)
+    } finally {
+      queueDepth.dec({ queue: 'claims' })
+    }
+  }
+
+  async #lookUp(secretHashes: readonly string[]): Promise<(string | undefined)[]> {
+    const found = await this.#timed('claim_lookup', () =>
+      findCredentials(this.#options.database, [...new Set(secretHashes)]),
+    )
+    const ids = new Map(found.map(({ secretHash, id }) => [secretHash, id]))
+    for (const [secretHash, id] of ids) this.#keyIds.set(secretHash, id)
+    return secretHashes.map((secretHash) => ids.get(secretHash))
+  }
+
+  async #grant(keyId: string, claims: readonly Claim[]): Promise<Granted[]> {
+    const granted: Granted[] = []
+    while (granted.length < claims.length) {
+      const rest = claims.slice(granted.length)
+      try {
+        granted.push(...(await this.#grantSome(keyId, rest)))
+      } catch (error) {
+        // What stands before is committed: its claimants have to hear of it.
+        granted.push(...rest.map(() => ({ kind: 'failed' as const, error })))
+      }
+    }
+    return granted
+  }
+
+  async #grantSome(keyId: string, claims: readonly Claim[]): Promise<readonly Granted[]> {
+    const granting = {
+      database: this.#options.database,
+      tellsOfClone: (robotId: string) => this.#cloneEvents.wait(robotId) === 0,
+    }
+    const grant = await this.#turns.run(() =>
+      this.#timed('claim', () => grantClaims(granting, keyId, claims)),
+    )
+    this.#options.metrics.claimGroupSize.observe(grant.outcomes?.length ?? claims.length)
+    for (const robotId of grant.clonedIds) this.#cloneEvents.take(robotId)
+    if (grant.reboundIds.length > 0) await this.#tellOfRebound(grant.reboundIds)
+    return grant.outcomes ?? claims.map(() => undefined)
+  }
+
+  async #tellOfRebound(robotIds: readonly string[]): Promise<void> {
+    try {
+      await this.#options.bus?.publish({ type: 'robots_changed', robot_ids: robotIds })
+    } catch (error) {
+      this.#options.log.warn(
+        { err: error, robot_ids: robotIds },
+        'could not tell other servers of rebound robots',
+      )
+    }
+  }
+
+  async #timed<Result>(operation: string, call: () => Promise<Result>): Promise<Result> {
+    const { databaseSeconds, databaseErrors } = this.#options.metrics
+    const stop = databaseSeconds.startTimer({ operation })
+    try {
+      return await call()
+    } catch (error) {
+      databaseErrors.inc({ operation })
+      throw error
+    } finally {
+      stop()
+    }
+  }
+}

@@ -35,7 +35,7 @@ export type GrantedRobot = Pick<KnownRobot, 'id' | 'siteId' | 'fleetId' | 'heart
 
 export type Outcome =
   | { readonly kind: 'admitted' | 'repeated' | 'rebound'; readonly robot: GrantedRobot }
-  | { readonly kind: 'refused'; readonly code: ErrorCode; readonly detail: string }
+  | { readonly kind: 'refused'; readonly code: ErrorCode; readonly detail: string | undefined }
 
 export interface Decision {
   /**
@@ -196,7 +196,7 @@ function decideClaim(book: Book, claim: Claim): Outcome {
   return before ? bindAnew(book, before, claim) : admit(book, claim)
 }
 
-function refused(code: ErrorCode, detail = ''): Outcome {
+function refused(code: ErrorCode, detail?: string): Outcome {
   return { kind: 'refused', code, detail }
 }
 

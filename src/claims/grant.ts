@@ -10,7 +10,6 @@ import {
 } from '../db/claims.ts'
 import { type Database, isRetryable, violatedUnique } from '../db/database.ts'
 import { newId } from '../ids.ts'
-import type { Clock } from '../runtime.ts'
 import { type Claim, decideClaims, type Known, type Outcome } from './decide.ts'
 import { furtherNames } from './names.ts'
 
@@ -19,7 +18,6 @@ const MAX_RETRIES = 5
 
 export interface GrantOptions {
   readonly database: Database
-  readonly clock: Clock
   /** Whether a robot's timeline should hear of a suspected clone now, or heard of one a moment ago. */
   readonly tellsOfClone: (robotId: string) => boolean
 }
@@ -53,15 +51,14 @@ export async function grantClaims(
 }
 
 async function grantOnce(
-  { clock, tellsOfClone }: GrantOptions,
+  { tellsOfClone }: GrantOptions,
   transaction: Database,
   keyId: string,
   group: readonly Claim[],
 ): Promise<Grant> {
-  const key = await lockCredential(transaction, keyId)
-  if (!key) return { outcomes: undefined, reboundIds: [], clonedIds: [] }
-  // Not earlier: waiting for the lock may have outlasted the key.
-  const now = new Date(clock.now())
+  const locked = await lockCredential(transaction, keyId)
+  if (!locked) return { outcomes: undefined, reboundIds: [], clonedIds: [] }
+  const { key, now } = locked
   const known = await look(transaction, key, group)
   const { outcomes, writes } = decideClaims(key, known, group, now)
   const events = writes.events

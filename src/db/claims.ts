@@ -40,19 +40,26 @@ export interface ClaimKey {
 
 /**
  * Locks a credential and its fleet until the transaction ends, so that claims of one key, and of several keys of one
- * fleet, are decided one after the other. Statements after this one see what those before us left.
+ * fleet, are decided one after the other. Statements after this one see what those before us left. `now` is the
+ * database's time, for a key has to expire at the same moment on every server.
  */
-export async function lockCredential(transaction: Database, id: string): Promise<ClaimKey | undefined> {
-  const { rows } = await sql<ClaimKey>`
+export async function lockCredential(
+  transaction: Database,
+  id: string,
+): Promise<{ key: ClaimKey; now: Date } | undefined> {
+  const { rows } = await sql<ClaimKey & { now: Date }>`
     SELECT c.id, c.site_id AS "siteId", c.fleet_id AS "fleetId", f.heartbeat_interval_ms AS "heartbeatIntervalMs",
       c.max_uses AS "maxUses", c.uses, c.labels, c.allowed_cidrs::text[] AS "allowedCidrs",
       c.require_approval AS "requireApproval", c.on_existing AS "onExisting", c.created_at AS "createdAt",
-      c.expires_at AS "expiresAt", c.revoked_at AS "revokedAt"
+      c.expires_at AS "expiresAt", c.revoked_at AS "revokedAt",
+      clock_timestamp() AS now
     FROM claim_credentials c JOIN fleets f ON f.id = c.fleet_id
     WHERE c.id = ${id}
     FOR NO KEY UPDATE OF c, f
   `.execute(transaction)
-  return rows[0]
+  if (!rows[0]) return undefined
+  const { now, ...key } = rows[0]
+  return { key, now }
 }
 
 /** A robot that is there already, as far as claims are decided by it. */

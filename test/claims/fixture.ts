@@ -117,7 +117,6 @@ export function claimCall(
     request,
     address,
     requestId: 'request-1',
-    gatewayUrl: 'wss://beacon.example/agent/ws',
   }
 }
 
