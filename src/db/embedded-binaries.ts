@@ -111,15 +111,25 @@ export async function findBinaries(copyFolder: string, user: ServerUser | undefi
     await makeLinks(installed.root)
     return await probe(installed, user)
   } catch {
-    try {
-      return await probe(await copyPackage(installed, copyFolder), user)
-    } catch (cause) {
-      throw new EmbeddedPostgresError(
-        `the PostgreSQL that was installed with this program does not run on this machine (${reasonOf(cause)}). ` +
-          'Set BEACON_DATABASE_URL to a PostgreSQL of your own (15 to 18)',
-        cause,
-      )
-    }
+    return probeCopy(installed, copyFolder, user)
+  }
+}
+
+async function probeCopy(
+  installed: NativePackage,
+  copyFolder: string,
+  user: ServerUser | undefined,
+): Promise<Binaries> {
+  const copy = await copyPackage(installed, copyFolder)
+  try {
+    return await probe(copy, user)
+  } catch (cause) {
+    await rm(copy.root, { recursive: true, force: true })
+    throw new EmbeddedPostgresError(
+      `the PostgreSQL that was installed with this program does not run on this machine (${reasonOf(cause)}). ` +
+        'Set BEACON_DATABASE_URL to a PostgreSQL of your own (15 to 18)',
+      cause,
+    )
   }
 }
 

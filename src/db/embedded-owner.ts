@@ -6,10 +6,10 @@ import { SUPERUSER } from './embedded-postmaster.ts'
 const OWNER_LOCK = 0x626561636f6e
 const CONNECT_TIMEOUT_MS = 5_000
 
-/** A libpq address of one database, over the private socket. */
+/** A libpq address of one database, over the private socket, whatever PGSSLMODE the environment asks for. */
 export function socketUrl(folder: EmbeddedFolder, database: string): string {
   const host = encodeURIComponent(folder.sockets)
-  return `postgresql://${SUPERUSER}:${folder.password}@/${database}?host=${host}`
+  return `postgresql://${SUPERUSER}:${folder.password}@/${database}?host=${host}&sslmode=disable`
 }
 
 /** The lock is ours for as long as its connection stands. */

@@ -45,6 +45,8 @@ const MAX_FAILED_STARTS = 2
 const PASSING_FAILURE = /shared memory block|lock file/
 /** How long a lock whose holder is dead may take to be let go. */
 const DEAD_HOLDER_MS = 5_000
+const FIRST_WAITING_WORD_MS = 2_000
+const WAITING_WORD_MS = 10_000
 const LOG_CHECK_MS = 3_600_000
 
 /**
@@ -111,6 +113,7 @@ class Keeper {
   async #own({ giveUp }: { giveUp: boolean }): Promise<void> {
     const { clock, log } = this.#options
     const begun = clock.monotonic()
+    let nextWord = begun + FIRST_WAITING_WORD_MS
     let failedStarts = 0
     for (;;) {
       const attempt = await tryOwn(this.#folder)
@@ -131,7 +134,11 @@ class Keeper {
           throw this.#takenBy(attempt.holder)
         }
         case 'not_yet':
-          log.debug({ reason: attempt.error.message }, 'PostgreSQL takes no connections yet')
+          // Recovery after a crash may take minutes, and nobody shall wonder what is going on.
+          if (clock.monotonic() > nextWord) {
+            log.info({ reason: attempt.error.message }, 'waiting for PostgreSQL')
+            nextWord += WAITING_WORD_MS
+          }
           break
         case 'absent': {
           const failure = await this.#startUnlessRunning()

@@ -8,7 +8,7 @@ import pg from 'pg'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { type EmbeddedPostgres, EmbeddedPostgresError, startEmbeddedPostgres } from '../../src/db/embedded.ts'
 import { createLog } from '../../src/observe/log.ts'
-import { systemClock, systemRandom } from '../../src/runtime.ts'
+import { type Clock, systemClock, systemRandom } from '../../src/runtime.ts'
 
 let folder: string
 let running: EmbeddedPostgres[]
@@ -28,11 +28,11 @@ afterEach(async () => {
   await rm(folder, { recursive: true })
 })
 
-async function start(dataDir = folder): Promise<EmbeddedPostgres> {
+async function start(dataDir = folder, clock: Clock = systemClock): Promise<EmbeddedPostgres> {
   const server = await startEmbeddedPostgres({
     dataDir,
     log: createLog('silent'),
-    clock: systemClock,
+    clock,
     random: systemRandom,
     settings: { fsync: 'off' },
     onLost: (error) => lost.push(error),
@@ -141,6 +141,16 @@ describe('the private PostgreSQL', () => {
     expect(other.said).toContain(`(process ${process.pid})`)
     await first.stop()
     await expect(stat(sockets)).rejects.toThrow('ENOENT')
+  })
+
+  test('stops even when it does not react', async () => {
+    const hurried: Clock = { ...systemClock, monotonic: () => performance.now() * 100 }
+    const server = await start(folder, hurried)
+    process.kill(await postmasterPid(), 'SIGSTOP')
+    await server.stop()
+    expect(await processesIn()).toEqual([])
+    const again = await start()
+    expect(await ask(again.url, 'SELECT 1 AS one')).toEqual([{ one: 1 }])
   })
 
   test('refuses a folder that was made by another PostgreSQL', async () => {
