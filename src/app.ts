@@ -143,7 +143,7 @@ export function createBeacon(config: Config, parts: BeaconParts): Beacon {
       metrics,
       clock,
       random,
-      health: createHealth({ database: httpDatabase, draining: () => gateway.draining }),
+      health: createHealth({ database: httpDatabase, clock, draining: () => gateway.draining }),
       gatewayPath: GATEWAY_PATH,
     })
     releases.add('HTTP', () => http.close())

@@ -56,7 +56,16 @@ function roomOf(path: string): string {
   return parts[0] === 'src' ? parts[1]! : parts[0]!
 }
 
-const HELPERS = ['config.ts', 'errors.ts', 'grouping.ts', 'ids.ts', 'rate-limit.ts', 'releases.ts', 'runtime.ts']
+const HELPERS = [
+  'config.ts',
+  'errors.ts',
+  'grouping.ts',
+  'ids.ts',
+  'package.ts',
+  'rate-limit.ts',
+  'releases.ts',
+  'runtime.ts',
+]
 
 interface Rule {
   /** Rooms, root helpers or single files of a room that this room may import besides itself. */

@@ -41,12 +41,3 @@ export async function keepAnswer(
     )
     .execute()
 }
-
-/** Forgets answers older than a day; returns how many. */
-export async function deleteOldAnswers(db: Database): Promise<number> {
-  const { numDeletedRows } = await db
-    .deleteFrom('idempotent_requests')
-    .where('created_at', '<=', sql<Date>`now() - interval '24 hours'`)
-    .executeTakeFirst()
-  return Number(numDeletedRows)
-}

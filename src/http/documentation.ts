@@ -3,7 +3,8 @@ import swaggerUi from '@fastify/swagger-ui'
 import type { RouteOptions } from 'fastify'
 import { createJsonSchemaTransform, createJsonSchemaTransformObject } from 'fastify-type-provider-zod'
 import { ERRORS, type ErrorCode } from '../errors.ts'
-import type { App, HttpParts } from './parts.ts'
+import { version } from '../package.ts'
+import type { App } from './parts.ts'
 import { components } from './schemas.ts'
 
 type Json = Record<string, unknown>
@@ -106,7 +107,7 @@ const transformObject: typeof zodTransformObject = (document) => {
 }
 
 /** Gathers the OpenAPI document from the routes that are registered after it. */
-export function documentRoutes(app: App, { version }: Pick<HttpParts, 'version'>): void {
+export function documentRoutes(app: App): void {
   app.register(swagger, {
     openapi: {
       openapi: '3.1.0',

@@ -12,6 +12,7 @@ import type { Log } from '../observe/log.ts'
 import type { Metrics } from '../observe/metrics.ts'
 import type { ClaimRequest, ClaimResponse } from '../protocol/enrolment.ts'
 import type { Clock, Random } from '../runtime.ts'
+import type { Health } from './health.ts'
 
 /** What a robot's claim is decided by. Refusals are BeaconErrors. */
 export interface ClaimDesk {
@@ -35,7 +36,6 @@ export type Origin = Pick<FastifyRequest, 'protocol' | 'host'>
 /** Everything the REST edge is made of. */
 export interface HttpParts {
   readonly config: Pick<Config, 'publicUrl' | 'trustedProxies' | 'heartbeatIntervalMs'>
-  readonly version: string
   readonly database: Database
   readonly claims: ClaimDesk
   readonly bus: Pick<Bus, 'publish'>
@@ -45,12 +45,9 @@ export interface HttpParts {
   readonly metrics: Metrics
   readonly clock: Clock
   readonly random: Random
-  readonly health: {
-    ready(): { readonly ready: boolean; readonly reasons: readonly string[] }
-    readonly draining: boolean
-  }
-  /** The WebSocket address for robots, as the caller of this request should use it. */
-  readonly gatewayUrl: (origin: Origin) => string
+  readonly health: Health
+  /** Path of the robots' WebSocket below the public address. */
+  readonly gatewayPath: string
 }
 
 export type App = FastifyInstance<

@@ -1,5 +1,5 @@
 import type { Config } from '../config.ts'
-import type { Origin } from './parts.ts'
+import type { HttpParts, Origin } from './parts.ts'
 
 const HOST = /^([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?$/
 
@@ -13,9 +13,12 @@ export function publicUrl(config: Pick<Config, 'publicUrl'>, origin: Origin): st
   return `${origin.protocol === 'https' ? 'https' : 'http'}://${host}`
 }
 
-/** The address of the robots' WebSocket below a public address. */
-export function gatewayUrl(base: string): string {
-  return `${base.replace(/^http/, 'ws')}/agent/ws`
+/** Where robots open their WebSocket. */
+export function gatewayUrl(
+  { config, gatewayPath }: Pick<HttpParts, 'config' | 'gatewayPath'>,
+  origin: Origin,
+): string {
+  return `${publicUrl(config, origin).replace(/^http/, 'ws')}${gatewayPath}`
 }
 
 /** A word as a POSIX shell reads it back. */

@@ -64,6 +64,9 @@ export function listOf<Schema extends z.ZodType>(item: Schema) {
   return z.object({ items: z.array(item), next_cursor: z.string().nullable() })
 }
 
+/** Of a POST that needs none: nothing, or an empty object. */
+export const noBody = z.strictObject({}).nullable()
+
 /** Takes the header that makes a POST safe to send again. */
 export const idempotencyHeaders = z.looseObject({
   'idempotency-key': z

@@ -11,14 +11,26 @@ import { answerUnknown } from './not-found.ts'
 import type { App, HttpParts } from './parts.ts'
 import { sendProblem } from './problems.ts'
 import { enrollmentKeyRoutes } from './routes/enrollment-keys.ts'
+import { enrolmentRoutes } from './routes/enrolment.ts'
 import { fleetRoutes } from './routes/fleets.ts'
+import { metricsRoutes } from './routes/metrics.ts'
+import { robotActionRoutes } from './routes/robot-actions.ts'
+import { robotHistoryRoutes } from './routes/robot-history.ts'
+import { robotRoutes } from './routes/robots.ts'
+import { serviceRoutes } from './routes/service.ts'
 import { siteRoutes } from './routes/sites.ts'
 import { validate } from './validation.ts'
 
 const ROUTES: readonly ((app: App, parts: HttpParts) => void)[] = [
+  serviceRoutes,
+  enrolmentRoutes,
   siteRoutes,
   fleetRoutes,
   enrollmentKeyRoutes,
+  robotRoutes,
+  robotActionRoutes,
+  robotHistoryRoutes,
+  metricsRoutes,
 ]
 
 const BODY_LIMIT_BYTES = 64 * 1024
@@ -93,7 +105,7 @@ export function createHttp(parts: HttpParts): FastifyInstance {
   acceptJson(app)
 
   const typed = app.withTypeProvider<ZodTypeProvider>() as App
-  documentRoutes(typed, parts)
+  documentRoutes(typed)
   documentationPage(typed)
   typed.register(async (api) => {
     demandScopes(api)

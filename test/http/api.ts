@@ -8,6 +8,7 @@ import { createSeal } from '../../src/access/seal.ts'
 import type { BusMessage } from '../../src/bus/bus.ts'
 import { insertPersonalToken } from '../../src/db/personal-tokens.ts'
 import type { ErrorCode } from '../../src/errors.ts'
+import { createHealth } from '../../src/http/health.ts'
 import type { HttpParts } from '../../src/http/parts.ts'
 import { createHttp } from '../../src/http/server.ts'
 import { newId } from '../../src/ids.ts'
@@ -68,7 +69,6 @@ export async function startApi(replace: Partial<HttpParts> = {}): Promise<Api> {
   const logged: Json[] = []
   const parts: HttpParts = {
     config: { publicUrl: undefined, trustedProxies: [], heartbeatIntervalMs: 10_000 },
-    version: '1.2.3',
     database: db.database,
     claims: { claim: () => Promise.reject(new Error('nobody claims here')) },
     bus: { publish: async (message) => void published.push(message) },
@@ -78,8 +78,8 @@ export async function startApi(replace: Partial<HttpParts> = {}): Promise<Api> {
     metrics: createMetrics(),
     clock: systemClock,
     random: systemRandom,
-    health: { ready: () => ({ ready: true, reasons: [] }), draining: false },
-    gatewayUrl: () => 'ws://robots.example/agent/ws',
+    health: createHealth({ database: db.database, clock: systemClock, draining: () => false }),
+    gatewayPath: '/agent/ws',
     ...replace,
   }
   const app = createHttp(parts)

@@ -1,0 +1,54 @@
+import type { Database } from '../db/database.ts'
+import { ping } from '../db/ping.ts'
+import type { Clock } from '../runtime.ts'
+
+/** Whether this server should be sent requests. */
+export interface Health {
+  ready(): Promise<{ readonly ready: boolean; readonly reasons: readonly string[] }>
+  /** True while the server sends its robots away, to stop. */
+  readonly draining: boolean
+}
+
+/** A database that takes longer than this for nothing does not serve anybody. */
+const PATIENCE_MS = 2_000
+
+interface HealthParts {
+  readonly database: Database
+  readonly clock: Pick<Clock, 'after'>
+  readonly draining: () => boolean
+}
+
+/** Ready while the database answers and the server does not drain. Questions that come together ask once. */
+export function createHealth(parts: HealthParts): Health {
+  let asking: Promise<boolean> | undefined
+  const answers = () => {
+    asking ??= ping(parts.database)
+      .then(
+        () => true,
+        () => false,
+      )
+      .finally(() => {
+        asking = undefined
+      })
+    return asking
+  }
+  const answersInTime = () =>
+    new Promise<boolean>((resolve) => {
+      const timer = parts.clock.after(PATIENCE_MS, () => resolve(false))
+      void answers().then((answered) => {
+        timer.cancel()
+        resolve(answered)
+      })
+    })
+  return {
+    get draining() {
+      return parts.draining()
+    },
+    async ready() {
+      const reasons: string[] = []
+      if (parts.draining()) reasons.push('draining')
+      if (!(await answersInTime())) reasons.push('database_unavailable')
+      return { ready: reasons.length === 0, reasons }
+    },
+  }
+}

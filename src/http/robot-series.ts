@@ -1,0 +1,170 @@
+import type { RobotCount, RobotSeries } from '../db/fleet-metrics.ts'
+import { HEALTH } from '../protocol/frames.ts'
+import { gaugeHeader, type Labels, sampleLine } from './exposition.ts'
+import { CONNECTIONS } from './robot-schema.ts'
+
+interface Sample {
+  readonly labels?: Labels
+  readonly value: number
+}
+
+/** One metric of each robot. No samples: the robot does not say. */
+interface Family {
+  readonly name: string
+  readonly help: string
+  readonly samples: (robot: RobotSeries) => readonly Sample[]
+}
+
+/** A value where the robot gives one. */
+function optional(value: number | boolean | undefined | null): readonly Sample[] {
+  return value === undefined || value === null ? [] : [{ value: Number(value) }]
+}
+
+/** One sample for each state, 1 for the one that holds. */
+function stateSet(label: string, states: readonly string[], current: string): readonly Sample[] {
+  return states.map((state) => ({ labels: { [label]: state }, value: Number(state === current) }))
+}
+
+function seconds(time: Date | null): readonly Sample[] {
+  return time === null ? [] : [{ value: time.getTime() / 1000 }]
+}
+
+/** Exactly what can be known of robots; `robot_id` is the only label that all have, for `beacon_robot_info` joins. */
+const FAMILIES: readonly Family[] = [
+  {
+    name: 'beacon_robot_info',
+    help: 'What a robot is; always 1',
+    samples: (robot) => [
+      {
+        labels: {
+          name: robot.name,
+          site: robot.site,
+          fleet: robot.fleet,
+          lifecycle: robot.lifecycle,
+          agent_version: robot.agent?.version ?? robot.fingerprint.agent_version ?? '',
+          hostname: robot.agent?.hostname ?? robot.fingerprint.hostname ?? '',
+          os: robot.agent?.os ?? robot.fingerprint.os ?? '',
+          platform: robot.agent?.platform ?? robot.fingerprint.platform ?? '',
+          arch: robot.agent?.arch ?? robot.fingerprint.arch ?? '',
+        },
+        value: 1,
+      },
+    ],
+  },
+  {
+    name: 'beacon_robot_online',
+    help: 'Whether the robot is connected and heard',
+    samples: (robot) => optional(robot.connection === 'online'),
+  },
+  {
+    name: 'beacon_robot_connection',
+    help: "The robot's connection: 1 for the state that holds",
+    samples: (robot) => stateSet('connection', CONNECTIONS, robot.connection),
+  },
+  {
+    name: 'beacon_robot_health',
+    help: "The robot's health as it says itself: 1 for the state that holds",
+    samples: (robot) => stateSet('health', HEALTH, robot.health),
+  },
+  {
+    name: 'beacon_robot_last_seen_timestamp_seconds',
+    help: 'When the robot was last heard, on the clock of the server',
+    samples: (robot) => seconds(robot.last_seen_at),
+  },
+  {
+    name: 'beacon_robot_heartbeat_timestamp_seconds',
+    help: 'When the latest heartbeat was made, on the clock of the robot',
+    samples: (robot) => seconds(robot.heartbeat_at),
+  },
+  {
+    name: 'beacon_robot_battery_charge_ratio',
+    help: 'Charge of the battery, 0 to 1',
+    samples: ({ heartbeat }) => optional(heartbeat?.battery?.charge),
+  },
+  {
+    name: 'beacon_robot_battery_charging',
+    help: 'Whether the battery is being charged',
+    samples: ({ heartbeat }) => optional(heartbeat?.battery?.charging),
+  },
+  {
+    name: 'beacon_robot_battery_volts',
+    help: 'Voltage of the battery',
+    samples: ({ heartbeat }) => optional(heartbeat?.battery?.voltage),
+  },
+  {
+    name: 'beacon_robot_cpu_ratio',
+    help: 'Processor time in use, 0 to 1',
+    samples: ({ heartbeat }) => optional(heartbeat?.system?.cpu),
+  },
+  {
+    name: 'beacon_robot_memory_ratio',
+    help: 'Memory in use, 0 to 1',
+    samples: ({ heartbeat }) => optional(heartbeat?.system?.memory),
+  },
+  {
+    name: 'beacon_robot_disk_ratio',
+    help: 'Disk in use, 0 to 1',
+    samples: ({ heartbeat }) => optional(heartbeat?.system?.disk),
+  },
+  {
+    name: 'beacon_robot_temperature_celsius',
+    help: 'Temperature of the computer',
+    samples: ({ heartbeat }) => optional(heartbeat?.system?.temperature_c),
+  },
+  {
+    name: 'beacon_robot_load1',
+    help: 'Load average over one minute',
+    samples: ({ heartbeat }) => optional(heartbeat?.system?.load_1m),
+  },
+  {
+    name: 'beacon_robot_uptime_seconds',
+    help: 'How long the computer has been running',
+    samples: ({ heartbeat }) => optional(heartbeat?.system?.uptime_s),
+  },
+  {
+    name: 'beacon_robot_faults',
+    help: 'Faults that the latest heartbeat names',
+    samples: ({ heartbeat }) => optional(heartbeat ? (heartbeat.faults?.length ?? 0) : null),
+  },
+  {
+    name: 'beacon_robot_estop',
+    help: 'Whether the emergency stop is pressed',
+    samples: ({ heartbeat }) => optional(heartbeat?.estop),
+  },
+  {
+    name: 'beacon_robot_metric',
+    help: "A number under a name of the robot's own",
+    samples: ({ heartbeat }) =>
+      Object.entries(heartbeat?.metrics ?? {}).map(([metric, value]) => ({ labels: { metric }, value })),
+  },
+]
+
+const ROBOTS_PER_CHUNK = 500
+
+/**
+ * The series of all robots as text, in chunks, with a turn of the event loop between them, so that a scrape of a
+ * large fleet does not keep robots waiting.
+ */
+export async function* robotSeries(robots: readonly RobotSeries[]): AsyncGenerator<string> {
+  for (const { name, help, samples } of FAMILIES) {
+    yield gaugeHeader(name, help)
+    for (let start = 0; start < robots.length; start += ROBOTS_PER_CHUNK) {
+      yield robots
+        .slice(start, start + ROBOTS_PER_CHUNK)
+        .flatMap((robot) =>
+          samples(robot).map(({ labels, value }) =>
+            sampleLine(name, { robot_id: robot.id, ...labels }, value),
+          ),
+        )
+        .join('')
+      await new Promise((resolve) => setImmediate(resolve))
+    }
+  }
+}
+
+/** Robots by site, fleet and connection. */
+export function fleetSeries(counts: readonly RobotCount[]): string {
+  const header = gaugeHeader('beacon_robots', 'Robots that are not retired, by site, fleet and connection')
+  const lines = counts.map(({ robots, ...labels }) => sampleLine('beacon_robots', labels, robots))
+  return header + lines.join('')
+}

@@ -1,0 +1,64 @@
+import { BeaconError } from '../../errors.ts'
+import { claimRequestSchema, claimResponseSchema } from '../../protocol/enrolment.ts'
+import { bearerToken } from '../../protocol/tokens.ts'
+import type { App, HttpParts } from '../parts.ts'
+import { gatewayUrl } from '../public-url.ts'
+import { component } from '../schemas.ts'
+
+component('ClaimResponse', claimResponseSchema)
+
+export function enrolmentRoutes(app: App, parts: HttpParts): void {
+  const { claims, health } = parts
+
+  app.route({
+    method: 'POST',
+    url: '/agent/enroll',
+    config: {
+      scope: 'claim',
+      problems: [
+        'credentials_required',
+        'invalid_token',
+        'robot_retired',
+        'key_revoked',
+        'key_expired',
+        'key_exhausted',
+        'address_not_allowed',
+        'robot_revoked',
+        'claim_conflict',
+        'token_hash_taken',
+        'machine_known',
+        'robot_online',
+        'rate_limited',
+        'draining',
+      ],
+    },
+    schema: {
+      operationId: 'enroll',
+      summary: "Claim a robot's identity with an enrollment key",
+      description:
+        'The key is the bearer. Send `token_hash`, the SHA-256 of a token that the robot made itself, and `claim_id`, so that a claim whose answer was lost can be sent again. Without `token_hash` the answer holds a token, once.',
+      tags: ['Agents'],
+      body: claimRequestSchema,
+      response: {
+        200: claimResponseSchema.describe('Granted before: the same robot'),
+        201: claimResponseSchema.describe('Granted'),
+      },
+    },
+    handler: async (request, reply) => {
+      if (health.draining) throw new BeaconError('draining', undefined, { retryAfterSeconds: 1 })
+      const header = request.headers.authorization
+      if (header === undefined)
+        throw new BeaconError('credentials_required', 'an enrollment key is needed as bearer')
+      const secret = bearerToken(header)
+      if (secret === undefined) throw new BeaconError('invalid_token')
+      const { status, response } = await claims.claim({
+        secret,
+        request: request.body,
+        address: request.ip,
+        requestId: request.id,
+      })
+      reply.code(status)
+      return { ...response, gateway_url: gatewayUrl(parts, request) }
+    },
+  })
+}

@@ -1,0 +1,180 @@
+import { z } from 'zod'
+import type { Database } from '../../db/database.ts'
+import { findRobot, insertRobot, listRobots, ROBOT_SORTS, type RobotSort } from '../../db/robots.ts'
+import { insertTimeline } from '../../db/timeline.ts'
+import { inTransaction } from '../../db/transaction.ts'
+import { BeaconError } from '../../errors.ts'
+import { newId } from '../../ids.ts'
+import { HEALTH, LIFECYCLES } from '../../protocol/frames.ts'
+import { freeText, isStorableText } from '../../protocol/text.ts'
+import { decodeCursor, microseconds, pageOf } from '../cursors.ts'
+import { idempotently } from '../idempotency.ts'
+import type { App, HttpParts } from '../parts.ts'
+import { demandFleet } from '../references.ts'
+import { actorOf, editRobot, operatorEvent, refuseRobot } from '../robot-changes.ts'
+import { CONNECTIONS, robotSchema, toRobot } from '../robot-schema.ts'
+import {
+  byId,
+  cursor,
+  id,
+  idempotencyHeaders,
+  labelSelector,
+  labels,
+  limit,
+  listOf,
+  name,
+  repeated,
+} from '../schemas.ts'
+
+const SORT_KEYS = ROBOT_SORTS.flatMap((sort) => [sort, `-${sort}`] as const)
+
+const listQuery = z.strictObject({
+  site: repeated(id).optional(),
+  fleet: repeated(id).optional(),
+  connection: repeated(z.enum(CONNECTIONS)).optional(),
+  health: repeated(z.enum(HEALTH)).optional(),
+  lifecycle: repeated(z.enum(LIFECYCLES)).optional(),
+  label: repeated(labelSelector).optional().describe('`name` or `name=value`; all of them have to match'),
+  q: freeText(128).optional().describe('Part of the name, or the beginning of the id'),
+  sort: z.enum(SORT_KEYS).default('name').describe('With `-`: descending. Robots without a value come last'),
+  limit: limit(),
+  cursor,
+})
+
+/** A place counts for one order only. */
+function placeSchema(sort: RobotSort, descending: boolean) {
+  return z.strictObject({
+    list: z.literal('robots'),
+    sort: z.literal(sort),
+    descending: z.literal(descending),
+    value: sort === 'name' ? z.string().max(512).refine(isStorableText) : microseconds.nullable(),
+    id,
+  })
+}
+
+/** The robot as it is now. */
+export async function showRobot(database: Database, robotId: string) {
+  const row = await findRobot(database, robotId)
+  if (!row) throw new BeaconError('not_found', 'there is no such robot')
+  return toRobot(row)
+}
+
+export function robotRoutes(app: App, parts: HttpParts): void {
+  const { database, bus } = parts
+
+  app.route({
+    method: 'GET',
+    url: '/api/robots',
+    config: { scope: 'robots:read' },
+    schema: {
+      operationId: 'listRobots',
+      summary: 'List robots with their latest heartbeats',
+      description:
+        'A filter given more than once admits any of its values; different filters all have to hold.',
+      tags: ['Robots'],
+      querystring: listQuery,
+      response: { 200: listOf(robotSchema) },
+    },
+    handler: async ({ query }) => {
+      const descending = query.sort.startsWith('-')
+      const sort = (descending ? query.sort.slice(1) : query.sort) as RobotSort
+      const after = decodeCursor(query.cursor, placeSchema(sort, descending))
+      const rows = await listRobots(
+        database,
+        {
+          sites: query.site,
+          fleets: query.fleet,
+          connections: query.connection,
+          healths: query.health,
+          lifecycles: query.lifecycle,
+          labels: query.label,
+          text: query.q,
+        },
+        { sort, descending, limit: query.limit + 1, after },
+      )
+      return pageOf(rows, query.limit, toRobot, (row) => ({
+        list: 'robots',
+        sort,
+        descending,
+        value: row.place_value,
+        id: row.id,
+      }))
+    },
+  })
+
+  app.route({
+    method: 'GET',
+    url: '/api/robots/:id',
+    config: { scope: 'robots:read' },
+    schema: {
+      operationId: 'getRobot',
+      summary: 'Get a robot with its latest heartbeat',
+      tags: ['Robots'],
+      params: byId,
+      response: { 200: robotSchema },
+    },
+    handler: ({ params }) => showRobot(database, params.id),
+  })
+
+  app.route({
+    method: 'POST',
+    url: '/api/robots',
+    config: { scope: 'robots:write', problems: ['name_taken', 'unknown_reference'] },
+    schema: {
+      operationId: 'createRobot',
+      summary: 'Create a robot before its machine is there',
+      tags: ['Robots'],
+      headers: idempotencyHeaders,
+      body: z.strictObject({ fleet_id: id, name, labels: labels.default({}) }),
+      response: { 201: robotSchema },
+    },
+    handler: (request, reply) =>
+      idempotently(parts, request, reply, async (transaction) => {
+        const { body } = request
+        const fleet = await demandFleet(transaction, body.fleet_id)
+        const robot = {
+          id: newId(),
+          siteId: fleet.site_id,
+          fleetId: fleet.id,
+          name: body.name,
+          labels: body.labels,
+        }
+        await insertRobot(transaction, robot).catch(refuseRobot)
+        const event = { code: 'created', message: 'Created by hand' }
+        await insertTimeline(transaction, [operatorEvent(robot.id, actorOf(request, parts), event)])
+        return { status: 201, body: await showRobot(transaction, robot.id) }
+      }),
+  })
+
+  app.route({
+    method: 'PATCH',
+    url: '/api/robots/:id',
+    config: {
+      scope: 'robots:write',
+      problems: ['name_taken', 'machine_known', 'robot_is_retired', 'robot_pending', 'unknown_reference'],
+    },
+    schema: {
+      operationId: 'updateRobot',
+      summary: "Change a robot's name, labels, fleet or lifecycle",
+      description: '`labels` replaces all labels. A robot takes the site of its fleet.',
+      tags: ['Robots'],
+      params: byId,
+      body: z.strictObject({
+        name: name.optional(),
+        labels: labels.optional(),
+        fleet_id: id.optional(),
+        lifecycle: z.enum(['active', 'maintenance']).optional(),
+      }),
+      response: { 200: robotSchema },
+    },
+    handler: async (request) => {
+      const { params, body } = request
+      const robot = await inTransaction(database, async (transaction) => {
+        await editRobot(transaction, params.id, body, actorOf(request, parts))
+        return showRobot(transaction, params.id)
+      })
+      await bus.publish({ type: 'robots_changed', robot_ids: [robot.id] })
+      return robot
+    },
+  })
+}
