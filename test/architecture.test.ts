@@ -92,7 +92,8 @@ const RULES: Readonly<Record<string, Rule>> = {
   },
   agent: { may: ['protocol'] },
   cli: { may: ['main.ts', 'agent', 'protocol', ...HELPERS] },
-  'main.ts': { may: ['app.ts', 'observe', 'protocol', ...HELPERS] },
+  // The database's errors, to tell the person who starts the server what to mend.
+  'main.ts': { may: ['app.ts', 'db', 'observe', 'protocol', ...HELPERS] },
 }
 
 function allows(rule: Rule, room: string, target: string): boolean {
@@ -161,8 +162,9 @@ describe('what the world gives comes in through one door', () => {
   const OWN_CLOCK = ['src/runtime.ts', 'agent/runtime.ts', 'src/main.ts']
 
   test('time and chance are handed in, not taken', () => {
+    // A method of one's own may have these names, too: `set.setInterval(…)` and `setInterval(ms: number)` are not taken.
     const taken =
-      /\bDate\.now\b|\bnew Date\(\s*\)|\bMath\.random\b|\bsetTimeout\b|\bsetInterval\b|\bperformance\.now\b/g
+      /\bDate\.now\b|\bnew Date\(\s*\)|\bMath\.random\b|\bperformance\.now\b|(?<![.\w])set(Timeout|Interval)\b(?!\(\w+: )/g
     expect(uses(taken, (path) => isCli(path) || OWN_CLOCK.includes(path))).toEqual([])
   })
 

@@ -26,8 +26,9 @@ function createProgram(terminal: Terminal, finish: (exitCode: number) => void): 
   const program = new Command('beacon')
     .description('Beacon, the WebSocket control plane for robot fleets')
     .version(version, '--version', 'print the version')
-    .helpOption('--help', 'print this help')
-    .helpCommand(false)
+    .helpOption('-h, --help', 'print this help')
+    .helpCommand('help [command]', 'print the help of a command')
+    .showHelpAfterError('"beacon --help" tells what there is.')
     .exitOverride()
     .configureOutput({
       writeOut: (text) => terminal.out.write(text),

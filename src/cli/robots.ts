@@ -11,9 +11,9 @@ import { countOf } from './text.ts'
 export interface FilterOptions extends OperatorOptions {
   readonly site?: string
   readonly fleet?: string
-  readonly connection?: string
-  readonly health?: string
-  readonly lifecycle?: string
+  readonly connection?: readonly string[]
+  readonly health?: readonly string[]
+  readonly lifecycle?: readonly string[]
   readonly label?: readonly string[]
   readonly query?: string
   readonly sort?: string

@@ -6,12 +6,12 @@ function withFilters(command: Command): Command {
   return command
     .option('--site <name or id>', 'robots of this site')
     .option('--fleet <name or id>', 'robots of this fleet')
-    .option('--connection <state>', 'unseen, online, stale or offline')
-    .option('--health <state>', 'ok, warn, error or unknown')
-    .option('--lifecycle <state>', 'pending, active, maintenance or retired')
-    .option('--label <key[=value]>', 'robots with this label; may be repeated', collected)
+    .option('--connection <state>', 'unseen, online, stale or offline; may be repeated', collected)
+    .option('--health <state>', 'ok, warn, error or unknown; may be repeated', collected)
+    .option('--lifecycle <state>', 'pending, active, maintenance or retired; may be repeated', collected)
+    .option('--label <key[=value]>', 'robots with this label; of several, all have to match', collected)
     .option('--query <text>', 'robots whose name holds this text')
-    .option('--sort <field>', 'order, for instance name or -last_seen_at')
+    .option('--sort <field>', 'name, created_at, last_seen_at or connection_since; -name turns it around')
 }
 
 /** `beacon robots …`: who is there, and how they are. */
@@ -28,7 +28,7 @@ export function addRobotCommands(program: Command, terminal: Terminal): void {
       'after',
       `
 Examples:
-  beacon robots list --connection offline --sort -last_seen_at
+  beacon robots list --connection stale --connection offline --sort=-last_seen_at
   beacon robots list --site hamburg --label floor=2
   beacon robots list --all --json | jq -r '.items[].name'`,
     )

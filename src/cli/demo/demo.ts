@@ -170,6 +170,7 @@ export async function runDemo(terminal: Terminal, options: DemoOptions): Promise
     view.close()
     terminal.out.write('Stopping everything …\n')
     await stopAll(demo)
+    folder.tidy()
     terminal.out.write(`Stopped. The logs are in ${folder.path}/logs\n`)
   }
 }
