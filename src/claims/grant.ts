@@ -6,6 +6,7 @@ import {
   type KnownRobot,
   lockCredential,
   lockRobots,
+  preferIndexes,
   writeClaims,
 } from '../db/claims.ts'
 import { type Database, isRetryable, violatedUnique } from '../db/database.ts'
@@ -77,6 +78,7 @@ async function look(transaction: Database, key: ClaimKey, group: readonly Claim[
   // Such a key admits nobody, so nothing else matters.
   if (key.revokedAt !== null) return { robots: [], takenNames: [] }
   const questions = questionsOf(key, group)
+  await preferIndexes(transaction)
   let robots = await findKnownRobots(transaction, questions)
   const bindable = bindableRobots(key, questions, robots)
   if (bindable.length > 0) {
