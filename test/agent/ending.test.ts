@@ -1,0 +1,81 @@
+import fc from 'fast-check'
+import { describe, expect, test } from 'vitest'
+import { backoffCeiling } from '../../agent/backoff.ts'
+import { type Ending, nextMove, SETTLED_AFTER_MS } from '../../agent/ending.ts'
+import { CLOSE } from '../../src/protocol/close-codes.ts'
+
+const closed = (code: number, more: Partial<Extract<Ending, { kind: 'closed' }>> = {}): Ending => ({
+  kind: 'closed',
+  code,
+  reason: '',
+  livedMs: undefined,
+  comeBackInMs: undefined,
+  ...more,
+})
+const fractions = fc.double({ min: 0, max: 1, maxExcluded: true, noNaN: true })
+
+describe('after an attempt to hold a session', () => {
+  test('only 401 and the final close codes end the agent', () => {
+    const endings = fc.oneof(
+      fc.record({ kind: fc.constant('unreachable' as const), why: fc.string() }),
+      fc.record({
+        kind: fc.constant('refused' as const),
+        status: fc.integer({ min: 0, max: 999 }),
+        why: fc.string(),
+        notBeforeMs: fc.option(fc.nat(), { nil: undefined }),
+      }),
+      fc.record({
+        kind: fc.constant('closed' as const),
+        code: fc.integer({ min: 1000, max: 4999 }),
+        reason: fc.string(),
+        livedMs: fc.option(fc.nat(), { nil: undefined }),
+        comeBackInMs: fc.option(fc.nat({ max: 3_600_000 }), { nil: undefined }),
+      }),
+    )
+    fc.assert(
+      fc.property(endings, fc.nat({ max: 100 }), fractions, (ending, attempt, fraction) => {
+        const move = nextMove(ending, attempt, fraction)
+        const isFinal =
+          (ending.kind === 'refused' && ending.status === 401) ||
+          (ending.kind === 'closed' && ending.code >= 4500)
+        expect(move.kind).toBe(isFinal ? 'exit' : 'retry')
+      }),
+    )
+  })
+
+  test('every final close code of the protocol has a sentence of its own', () => {
+    const final = Object.values(CLOSE).filter(({ code }) => code >= 4500)
+    const sentences = final.map(({ code }) => nextMove(closed(code), 0, 0).sentence.replace(/\(\d+\)/, ''))
+    expect(new Set(sentences).size).toBe(final.length)
+  })
+
+  test('a pause that the server asks for is never cut short', () => {
+    fc.assert(
+      fc.property(fc.nat({ max: 3_600_000 }), fc.nat({ max: 50 }), fractions, (asked, attempt, fraction) => {
+        const moves = [
+          nextMove({ kind: 'refused', status: 503, why: '', notBeforeMs: asked }, attempt, fraction),
+          nextMove(closed(1012, { comeBackInMs: asked }), attempt, fraction),
+        ]
+        for (const move of moves) {
+          if (move.kind !== 'retry') throw new Error('it must come back')
+          expect(move.delayMs).toBeGreaterThanOrEqual(asked)
+          expect(move.delayMs).toBeLessThan(asked + backoffCeiling(attempt))
+        }
+      }),
+    )
+  })
+
+  test('the backoff grows with each failure and begins anew after a session that stood', () => {
+    expect(nextMove(closed(1006), 5, 0.5)).toMatchObject({ delayMs: 16_000, nextAttempt: 6 })
+    expect(nextMove(closed(1006, { livedMs: 100 }), 5, 0.5)).toMatchObject({ nextAttempt: 6 })
+    expect(nextMove(closed(1006, { livedMs: SETTLED_AFTER_MS }), 5, 0.5)).toMatchObject({
+      delayMs: 500,
+      nextAttempt: 1,
+    })
+  })
+
+  test('a settled robot returns exactly when the server asked for it', () => {
+    const move = nextMove(closed(1012, { livedMs: SETTLED_AFTER_MS, comeBackInMs: 1_234 }), 3, 0.9)
+    expect(move).toMatchObject({ delayMs: 1_234, nextAttempt: 0 })
+  })
+})

@@ -1,0 +1,289 @@
+import fc from 'fast-check'
+import { describe, expect, test } from 'vitest'
+import {
+  CLOSE_TIMEOUT_MS,
+  endingOf,
+  LEAVE_TIMEOUT_MS,
+  openSession,
+  SEND_RATE,
+  type SessionEffect,
+  type SessionEvent,
+  type SessionState,
+  step,
+  WELCOME_TIMEOUT_MS,
+  wakeAt,
+} from '../../agent/session.ts'
+import { MemorySpool } from '../../agent/spool.ts'
+import type { Lifecycle, WelcomeFrame } from '../../src/protocol/frames.ts'
+
+const INTERVAL_MS = 1_000
+const SILENCE_MS = 3 * INTERVAL_MS + 5_000
+
+function welcome(lifecycle: Lifecycle = 'active', intervalMs = INTERVAL_MS): SessionEvent {
+  const frame: WelcomeFrame = {
+    type: 'welcome',
+    robot_id: 'r',
+    name: 'n',
+    session_no: 1,
+    heartbeat_interval_ms: intervalMs,
+    server_time: '2026-01-01T00:00:00Z',
+    lifecycle,
+  }
+  return { kind: 'frame', frame }
+}
+const ack = (seq: number): SessionEvent => ({ kind: 'frame', frame: { type: 'ack', seq } })
+
+/** A session with a spool behind it and time that moves from one wish for a tick to the next. */
+class Bench {
+  state: SessionState
+  now = 0
+  readonly spool = new MemorySpool()
+  readonly effects: SessionEffect[] = []
+  readonly sent: { seq: number; at: number }[] = []
+
+  constructor(from: { ownIntervalMs?: number; everSentSeq?: number } = {}) {
+    const opened = openSession(0, { ownIntervalMs: from.ownIntervalMs, everSentSeq: from.everSentSeq ?? -1 })
+    this.state = opened.state
+    this.carryOut(opened.effects)
+  }
+
+  feed(event: SessionEvent): void {
+    const next = step(this.state, event, this.now)
+    this.state = next.state
+    this.carryOut(next.effects)
+  }
+
+  carryOut(effects: readonly SessionEffect[]): void {
+    for (const effect of effects) {
+      this.effects.push(effect)
+      if (effect.kind === 'acknowledged') this.spool.acknowledge(effect.seq)
+      if (effect.kind !== 'send_heartbeats') continue
+      const entries = this.spool.after(effect.afterSeq, effect.atMost + 1)
+      const taken = entries.slice(0, effect.atMost)
+      for (const entry of taken) this.sent.push({ seq: entry.seq, at: this.now })
+      this.feed({
+        kind: 'sent',
+        throughSeq: taken.at(-1)?.seq ?? effect.afterSeq,
+        count: taken.length,
+        isAll: taken.length === entries.length,
+        isBlocked: false,
+      })
+    }
+  }
+
+  beat(seq: number): void {
+    this.spool.add({ seq, text: String(seq) })
+    this.feed({ kind: 'backlog' })
+  }
+
+  pass(ms: number): void {
+    const end = this.now + ms
+    while (this.state.phase !== 'over' && wakeAt(this.state) <= end) {
+      this.now = Math.max(this.now, wakeAt(this.state))
+      this.feed({ kind: 'tick' })
+    }
+    this.now = end
+  }
+
+  kinds(): string[] {
+    return this.effects.map((effect) => effect.kind)
+  }
+}
+
+function openBench(lifecycle: Lifecycle = 'active'): Bench {
+  const bench = new Bench()
+  bench.feed(welcome(lifecycle))
+  return bench
+}
+
+describe('a session', () => {
+  test('says hello and gives up on a server that never welcomes', () => {
+    const bench = new Bench()
+    expect(bench.kinds()).toEqual(['send_hello'])
+    bench.pass(WELCOME_TIMEOUT_MS - 1)
+    expect(bench.state.phase).toBe('greeting')
+    bench.pass(1)
+    expect(bench.kinds().at(-1)).toBe('drop')
+  })
+
+  test('sends nothing before the welcome', () => {
+    const bench = new Bench()
+    bench.beat(1)
+    bench.pass(1_000)
+    expect(bench.sent).toEqual([])
+    bench.feed(welcome())
+    expect(bench.sent.map(({ seq }) => seq)).toEqual([1])
+  })
+
+  test('goes by the shorter of both intervals', () => {
+    const hasty = new Bench({ ownIntervalMs: 500 })
+    hasty.feed(welcome('active', 10_000))
+    expect(hasty.effects).toContainEqual({ kind: 'interval', intervalMs: 500, serverIntervalMs: 10_000 })
+    hasty.feed({ kind: 'frame', frame: { type: 'settings', heartbeat_interval_ms: 200 } })
+    expect(hasty.state.intervalMs).toBe(200)
+  })
+
+  test('drops a server that fell silent, and not before three intervals and five seconds', () => {
+    const bench = openBench()
+    bench.beat(1)
+    bench.pass(SILENCE_MS - 1)
+    expect(bench.kinds()).not.toContain('drop')
+    expect(bench.kinds()).toContain('ping')
+    bench.pass(1)
+    expect(bench.kinds().at(-1)).toBe('drop')
+    expect(endingOf(bench.state, 1006, '', bench.now)).toMatchObject({ reason: 'the server fell silent' })
+  })
+
+  test('bears with a server that lives and does not acknowledge, but not for ever', () => {
+    const bench = openBench()
+    bench.beat(1)
+    for (let second = 0; second < 60; second++) {
+      bench.pass(1_000)
+      bench.feed({ kind: 'heard' })
+    }
+    expect(bench.state.phase).toBe('open')
+    for (let second = 0; second < 60; second++) {
+      bench.pass(1_000)
+      bench.feed({ kind: 'heard' })
+    }
+    expect(bench.effects).toContainEqual({ kind: 'close', code: 1000, reason: 'nothing acknowledged' })
+  })
+
+  test('holds heartbeats back while pending and sends them once approved', () => {
+    const bench = openBench('pending')
+    bench.beat(1)
+    bench.pass(1_000)
+    expect(bench.sent).toEqual([])
+    bench.feed(welcome('active'))
+    expect(bench.sent.map(({ seq }) => seq)).toEqual([1])
+    expect(
+      bench.effects.filter((effect) => effect.kind === 'welcomed').map((effect) => effect.isFirst),
+    ).toEqual([true, false])
+  })
+
+  test('an acknowledgement reaches no further than what was ever sent', () => {
+    const bench = new Bench({ everSentSeq: 7 })
+    bench.spool.add({ seq: 6, text: '6' })
+    bench.spool.add({ seq: 9, text: '9' })
+    bench.feed(ack(1_000_000))
+    expect(bench.spool.after(-1, 9).map((entry) => entry.seq)).toEqual([9])
+  })
+
+  test('leaves when all is acknowledged', () => {
+    const bench = openBench()
+    bench.beat(1)
+    bench.feed({ kind: 'leave' })
+    expect(bench.state.phase).toBe('leaving')
+    bench.feed(ack(1))
+    expect(bench.kinds().slice(-2)).toEqual(['send_bye', 'close'])
+    bench.pass(CLOSE_TIMEOUT_MS)
+    expect(bench.kinds().at(-1)).toBe('drop')
+  })
+
+  test('leaves after a while when nothing is', () => {
+    const bench = openBench()
+    bench.beat(1)
+    bench.feed({ kind: 'leave' })
+    bench.pass(LEAVE_TIMEOUT_MS)
+    expect(bench.kinds().slice(-2)).toEqual(['send_bye', 'close'])
+  })
+
+  test('leaves at once when nothing is due, or while it waits for approval', () => {
+    for (const bench of [openBench(), openBench('pending'), new Bench()]) {
+      bench.feed({ kind: 'leave' })
+      expect(bench.state.phase).toBe('closing')
+    }
+  })
+
+  test('goes by itself at the hour that a drain names, and returns then', () => {
+    const bench = openBench()
+    bench.feed({ kind: 'frame', frame: { type: 'drain', reconnect_in_ms: 4_000 } })
+    expect(endingOf(bench.state, 1012, 'service_restart', 1_000)).toMatchObject({ comeBackInMs: 3_000 })
+    expect(endingOf(bench.state, 1012, 'x; reconnect_in_ms=50', 1_000)).toMatchObject({ comeBackInMs: 50 })
+    bench.pass(4_000)
+    expect(bench.effects).toContainEqual({ kind: 'close', code: 1000, reason: 'reconnecting as asked' })
+    expect(endingOf(bench.state, 1000, '', bench.now)).toMatchObject({ comeBackInMs: 0 })
+  })
+})
+
+describe('sending', () => {
+  test('a backlog goes out in order and at a bounded rate', () => {
+    fc.assert(
+      fc.property(fc.integer({ min: 1, max: 400 }), fc.integer({ min: 0, max: 50 }), (count, live) => {
+        const bench = new Bench()
+        for (let seq = 1; seq <= count; seq++) bench.spool.add({ seq, text: String(seq) })
+        bench.feed(welcome())
+        for (let seq = count + 1; seq <= count + live; seq++) {
+          bench.beat(seq)
+          bench.pass(137)
+          bench.feed({ kind: 'heard' })
+        }
+        for (let second = 0; second < 10; second++) {
+          bench.pass(1_000)
+          bench.feed({ kind: 'heard' })
+        }
+        expect(bench.sent.map(({ seq }) => seq)).toEqual(
+          Array.from({ length: count + live }, (_, at) => at + 1),
+        )
+        for (const first of bench.sent) {
+          const within = bench.sent.filter(({ at }) => at >= first.at && at < first.at + 1_000).length
+          expect(within).toBeLessThanOrEqual(SEND_RATE + 6)
+        }
+      }),
+      { numRuns: 25 },
+    )
+  })
+
+  test('whatever happens, numbers only grow, and what is acknowledged is not sent after', () => {
+    const happenings = fc.array(
+      fc.oneof(
+        { weight: 18, arbitrary: fc.constant('beat' as const) },
+        { weight: 12, arbitrary: fc.record({ pass: fc.integer({ min: 1, max: 3_000 }) }) },
+        { weight: 9, arbitrary: fc.record({ ack: fc.nat({ max: 60 }) }) },
+        { weight: 3, arbitrary: fc.constantFrom<Lifecycle>('pending', 'active', 'maintenance') },
+        { weight: 3, arbitrary: fc.constantFrom('fault' as const, 'heard' as const) },
+        { weight: 1, arbitrary: fc.constant('leave' as const) },
+      ),
+      { maxLength: 150 },
+    )
+    fc.assert(
+      fc.property(happenings, (list) => {
+        const bench = openBench()
+        let seq = 0
+        let acked = -1
+        for (const happening of list) {
+          if (happening === 'beat') bench.beat(++seq)
+          else if (happening === 'fault') bench.feed({ kind: 'fault', message: 'x' })
+          else if (happening === 'heard') bench.feed({ kind: 'heard' })
+          else if (happening === 'leave') bench.feed({ kind: 'leave' })
+          else if (typeof happening === 'string') bench.feed(welcome(happening))
+          else if ('pass' in happening) bench.pass(happening.pass)
+          else {
+            const isOver = bench.state.phase === 'over'
+            bench.feed(ack(happening.ack))
+            if (isOver) continue
+            acked = Math.max(acked, Math.min(happening.ack, bench.state.everSentSeq))
+          }
+          const sent = bench.sent.map((entry) => entry.seq)
+          expect(sent).toEqual([...new Set(sent)].toSorted((one, other) => one - other))
+          // All that was made and not acknowledged is still there.
+          expect(bench.spool.after(-1, Infinity).map((entry) => entry.seq)).toEqual(
+            Array.from({ length: seq }, (_, at) => at + 1).filter((number) => number > acked),
+          )
+        }
+      }),
+    )
+  })
+
+  test('it never asks to be woken in the past twice over', () => {
+    const bench = openBench()
+    for (let seq = 1; seq <= 200; seq++) bench.spool.add({ seq, text: 'x' })
+    bench.feed({ kind: 'backlog' })
+    for (let turn = 0; turn < 500 && bench.state.phase === 'open'; turn++) {
+      const wake = wakeAt(bench.state)
+      expect(wake).toBeGreaterThan(bench.now)
+      bench.now = wake
+      bench.feed({ kind: 'tick' })
+    }
+  })
+})
