@@ -30,7 +30,9 @@ const stepMs = z
   })
   .refine((ms) => ms <= 366 * 24 * HOUR_MS, 'must be a year at the most')
 
-const field = z.string().regex(/^[a-z][a-z0-9_]{0,62}(\.[a-z][a-z0-9_]{0,62}){0,4}$/, 'must be a dotted path')
+const field = z
+  .string()
+  .regex(/^[A-Za-z0-9_][\w-]{0,62}(\.[A-Za-z0-9_][\w-]{0,62}){0,4}$/, 'must be a dotted path')
 
 /** Repeated, or separated by commas. */
 const fields = z.preprocess(

@@ -1,0 +1,144 @@
+import type { RouteOptions } from 'fastify'
+import fastify from 'fastify'
+import { describe, expect, test } from 'vitest'
+import { SCOPES } from '../../src/access/scopes.ts'
+import { insertPersonalToken } from '../../src/db/personal-tokens.ts'
+import { BeaconError } from '../../src/errors.ts'
+import { demandScopes } from '../../src/http/guard.ts'
+import { newId } from '../../src/ids.ts'
+import { hashToken, mintCheckedToken, mintEnrollmentKey } from '../../src/protocol/tokens.ts'
+import { expectProblem, type Json, useApi } from './api.ts'
+
+const NOBODY = mintCheckedToken('personal')
+const api = useApi()
+const powerless = useApi({
+  access: {
+    async authenticate(token) {
+      if (token !== NOBODY) throw new BeaconError('invalid_token')
+      return { id: newId(), name: 'nobody', scopes: new Set() }
+    },
+  },
+})
+
+interface Operation {
+  readonly method: 'GET' | 'POST' | 'PATCH' | 'DELETE'
+  readonly path: string
+  readonly scope: string
+}
+
+function operations(): Operation[] {
+  const { paths } = api().app.swagger() as Json
+  return Object.entries<Json>(paths).flatMap(([path, methods]) =>
+    Object.entries<Json>(methods).map(([method, operation]) => ({
+      method: method.toUpperCase() as Operation['method'],
+      path: path.replace(/\{[^}]+\}/g, newId()),
+      scope: operation['x-scope'],
+    })),
+  )
+}
+
+describe('every route', () => {
+  test('says which scope it needs', () => {
+    expect(operations().length).toBeGreaterThan(20)
+    for (const { method, path, scope } of operations())
+      expect([...SCOPES, 'public', 'claim'], `${method} ${path}`).toContain(scope)
+  })
+
+  test('of /api but one is closed to the public', () => {
+    const open = operations().filter(({ path, scope }) => path.startsWith('/api') && scope === 'public')
+    expect(open.map(({ path }) => path)).toEqual(['/api/info'])
+  })
+
+  test('that is not public answers 401 without credentials', async () => {
+    for (const { method, path, scope } of operations()) {
+      if (scope === 'public') continue
+      const body = method === 'POST' || method === 'PATCH' ? {} : undefined
+      const answer = await api().call(method, path, body, { token: null })
+      const challenge = String(answer.headers['www-authenticate'])
+      expectProblem(answer, 401, 'credentials_required')
+      expect(challenge).toBe('Bearer realm="beacon"')
+    }
+  })
+
+  test('that needs a scope answers 403 to a token without it, before it looks at anything else', async () => {
+    for (const { method, path, scope } of operations()) {
+      if (scope === 'public' || scope === 'claim') continue
+      const broken = method === 'POST' || method === 'PATCH' ? '{' : undefined
+      const extra = { token: NOBODY, headers: { 'content-type': 'application/json' } }
+      const problem = expectProblem(
+        await powerless().call(method, `${path}?unknown=1`, broken, extra),
+        403,
+        'insufficient_scope',
+      )
+      expect(problem.detail).toContain(scope)
+    }
+  })
+
+  test('takes HEAD with the scope of its GET', async () => {
+    expect((await api().call('HEAD', '/api/robots', undefined, { token: null })).status).toBe(401)
+    expect((await api().call('HEAD', '/api/robots')).status).toBe(200)
+  })
+
+  test('has to state a scope, or the server does not start', () => {
+    const app = fastify()
+    demandScopes(app)
+    const route = { method: 'GET', url: '/open', handler: async () => 'in' } satisfies RouteOptions
+    expect(() => app.route(route)).toThrow('GET /open does not say which scope it needs')
+  })
+})
+
+describe('a bearer', () => {
+  const ask = (authorization: string) => api().get('/api/sites', { token: null, headers: { authorization } })
+
+  test.each([
+    ['nothing', ''],
+    ['another scheme', 'Basic dXNlcjpwYXNz'],
+    ['no token', 'Bearer'],
+    ['two tokens', `Bearer ${NOBODY} ${NOBODY}`],
+    ['a short one', 'Bearer rf_pat_123'],
+    ['odd bytes', 'Bearer rf_pat_\u00ff\u00fe'],
+    ['a very long one', `Bearer ${'a'.repeat(5_000)}`],
+    ['a robot token', `Bearer ${mintCheckedToken('robot')}`],
+    ['an enrollment key', `Bearer ${mintEnrollmentKey()}`],
+    ['a wrong checksum', `Bearer ${NOBODY.slice(0, -1)}${NOBODY.endsWith('0') ? '1' : '0'}`],
+    ['one never issued', `Bearer ${NOBODY}`],
+    ['one in capitals', `Bearer ${NOBODY.toUpperCase()}`],
+  ])('of %s is refused', async (_, header) => {
+    const answer = await ask(header)
+    expectProblem(answer, 401, 'invalid_token')
+    expect(answer.headers['www-authenticate']).toBe('Bearer realm="beacon", error="invalid_token"')
+  })
+
+  test('counts whatever the case of its scheme', async () => {
+    expect((await ask(`bearer ${api().token}`)).status).toBe(200)
+  })
+
+  test('in the address counts for nothing', async () => {
+    const answer = await api().get(`/api/sites?access_token=${api().token}`, { token: null })
+    expectProblem(answer, 401, 'credentials_required')
+  })
+
+  test('stops with its next request when it is revoked, and when it expires', async () => {
+    const token = mintCheckedToken('personal')
+    const id = newId()
+    const row = { id, name: 'brief', token_hash: hashToken(token), last_four: token.slice(-4) }
+    await insertPersonalToken(api().db.database, row)
+    const pool = api().db.pool
+    expect((await api().get('/api/sites', { token })).status).toBe(200)
+    await pool.query("UPDATE personal_tokens SET expires_at = now() - interval '1 ms' WHERE id = $1", [id])
+    expectProblem(await api().get('/api/sites', { token }), 401, 'token_expired')
+    await pool.query('UPDATE personal_tokens SET revoked_at = now() WHERE id = $1', [id])
+    expectProblem(await api().get('/api/sites', { token }), 401, 'token_revoked')
+  })
+
+  test('never stands in a log or an answer', async () => {
+    const given = [api().token, NOBODY, 'rf_pat_nonsense']
+    for (const token of given) {
+      const answer = await api().get(`/api/sites?token=${token}`, { token })
+      expect(answer.text).not.toContain(token)
+    }
+    const log = JSON.stringify(api().logged)
+    expect(log).toContain('"route":"/api/sites"')
+    for (const token of given) expect(log).not.toContain(token)
+  })
+})
