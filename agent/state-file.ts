@@ -55,8 +55,7 @@ function readOne(path: string, warnings: string[]): Found {
     return { kind: 'state', state: parseState(text) }
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return { kind: 'absent' }
-    // A parser's message goes on with an excerpt of the file: its first line says enough and holds no token.
-    return { kind: 'unusable', why: describeError(error).split('\n')[0]! }
+    return { kind: 'unusable', why: describeError(error) }
   }
 }
 

@@ -87,7 +87,7 @@ const KNOWN = new Set(['state', 'pending', ...Object.keys(settingsShape), ...Obj
  */
 export function parseState(text: string): AgentState {
   if (text.trim() === '') throw new Error('it is empty')
-  const table = parse(text) as Record<string, unknown>
+  const table = tableIn(text)
   const others = Object.fromEntries(Object.entries(table).filter(([key]) => !KNOWN.has(key)))
   if (table.state === 'enrolled') {
     const found = checked(enrolledSchema, table)
@@ -100,6 +100,15 @@ export function parseState(text: string): AgentState {
   }
   if ('robot_token' in table) throw new Error('it holds a robot token, but not state = "enrolled"')
   return { settings: settingsIn(checked(newSchema, table)), others }
+}
+
+function tableIn(text: string): Record<string, unknown> {
+  try {
+    return parse(text)
+  } catch (error) {
+    // The parser goes on with an excerpt of the file, where the token may stand.
+    throw new Error((error as Error).message.split('\n')[0])
+  }
 }
 
 function checked<Output>(schema: z.ZodType<Output>, table: unknown): Output {
@@ -134,13 +143,13 @@ function identityIn(table: z.infer<typeof enrolledSchema>): Identity {
   }
 }
 
-const HEADER = '# Kept by `beacon agent`. It holds the robot token: whoever reads it can be this robot.\n'
+const REMARK = '# Kept by `beacon agent`. It holds the robot token: whoever reads it can be this robot.\n'
 
 /** The text of agent.toml. */
 export function renderState(state: AgentState): string {
   const { settings, identity, pending } = state
+  const kind = identity ? 'enrolled' : pending ? 'claiming' : undefined
   const table = {
-    state: identity ? 'enrolled' : pending ? 'claiming' : undefined,
     server: identity?.server ?? settings.server,
     name: identity?.name ?? settings.name,
     enrollment_key_file: settings.enrollmentKeyFile,
@@ -156,7 +165,8 @@ export function renderState(state: AgentState): string {
     ...state.others,
     pending: identity || !pending ? undefined : pendingTable(pending),
   }
-  return HEADER + stringify(table)
+  // The state comes before all else, or a file cut short early would read as a new one.
+  return stringify({ state: kind }) + REMARK + stringify(table)
 }
 
 function pendingTable(pending: PendingClaim): Record<string, string> {

@@ -25,6 +25,8 @@ export interface Reply {
   readonly body?: unknown
   /** The text of the body, when it is not to be JSON. */
   readonly text?: string
+  /** More is promised than ever comes. */
+  readonly isEndless?: boolean
 }
 
 export const ROBOT_ID = '0190a000-0000-7000-8000-000000000001'
@@ -117,11 +119,13 @@ export class ControlPlane {
     const reply = this.onUpgrade(this.upgrades.all.length + 1)
     this.upgrades.put({ authorization: request.headers.authorization, at: performance.now() })
     if (reply) {
-      const { status, headers = {}, body, text = JSON.stringify(body ?? {}) } = reply
-      const lines = Object.entries({ ...headers, 'content-length': String(Buffer.byteLength(text)) })
-      socket.end(
+      const { status, headers = {}, body, text = JSON.stringify(body ?? {}), isEndless = false } = reply
+      const length = Buffer.byteLength(text) + (isEndless ? 1 : 0)
+      const lines = Object.entries({ ...headers, 'content-length': String(length) })
+      socket.write(
         `HTTP/1.1 ${status} Refused\r\n${lines.map(([name, value]) => `${name}: ${value}\r\n`).join('')}\r\n${text}`,
       )
+      if (!isEndless) socket.end()
       return
     }
     this.#sockets.handleUpgrade(request, socket, head, (webSocket) => {

@@ -1,0 +1,66 @@
+import fc from 'fast-check'
+import { expect, test } from 'vitest'
+import { readClaimAnswer } from '../../agent/claim-answer.ts'
+import type { HttpAnswer } from '../../agent/http.ts'
+
+const granted = {
+  robot_id: 'r',
+  name: 'n',
+  site_id: 's',
+  fleet_id: 'f',
+  gateway_url: 'wss://x/agent/ws',
+  heartbeat_interval_ms: 10_000,
+}
+const answer = (status: number, more: Partial<HttpAnswer> = {}): HttpAnswer => ({
+  status,
+  retryAfter: undefined,
+  location: undefined,
+  body: undefined,
+  ...more,
+})
+
+test('a grant, the first time and again', () => {
+  for (const status of [200, 201])
+    expect(readClaimAnswer(answer(status, { body: { ...granted, newer_field: 1 } }), 0)).toEqual({
+      kind: 'granted',
+      response: granted,
+    })
+})
+
+test('what is no grant is never taken for one', () => {
+  fc.assert(
+    fc.property(fc.dictionary(fc.constantFrom(...Object.keys(granted)), fc.jsonValue()), (body) => {
+      const read = readClaimAnswer(answer(200, { body }), 0)
+      if (read.kind === 'granted')
+        expect(Object.keys(read.response).sort()).toEqual(Object.keys(granted).sort())
+      else expect(read.kind).toBe('retry')
+    }),
+  )
+})
+
+test('only a refusal that names the credential, the machine or the claim ends the agent', () => {
+  const final = [400, 401, 403, 409, 413, 415, 422]
+  fc.assert(
+    fc.property(fc.integer({ min: 100, max: 599 }), (status) => {
+      const read = readClaimAnswer(answer(status), 0)
+      expect(read.kind).toBe(final.includes(status) ? 'refused' : 'retry')
+    }),
+  )
+})
+
+test('a request that is still being worked on is asked about again', () => {
+  const body = { code: 'request_in_progress', detail: 'Wait' }
+  expect(readClaimAnswer(answer(409, { body, retryAfter: '2' }), 0)).toMatchObject({
+    kind: 'retry',
+    notBeforeMs: 2_000,
+  })
+})
+
+test('bad fields are told', () => {
+  const body = { detail: 'Not valid', errors: [{ pointer: '/name', detail: 'too long' }] }
+  expect(readClaimAnswer(answer(422, { body }), 0)).toMatchObject({
+    kind: 'refused',
+    exitCode: 1,
+    sentence: expect.stringMatching(/Not valid; \/name: too long/),
+  })
+})
