@@ -22,7 +22,7 @@ import type { Spool } from './spool.ts'
 import { describeError } from './text.ts'
 
 /** Answers to what a session brings about. */
-export interface ConnectionListener {
+interface ConnectionListener {
   welcomed(welcome: WelcomeFrame, isFirst: boolean): void
   intervalChanged(intervalMs: number, serverIntervalMs: number): void
   acknowledged(seq: number): void

@@ -58,7 +58,7 @@ export async function askRunningAgent(places: Places, clock: Clock): Promise<unk
 }
 
 /** Files of this identity's sockets, also those left behind. */
-export function socketNames(places: Places): string[] {
+function socketNames(places: Places): string[] {
   return namesIn(places.stateDir).filter(
     (name) => name.startsWith(`${places.stem}.`) && name.endsWith('.sock'),
   )

@@ -28,7 +28,7 @@ export interface SpoolBounds {
 }
 
 /** 10,000 heartbeats are more than a day at one every ten seconds. */
-export const SPOOL_BOUNDS: SpoolBounds = { entries: 10_000, bytes: 4 * 1024 * 1024 }
+const SPOOL_BOUNDS: SpoolBounds = { entries: 10_000, bytes: 4 * 1024 * 1024 }
 
 /** A spool that ends with the process. */
 export class MemorySpool implements Spool {
