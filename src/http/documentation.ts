@@ -1,16 +1,13 @@
+import { STATUS_CODES } from 'node:http'
 import swagger from '@fastify/swagger'
 import swaggerUi from '@fastify/swagger-ui'
 import type { RouteOptions } from 'fastify'
-import { createJsonSchemaTransform, createJsonSchemaTransformObject } from 'fastify-type-provider-zod'
+import { jsonSchemaTransform, jsonSchemaTransformObject } from 'fastify-type-provider-zod'
 import { ERRORS, type ErrorCode } from '../errors.ts'
 import { version } from '../package.ts'
 import type { App } from './parts.ts'
-import { components } from './schemas.ts'
 
 type Json = Record<string, unknown>
-
-const zodTransform = createJsonSchemaTransform({ schemaRegistry: components })
-const zodTransformObject = createJsonSchemaTransformObject({ schemaRegistry: components })
 
 /** Every refusal that a route may answer with, as far as its declaration tells. */
 export function problemsOf(route: Pick<RouteOptions, 'config' | 'schema' | 'method'>): ErrorCode[] {
@@ -51,8 +48,8 @@ function problemResponses(codes: readonly ErrorCode[]): Json {
 }
 
 /** A route's own part of the document: what its schemas say, and what its scope and refusals are. */
-const transform: typeof zodTransform = (document) => {
-  const { schema, url } = zodTransform(document)
+const transform: typeof jsonSchemaTransform = (document) => {
+  const { schema, url } = jsonSchemaTransform(document)
   const { route } = document
   if (!schema || (schema as { hide?: boolean }).hide || !route.config?.scope)
     return { schema: { hide: true }, url }
@@ -86,24 +83,38 @@ function usedComponents(value: unknown, schemas: Json, used = new Set<string>())
 
 interface Operation {
   requestBody?: { required: boolean; content: Record<string, { schema: { anyOf?: Json[] } }> }
+  responses: Record<string, { description: string }>
 }
 
-/** Says that a body which may be null may be left out. */
-function relaxBody(operation: Operation): void {
+/** Says that a body which may be null may be left out, and names answers that say nothing of themselves. */
+function completeOperation(operation: Operation): void {
   const media = operation.requestBody?.content['application/json']
   if (media?.schema.anyOf?.some((schema) => schema.type === 'null')) operation.requestBody!.required = false
+  for (const [status, response] of Object.entries(operation.responses))
+    if (response.description === 'Default Response') response.description = STATUS_CODES[status] ?? 'Done'
 }
 
-const transformObject: typeof zodTransformObject = (document) => {
-  const object = zodTransformObject(document) as {
+const SELF_EXPLAINING = new Set(['uuid', 'date-time'])
+
+/** A format that says it all needs no pattern beside it. */
+function dropPatterns(value: unknown): void {
+  if (typeof value !== 'object' || value === null) return
+  const schema = value as Json
+  if (SELF_EXPLAINING.has(schema.format as string)) delete schema.pattern
+  for (const item of Object.values(schema)) dropPatterns(item)
+}
+
+const transformObject: typeof jsonSchemaTransformObject = (document) => {
+  const object = jsonSchemaTransformObject(document) as {
     paths?: Record<string, Record<string, Operation>>
     components?: { schemas?: Json }
   }
   const schemas = object.components?.schemas ?? {}
   const used = usedComponents(object.paths, schemas)
   for (const name of Object.keys(schemas)) if (!used.has(name)) delete schemas[name]
-  for (const path of Object.values(object.paths ?? {})) Object.values(path).forEach(relaxBody)
-  return object as ReturnType<typeof zodTransformObject>
+  for (const path of Object.values(object.paths ?? {})) Object.values(path).forEach(completeOperation)
+  dropPatterns(object)
+  return object as ReturnType<typeof jsonSchemaTransformObject>
 }
 
 /** Gathers the OpenAPI document from the routes that are registered after it. */

@@ -29,7 +29,9 @@ export function answerUnknown(app: FastifyInstance): void {
     const methods = [...routes.values()]
       .filter(({ pattern }) => pattern.test(path))
       .flatMap((known) => [...known.methods])
-    if (methods.length === 0) throw new BeaconError('not_found', 'there is nothing at this address')
+    // A method that the address takes means that what it names is not there.
+    if (methods.length === 0 || methods.includes(request.method))
+      throw new BeaconError('not_found', 'there is nothing at this address')
     reply.header('allow', [...new Set(methods)].sort().join(', '))
     throw new BeaconError('method_not_allowed')
   })

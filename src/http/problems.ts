@@ -17,11 +17,18 @@ const FASTIFY_ERRORS: Readonly<Record<string, ErrorCode>> = {
 
 const QUERY_CANCELED = '57014'
 
+/** What a library refuses for the caller's fault, such as an address that leads out of a folder. */
+function refusedByLibrary(error: unknown): ErrorCode | undefined {
+  const status = (error as { statusCode?: unknown } | null)?.statusCode
+  if (typeof status !== 'number' || status < 400 || status > 499) return undefined
+  return status === 403 || status === 404 ? 'not_found' : 'invalid_request'
+}
+
 /** The refusal for an error of any kind; what is not meant for callers becomes `internal_error`. */
 export function refusalFor(error: unknown): BeaconError {
   if (error instanceof BeaconError) return error
   const code = (error as { code?: unknown } | null)?.code
-  const known = typeof code === 'string' ? FASTIFY_ERRORS[code] : undefined
+  const known = (typeof code === 'string' ? FASTIFY_ERRORS[code] : undefined) ?? refusedByLibrary(error)
   if (known) return new BeaconError(known)
   if (isDatabaseUnavailable(error))
     return new BeaconError('database_unavailable', undefined, { retryAfterSeconds: 2, cause: error })

@@ -2,12 +2,9 @@ import { z } from 'zod'
 import { ERRORS, type ErrorCode } from '../errors.ts'
 import { displayName, isStorableText } from '../protocol/text.ts'
 
-/** Schemas that stand in the OpenAPI document under a name of their own. */
-export const components = z.registry<{ id: string }>()
-
 /** Gives a schema its name in the OpenAPI document. */
 export function component<Schema extends z.ZodType>(id: string, schema: Schema): Schema {
-  components.add(schema, { id })
+  z.globalRegistry.add(schema, { ...schema.meta(), id })
   return schema
 }
 

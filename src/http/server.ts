@@ -36,6 +36,8 @@ const ROUTES: readonly ((app: App, parts: HttpParts) => void)[] = [
 const BODY_LIMIT_BYTES = 64 * 1024
 const REQUEST_TIMEOUT_MS = 30_000
 const HEADERS_TIMEOUT_MS = 15_000
+/** How late the two above may strike; half a minute unless told otherwise. */
+const TIMEOUT_CHECK_MS = 2_000
 /** Longer than the idle time of common load balancers, so that they are the ones to let go. */
 const KEEP_ALIVE_TIMEOUT_MS = 75_000
 
@@ -85,7 +87,7 @@ export function createHttp(parts: HttpParts): FastifyInstance {
     bodyLimit: BODY_LIMIT_BYTES,
     requestTimeout: REQUEST_TIMEOUT_MS,
     keepAliveTimeout: KEEP_ALIVE_TIMEOUT_MS,
-    http: { headersTimeout: HEADERS_TIMEOUT_MS },
+    http: { headersTimeout: HEADERS_TIMEOUT_MS, connectionsCheckingInterval: TIMEOUT_CHECK_MS },
     trustProxy: config.trustedProxies.length > 0 ? [...config.trustedProxies] : false,
     genReqId: requestIdOf,
     clientErrorHandler: refuseGarbage,

@@ -75,6 +75,11 @@ const keySchema = component(
 )
 type Key = z.infer<typeof keySchema>
 
+const revokedKeySchema = component(
+  'RevokedEnrollmentKey',
+  keySchema.extend({ robots_revoked: z.number().int().describe('Robots whose tokens this revoked') }),
+)
+
 const newKeySchema = z.strictObject({
   site_id: id,
   fleet_id: id,
@@ -251,11 +256,7 @@ export function enrollmentKeyRoutes(app: App, parts: HttpParts): void {
       headers: idempotencyHeaders,
       params: byId,
       body: z.strictObject({ cascade: z.enum(['none', 'revoke_robots']).default('none') }).nullable(),
-      response: {
-        200: keySchema.extend({
-          robots_revoked: z.number().int().describe('Robots whose tokens this revoked'),
-        }),
-      },
+      response: { 200: revokedKeySchema },
     },
     handler: (request, reply) =>
       idempotently(parts, request, reply, async (transaction) => {
