@@ -52,7 +52,9 @@ export async function tryOwn(folder: EmbeddedFolder): Promise<OwnerAttempt> {
     }
     const holder = await findHolder(connection)
     await connection.end()
-    return { outcome: 'taken', holder }
+    // Let go between the two questions, as by a server that was just killed.
+    if (holder === undefined) return { outcome: 'not_yet', error: new Error('the lock has just been let go') }
+    return { outcome: 'taken', holder: holder.pid }
   } catch (cause) {
     await connection.end().catch(() => {})
     return classify(cause as Error)
@@ -66,7 +68,8 @@ function classify(error: Error): OwnerAttempt {
   return { outcome: 'not_yet', error }
 }
 
-async function findHolder(connection: pg.Client): Promise<number | undefined> {
+/** Who holds the lock, if anybody still does; without a number when it is nobody that we know. */
+async function findHolder(connection: pg.Client): Promise<{ pid: number | undefined } | undefined> {
   const { rows } = await connection.query<{ application_name: string }>(
     `SELECT activity.application_name
        FROM pg_locks JOIN pg_stat_activity AS activity USING (pid)
@@ -74,8 +77,9 @@ async function findHolder(connection: pg.Client): Promise<number | undefined> {
         AND (classid::bigint << 32 | objid::bigint) = $1`,
     [OWNER_LOCK],
   )
-  const holder = /^beacon server (\d+)$/.exec(rows[0]?.application_name ?? '')?.[1]
-  return holder === undefined ? undefined : Number(holder)
+  if (!rows[0]) return undefined
+  const pid = /^beacon server (\d+)$/.exec(rows[0].application_name)?.[1]
+  return { pid: pid === undefined ? undefined : Number(pid) }
 }
 
 async function ensureDatabase(connection: pg.Client): Promise<void> {

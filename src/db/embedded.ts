@@ -14,7 +14,7 @@ import {
   stopPostmaster,
   trimLog,
 } from './embedded-postmaster.ts'
-import { isRunning } from './embedded-process.ts'
+import { isRunning, sendSignal } from './embedded-process.ts'
 
 export { EmbeddedPostgresError } from './embedded-error.ts'
 
@@ -94,7 +94,8 @@ class Keeper {
     try {
       await this.#own({ giveUp: true })
     } catch (error) {
-      if (!this.#lost) await this.#stopPostmaster()
+      if (this.#lost) await this.#endLatecomer()
+      else await this.#stopPostmaster()
       throw error
     }
     this.#logCheck = this.#options.clock.every(LOG_CHECK_MS, () => {
@@ -170,6 +171,12 @@ class Keeper {
     if (last) return (await lastWords(this.#folder, last.logOffset)) ?? ended
     this.#started = await startPostmaster(this.#folder, this.#binaries, this.#settings)
     return undefined
+  }
+
+  /** One that we started while another server's was quicker must not come up once that server has stopped its own. */
+  async #endLatecomer(): Promise<void> {
+    const pid = this.#started?.ended() === undefined ? this.#started?.pid : undefined
+    if (pid !== undefined && pid !== (await findPostmaster(this.#folder))) sendSignal(pid, 'SIGKILL')
   }
 
   #takenBy(holder: number | undefined): EmbeddedPostgresError {
