@@ -7,6 +7,7 @@ import { beginSession, step } from '../session/session.ts'
 import type {
   HeartbeatToStore,
   RobotFacts,
+  SessionEffect,
   SessionEnd,
   SessionEvent,
   SessionState,
@@ -28,6 +29,8 @@ export interface ConnectionHost {
   note(connection: Connection, entry: TimelineEntry): void
   frameError(code: string): void
   ended(connection: Connection, end: SessionEnd): void
+  /** Something went wrong on our side. */
+  failed(connection: Connection, error: unknown): void
   /** The socket is gone for good. */
   closed(connection: Connection): void
   paused(connection: Connection, paused: boolean): void
@@ -184,39 +187,55 @@ export class Connection implements SocketHandler, HeartbeatSender {
   }
 
   #dispatch(event: SessionEvent): void {
-    const { state, effects } = step(this.#state, event, this.#host.now())
-    this.#state = state
-    for (const effect of effects) {
-      switch (effect.type) {
-        case 'send':
-          this.#send(encodeFrame(effect.frame))
-          break
-        case 'store_heartbeat':
-          this.#host.storeHeartbeat(this, this.#row(effect.heartbeat))
-          break
-        case 'refuse_heartbeat':
-          this.#host.heartbeatRefused(effect.reason)
-          break
-        case 'store_event':
-          this.#host.storeEvent(this, effect.event)
-          break
-        case 'timeline':
-          this.#host.note(this, effect.entry)
-          break
-        case 'frame_error':
-          this.#host.frameError(effect.code)
-          break
-        case 'open':
-          this.#host.open(this, effect.hello)
-          break
-        case 'close':
-          this.#socket.close(effect.cause.code, effect.cause.reason)
-          break
-        case 'ended':
-          this.#host.ended(this, effect.end)
-          break
-      }
+    try {
+      const { state, effects } = step(this.#state, event, this.#host.now())
+      this.#state = state
+      for (const effect of effects) this.#carryOut(effect)
+    } catch (error) {
+      this.#fail(error)
     }
+  }
+
+  #carryOut(effect: SessionEffect): void {
+    switch (effect.type) {
+      case 'send':
+        this.#send(encodeFrame(effect.frame))
+        break
+      case 'store_heartbeat':
+        this.#host.storeHeartbeat(this, this.#row(effect.heartbeat))
+        break
+      case 'refuse_heartbeat':
+        this.#host.heartbeatRefused(effect.reason)
+        break
+      case 'store_event':
+        this.#host.storeEvent(this, effect.event)
+        break
+      case 'timeline':
+        this.#host.note(this, effect.entry)
+        break
+      case 'frame_error':
+        this.#host.frameError(effect.code)
+        break
+      case 'open':
+        this.#host.open(this, effect.hello)
+        break
+      case 'close':
+        this.#socket.close(effect.cause.code, effect.cause.reason)
+        break
+      case 'ended':
+        this.#host.ended(this, effect.end)
+        break
+    }
+  }
+
+  /** A fault of our own takes this session with it, and nothing else. */
+  #fail(error: unknown): void {
+    this.#host.failed(this, error)
+    const { code, reason } = CLOSE.internal
+    this.#socket.close(code, reason)
+    if (this.#state.phase === 'closed') return
+    this.#state = { phase: 'closed' }
+    this.#host.ended(this, { by: 'server', code, reason, bye: false })
   }
 
   #row({ seq, at, body, recheck, latest }: HeartbeatToStore): HeartbeatRow {
@@ -257,8 +276,9 @@ export class Connection implements SocketHandler, HeartbeatSender {
 
   #setPaused(paused: 'no' | 'database' | 'too_fast'): void {
     this.#paused = paused
+    this.#host.paused(this, paused !== 'no')
+    // Last, for a transport may deliver within this call, and that may pause again.
     if (paused === 'no') this.#socket.resume()
     else this.#socket.pause()
-    this.#host.paused(this, paused !== 'no')
   }
 }

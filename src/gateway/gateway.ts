@@ -321,6 +321,10 @@ export class Gateway implements ConnectionHost {
     else presence.lost(robotId, sessionNo, reason)
   }
 
+  failed(connection: Connection, error: unknown): void {
+    this.#parts.log.error({ err: error, robot_id: connection.robotId }, 'a session failed')
+  }
+
   closed(connection: Connection): void {
     this.#sockets.delete(connection)
   }

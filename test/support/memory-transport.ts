@@ -79,7 +79,7 @@ export class MemoryRobotEnd implements RobotEnd {
       },
       resume: () => {
         this.paused = false
-        for (const deliver of this.#held.splice(0)) deliver()
+        while (!this.paused && this.#held.length > 0) this.#held.shift()?.()
       },
     }
   }
