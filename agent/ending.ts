@@ -85,7 +85,8 @@ export function nextMove(ending: Ending, attempt: number, fraction: number): Mov
 }
 
 function afterClose(ending: Extract<Ending, { kind: 'closed' }>, attempt: number, fraction: number): Move {
-  const cause = ending.reason ? `${ending.code} ${ending.reason}` : String(ending.code)
+  const reason = ending.reason.replace(/;? *reconnect_in_ms=\d+/, '')
+  const cause = reason ? `${ending.code} ${reason}` : String(ending.code)
   if (isFinalCloseCode(ending.code)) {
     const known = FINAL[ending.code]
     const sentence = known?.sentence ?? 'the server told this robot to stay away. Ask an operator'

@@ -3,6 +3,7 @@ import { connect, createServer, type Server } from 'node:net'
 import { join } from 'node:path'
 import { AgentExit, EXIT } from './exit.ts'
 import { makeFolder } from './files.ts'
+import { objectIn } from './http.ts'
 import type { Places } from './places.ts'
 import type { Clock, Random } from './runtime.ts'
 import { describeError } from './text.ts'
@@ -14,27 +15,46 @@ export interface Lock {
   release(): void
 }
 
-const TRIES = 4
+const TRIES = 10
+const LOOKS = 40
+const LOOK_PAUSE_MS = 25
 const ANSWER_LIMIT_BYTES = 64 * 1024
 const ANSWER_TIMEOUT_MS = 2_000
+
+/** What a process answers that has made itself known and does not hold the identity yet. */
+const TRYING = JSON.stringify({ trying: true })
 
 /**
  * Takes the identity for this process, or returns undefined when another process has it.
  *
  * Each process first makes itself known by a listening socket with a name of its own, and only then looks for others:
- * of two that try, the later one must see the earlier. A killed process leaves a socket that nobody answers; removing
- * it can hurt nobody, for names are never used twice.
+ * of two that try, the later one must see the earlier, so two can never both find nobody. A killed process leaves a
+ * socket that nobody answers; removing it can hurt nobody, for names are never used twice.
  */
 export async function takeLock(places: Places, clock: Clock, random: Random): Promise<Lock | undefined> {
   for (let attempt = 1; ; attempt++) {
     const own = await announce(places, random)
-    const others = (await liveSockets(places)).filter((name) => name !== own.name)
-    if (others.length === 0) return own
+    const outcome = await contend(places, own.name, clock)
+    if (outcome === 'won') {
+      own.answerWith(() => ({}))
+      return own
+    }
     own.release()
-    // Two that started together may each have stepped back for the other.
-    if (attempt === TRIES) return undefined
+    if (outcome === 'held' || attempt === TRIES) return undefined
     await clock.sleep(50 + random.fraction() * 150)
   }
+}
+
+/** Among those that try at the same time, the first by name waits for the others to step back. */
+async function contend(places: Places, ownName: string, clock: Clock): Promise<'won' | 'held' | 'step back'> {
+  for (let look = 1; look <= LOOKS; look++) {
+    const others = (await liveSockets(places, clock)).filter(({ name }) => name !== ownName)
+    if (others.length === 0) return 'won'
+    if (others.some(({ answer }) => answer !== TRYING)) return 'held'
+    if (others.some(({ name }) => name < ownName)) return 'step back'
+    await clock.sleep(LOOK_PAUSE_MS)
+  }
+  return 'step back'
 }
 
 /** The status that the agent running on this identity gives; undefined when none runs. */
@@ -44,12 +64,10 @@ export async function askRunningAgent(places: Places, clock: Clock): Promise<unk
   try {
     for (const name of socketNames(places)) {
       const answer = await call(folder.pathOf(name), clock)
-      if (answer.text === undefined) continue
-      try {
-        return JSON.parse(answer.text)
-      } catch {
-        throw new AgentExit(EXIT.error, 'an agent is running, but it does not answer')
-      }
+      if (answer === undefined || answer === TRYING) continue
+      const status = objectIn(answer)
+      if (!status) throw new AgentExit(EXIT.error, 'an agent is running, but it does not answer')
+      return status
     }
     return undefined
   } finally {
@@ -79,7 +97,7 @@ async function announce(places: Places, random: Random): Promise<Lock & { readon
   if (!folder) throw new AgentExit(EXIT.error, `the folder ${places.stateDir} went away`)
   const name = `${places.stem}.${random.bytes(8).toString('hex')}.sock`
   const fresh = `${name}.tmp`
-  let answer: () => unknown = () => ({})
+  let answer: () => unknown = () => JSON.parse(TRYING)
   const server = createServer((socket) => {
     socket.on('error', () => socket.destroy())
     socket.end(JSON.stringify(answer()))
@@ -124,14 +142,15 @@ function listen(server: Server, path: string): Promise<void> {
   })
 }
 
-async function liveSockets(places: Places): Promise<string[]> {
+async function liveSockets(places: Places, clock: Clock): Promise<{ name: string; answer: string }[]> {
   const folder = openFolder(places.stateDir)
   if (!folder) return []
-  const live: string[] = []
+  const live: { name: string; answer: string }[] = []
   try {
     for (const name of socketNames(places)) {
-      if (await isAnswered(folder.pathOf(name))) live.push(name)
-      else rmSync(join(places.stateDir, name), { force: true })
+      const answer = await call(folder.pathOf(name), clock)
+      if (answer === undefined) rmSync(join(places.stateDir, name), { force: true })
+      else live.push({ name, answer })
     }
   } finally {
     folder.close()
@@ -139,21 +158,8 @@ async function liveSockets(places: Places): Promise<string[]> {
   return live
 }
 
-function isAnswered(path: string): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket = connect(path)
-    socket.once('connect', () => {
-      socket.destroy()
-      resolve(true)
-    })
-    socket.once('error', (error: NodeJS.ErrnoException) => {
-      // Whatever else goes wrong, somebody may be there.
-      resolve(error.code !== 'ECONNREFUSED' && error.code !== 'ENOENT')
-    })
-  })
-}
-
-function call(path: string, clock: Clock): Promise<{ text: string | undefined }> {
+/** What the process behind a socket answers; undefined when there is none. Whatever else goes wrong, somebody may be there. */
+function call(path: string, clock: Clock): Promise<string | undefined> {
   return new Promise((resolve) => {
     let text = ''
     const socket = connect(path)
@@ -161,7 +167,7 @@ function call(path: string, clock: Clock): Promise<{ text: string | undefined }>
     const finish = (result: string | undefined) => {
       timer.cancel()
       socket.destroy()
-      resolve({ text: result })
+      resolve(result)
     }
     socket.setEncoding('utf8')
     socket.on('data', (part) => {

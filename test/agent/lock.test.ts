@@ -26,6 +26,15 @@ describe('the lock on an identity', () => {
     for (const lock of held) lock.release()
   })
 
+  test('of two that try at once, one gets it', async () => {
+    const config = join(temporaryFolder(), 'agent.toml')
+    for (let turn = 0; turn < 5; turn++) {
+      const held = (await Promise.all([take(config), take(config)])).filter((lock) => lock !== undefined)
+      expect(held).toHaveLength(1)
+      held[0]!.release()
+    }
+  })
+
   test('two identities in one folder do not meet', async () => {
     const folder = temporaryFolder()
     const locks = [await take(join(folder, 'one.toml')), await take(join(folder, 'two.toml'))]
