@@ -115,6 +115,22 @@ describe('claims that race through two servers', () => {
     expect(tally(outcomes)).toEqual({ 201: 30, token_hash_taken: 30 })
   })
 
+  test('with many keys at once are all heard', async () => {
+    const keys = await Promise.all(
+      Array.from({ length: 60 }, () => createKey(database, fleet, { maxUses: 2 })),
+    )
+    const outcomes = await Promise.all(
+      keys.flatMap((key, index) =>
+        [0, 1, 2].map((n) =>
+          outcomeOf(
+            either(index + n).claim(claimCall(key, robotRequest(`robot-${index}-${n} of ${fleet.fleetId}`))),
+          ),
+        ),
+      ),
+    )
+    expect(tally(outcomes)).toEqual({ 201: 120, key_exhausted: 60 })
+  })
+
   test('end with the revocation of their key', async () => {
     const key = await createKey(database, fleet, { maxUses: 5_000 })
     const storm = Array.from({ length: 2_000 }, (_, index) =>
@@ -135,16 +151,18 @@ describe('claims that race through two servers', () => {
   })
 })
 
-/** Runs a change in a transaction that stays open until a claim waits for it. */
+/** Runs a change in a transaction that stays open until a claim waits for it, and `then` within the same. */
 async function meanwhile<Result>(
   change: (transaction: Database) => Promise<unknown>,
   claim: () => Promise<Result>,
+  then?: (transaction: Database) => Promise<unknown>,
 ) {
   let claiming: Promise<Result> | undefined
   await database.transaction().execute(async (transaction) => {
     await change(transaction)
     claiming = claim()
     await lockedOut()
+    await then?.(transaction)
   })
   return claiming!
 }
@@ -207,6 +225,29 @@ describe('a claim meets a change that is not committed yet', () => {
     }
     const claim = () => outcomeOf(servers[1].claim(claimCall(key, again)))
     expect(await meanwhile(changes[event as keyof typeof changes], claim)).toBe(outcome)
+  })
+
+  test('which then waits for the claim in turn', async () => {
+    const key = await createKey(database, fleet)
+    const request = robotRequest(`robot-of-${fleet.fleetId}`)
+    const { response } = await servers[0].claim(claimCall(key, request))
+    const again = { ...request, claim_id: 'again', token_hash: sha256(`again ${fleet.fleetId}`) }
+    const answer = await meanwhile(
+      (transaction) =>
+        transaction
+          .updateTable('robots')
+          .set({ name: 'renamed' })
+          .where('id', '=', response.robot_id)
+          .execute(),
+      () => servers[1].claim(claimCall(key, again)),
+      (transaction) =>
+        transaction
+          .updateTable('claim_credentials')
+          .set({ name: 'renamed' })
+          .where('id', '=', key.id)
+          .execute(),
+    )
+    expect(answer.response).toMatchObject({ robot_id: response.robot_id, name: 'renamed' })
   })
 })
 
