@@ -10,7 +10,7 @@ import type { App } from './parts.ts'
 type Json = Record<string, unknown>
 
 /** Every refusal that a route may answer with, as far as its declaration tells. */
-export function problemsOf(route: Pick<RouteOptions, 'config' | 'schema' | 'method'>): ErrorCode[] {
+function problemsOf(route: Pick<RouteOptions, 'config' | 'schema' | 'method'>): ErrorCode[] {
   const { scope = 'public', problems = [] } = route.config ?? {}
   const schema = (route.schema ?? {}) as Record<
     'body' | 'querystring' | 'params',
@@ -149,7 +149,8 @@ export function documentRoutes(app: App): void {
 const PAGE_POLICY = {
   'default-src': "'none'",
   'script-src': "'self'",
-  'style-src': "'self'",
+  // The hash is of the one style that the page's own script adds to it.
+  'style-src': "'self' 'sha256-RL3ie0nH+Lzz2YNqQN83mnU0J1ot4QL7b99vMdIX99w='",
   'img-src': "'self' data:",
   'connect-src': "'self'",
   'base-uri': "'none'",

@@ -75,7 +75,8 @@ export const idempotencyHeaders = z.looseObject({
     ),
 })
 
-export const problemSchema = component(
+/** What every refusal looks like. */
+component(
   'Problem',
   z.object({
     type: z.string(),

@@ -21,7 +21,7 @@ function detail(issue: z.core.$ZodIssue): string {
 }
 
 /** What is wrong with each field. */
-export function fieldErrors(httpPart: string | undefined, error: z.core.$ZodError): FieldError[] {
+function fieldErrors(httpPart: string | undefined, error: z.core.$ZodError): FieldError[] {
   const errors = error.issues.flatMap((issue) =>
     issue.code === 'unrecognized_keys'
       ? issue.keys.map((key) => ({
