@@ -2,7 +2,7 @@ import { type ExpressionBuilder, sql } from 'kysely'
 import type { Database } from './database.ts'
 import type { Labels, OnExisting, Tables } from './tables.ts'
 
-export type CredentialStatus = 'active' | 'revoked' | 'expired' | 'exhausted'
+type CredentialStatus = 'active' | 'revoked' | 'expired' | 'exhausted'
 
 /** Judged on the database's clock, as claims are. */
 const STATUS = sql<CredentialStatus>`CASE

@@ -1,32 +1,5 @@
-import { sql } from 'kysely'
 import type { Database } from './database.ts'
 import type { EventLevel } from './tables.ts'
-
-/** Something the server itself has to tell of a robot. */
-export interface ServerEvent {
-  readonly id: string
-  readonly robotId: string
-  readonly level: EventLevel
-  readonly code: string
-  readonly message: string
-  readonly data: Readonly<Record<string, unknown>>
-}
-
-/** Writes events on the robots' timelines, at the database's time. */
-export async function insertServerEvents(db: Database, events: readonly ServerEvent[]): Promise<void> {
-  if (events.length === 0) return
-  await sql`
-    INSERT INTO robot_events (id, robot_id, source, at, level, code, message, data)
-    SELECT id, robot_id, 'server', now(), level, code, message, data
-    FROM unnest(
-      ${events.map((event) => event.id)}::uuid[],
-      ${events.map((event) => event.robotId)}::uuid[],
-      ${events.map((event) => event.level)}::text[],
-      ${events.map((event) => event.code)}::text[],
-      ${events.map((event) => event.message)}::text[],
-      ${events.map((event) => JSON.stringify(event.data))}::jsonb[]
-    ) AS event (id, robot_id, level, code, message, data)`.execute(db)
-}
 
 /** A robot's timeline, newest first, events before `before` when given. */
 export function listRobotEvents(

@@ -15,7 +15,7 @@ import type { Clock, Random } from '../runtime.ts'
 import type { Health } from './health.ts'
 
 /** What a robot's claim is decided by. Refusals are BeaconErrors. */
-export interface ClaimDesk {
+interface ClaimDesk {
   claim(input: {
     /** The bearer secret as it came. */
     readonly secret: string
@@ -59,7 +59,7 @@ export type App = FastifyInstance<
 >
 
 /** A scope that the principal has to hold, or: everybody; or: the handler itself judges the claim credential. */
-export type RouteScope = Scope | 'public' | 'claim'
+type RouteScope = Scope | 'public' | 'claim'
 
 declare module 'fastify' {
   interface FastifyContextConfig {
