@@ -20,7 +20,7 @@ import type { Log } from './observe/log.ts'
 import { createMetrics } from './observe/metrics.ts'
 import { Releases } from './releases.ts'
 import type { Clock, Random } from './runtime.ts'
-import { attachWsTransport } from './transport/ws.ts'
+import { attachWsTransport, isWebSocketUpgrade } from './transport/ws.ts'
 
 export const GATEWAY_PATH = '/agent/ws'
 
@@ -144,6 +144,7 @@ export function createBeacon(config: Config, parts: BeaconParts): Beacon {
       clock,
       random,
       health: createHealth({ database: httpDatabase, clock, draining: () => gateway.draining }),
+      takesUpgrade: isWebSocketUpgrade,
       gatewayPath: GATEWAY_PATH,
     })
     releases.add('HTTP', () => http.close())

@@ -27,7 +27,6 @@ export const ERRORS = {
 
   name_taken: { status: 409, retry: false, title: 'The name is taken' },
   not_empty: { status: 409, retry: false, title: 'It is not empty' },
-  already_revoked: { status: 409, retry: false, title: 'It was revoked before' },
   robot_is_retired: { status: 409, retry: false, title: 'A retired robot cannot be changed' },
   robot_pending: { status: 409, retry: false, title: 'The robot waits for approval' },
   robot_not_pending: { status: 409, retry: false, title: 'The robot is not waiting for approval' },

@@ -46,6 +46,8 @@ export interface HttpParts {
   readonly clock: Clock
   readonly random: Random
   readonly health: Health
+  /** Which offers of another protocol are taken up; all other requests that make one are ordinary ones. */
+  readonly takesUpgrade: (request: IncomingMessage) => boolean
   /** Path of the robots' WebSocket below the public address. */
   readonly gatewayPath: string
 }

@@ -1,3 +1,4 @@
+import type { ServerOptions } from 'node:http'
 import type { Socket } from 'node:net'
 import fastify, { type FastifyInstance } from 'fastify'
 import type { ZodTypeProvider } from 'fastify-type-provider-zod'
@@ -82,12 +83,18 @@ function refuseGarbage(error: Error & { code?: string }, socket: Socket): void {
 /** Builds the REST edge; nothing listens before `listen` is called on it. */
 export function createHttp(parts: HttpParts): FastifyInstance {
   const { access, config, log } = parts
+  const http: ServerOptions & { shouldUpgradeCallback: HttpParts['takesUpgrade'] } = {
+    headersTimeout: HEADERS_TIMEOUT_MS,
+    connectionsCheckingInterval: TIMEOUT_CHECK_MS,
+    // From Node 22.21 on.
+    shouldUpgradeCallback: parts.takesUpgrade,
+  }
   const app = fastify({
     logger: false,
     bodyLimit: BODY_LIMIT_BYTES,
     requestTimeout: REQUEST_TIMEOUT_MS,
     keepAliveTimeout: KEEP_ALIVE_TIMEOUT_MS,
-    http: { headersTimeout: HEADERS_TIMEOUT_MS, connectionsCheckingInterval: TIMEOUT_CHECK_MS },
+    http,
     trustProxy: config.trustedProxies.length > 0 ? [...config.trustedProxies] : false,
     genReqId: requestIdOf,
     clientErrorHandler: refuseGarbage,

@@ -1,4 +1,5 @@
-import type { IncomingMessage, Server } from 'node:http'
+import { type IncomingMessage, type Server, ServerResponse } from 'node:http'
+import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import proxyAddress from '@fastify/proxy-addr'
 import { type ServerOptions, WebSocket, WebSocketServer } from 'ws'
@@ -41,16 +42,17 @@ export function attachWsTransport(options: WsTransportOptions): () => void {
     stream.on('error', onStreamError)
     const refuse = (error: BeaconError): void => refuseUpgrade(stream, request, error)
 
+    if (!isWebSocketUpgrade(request)) {
+      if (hasBody(request))
+        refuse(new BeaconError('invalid_request', 'only WebSocket upgrades are taken here'))
+      else serveAsRequest(options.server, request, stream)
+      return
+    }
     const path = request.url?.split('?', 1)[0]
     if (path !== options.path) {
       refuse(new BeaconError('not_found', 'there is no WebSocket at this address'))
       return
     }
-    if (request.method !== 'GET' || request.headers.upgrade?.toLowerCase() !== 'websocket') {
-      refuse(new BeaconError('upgrade_required', 'this address speaks WebSocket only'))
-      return
-    }
-
     void options
       .admit({
         authorization: request.headers.authorization,
@@ -72,6 +74,31 @@ export function attachWsTransport(options: WsTransportOptions): () => void {
   return () => {
     options.server.off('upgrade', onUpgrade)
   }
+}
+
+/** True when this is the one kind of upgrade that is taken. For http.Server's shouldUpgradeCallback, too. */
+export function isWebSocketUpgrade(request: IncomingMessage): boolean {
+  return request.method === 'GET' && request.headers.upgrade?.toLowerCase() === 'websocket'
+}
+
+function hasBody(request: IncomingMessage): boolean {
+  return (
+    request.headers['transfer-encoding'] !== undefined || Number(request.headers['content-length'] ?? 0) > 0
+  )
+}
+
+/**
+ * An upgrade may be declined by answering as if it had not been offered, and clients that offer HTTP/2 with every
+ * request rely on that. Node does so by itself from 22.21 on (shouldUpgradeCallback); before, it hands us the bare
+ * connection, without what would parse a body.
+ */
+function serveAsRequest(server: Server, request: IncomingMessage, stream: Duplex): void {
+  const response = new ServerResponse(request)
+  response.shouldKeepAlive = false
+  response.assignSocket(stream as Socket)
+  response.on('finish', () => stream.end())
+  request.push(null)
+  server.emit('request', request, response)
 }
 
 function own(

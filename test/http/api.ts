@@ -78,6 +78,7 @@ export async function startApi(replace: Partial<HttpParts> = {}): Promise<Api> {
     clock: systemClock,
     random: systemRandom,
     health: createHealth({ database: db.database, clock: systemClock, draining: () => false }),
+    takesUpgrade: () => false,
     gatewayPath: '/agent/ws',
     ...replace,
   }

@@ -70,9 +70,23 @@ describe('an upgrade request', () => {
     expect(requests).toEqual([])
   })
 
-  it('to another protocol is a 426 problem', async () => {
-    const answer = await raw(['GET /agent/ws HTTP/1.1', 'Host: x', 'Connection: upgrade', 'Upgrade: h2c'])
-    expect(answer).toMatch(/^HTTP\/1.1 426 /)
+  it('to another protocol is declined by answering the request', async () => {
+    const offer = [
+      'Host: x',
+      'Connection: upgrade, http2-settings',
+      'Upgrade: h2c',
+      'HTTP2-Settings: AAMAAABkAAQAAP__',
+    ]
+    expect(await raw(['GET /healthz HTTP/1.1', ...offer])).toMatch(/^HTTP\/1.1 200 [\s\S]*plain$/)
+    const posted = await raw([
+      'POST /agent/ws HTTP/1.1',
+      ...offer,
+      'Content-Length: 2',
+      'Connection: close',
+      '',
+      '{}',
+    ])
+    expect(posted).toMatch(/^HTTP\/1.1 (400|200) /)
     expect(requests).toEqual([])
   })
 
