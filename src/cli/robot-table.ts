@@ -1,5 +1,5 @@
 import type { Robot } from './shapes.ts'
-import type { Column } from './table.ts'
+import { type Column, NOTHING } from './table.ts'
 import type { Output } from './terminal.ts'
 import { age, duration, printable } from './text.ts'
 
@@ -24,7 +24,8 @@ export function paintState(output: Output, state: string): string {
   return style ? output.style(style, text) : text
 }
 
-const percent = (ratio: number | undefined) => (ratio === undefined ? '-' : `${Math.round(ratio * 100)} %`)
+const percent = (ratio: number | undefined) =>
+  ratio === undefined ? NOTHING : `${Math.round(ratio * 100)} %`
 
 /** The columns in which lists of robots are shown, here and in the demo. */
 export function robotColumns(
@@ -32,12 +33,11 @@ export function robotColumns(
   fleetNames: ReadonlyMap<string, string>,
   now: number,
 ): Column<Robot>[] {
-  const body = (robot: Robot) => robot.heartbeat
   return [
     { title: 'NAME', cell: (robot) => printable(robot.name), minWidth: 12 },
     {
       title: 'FLEET',
-      cell: (robot) => printable(fleetNames.get(robot.fleet_id) ?? '-'),
+      cell: (robot) => printable(fleetNames.get(robot.fleet_id) ?? NOTHING),
       minWidth: 6,
       dropOrder: 4,
     },
@@ -47,23 +47,30 @@ export function robotColumns(
     { title: 'LIFECYCLE', cell: (robot) => paintState(output, robot.lifecycle), dropOrder: 9 },
     {
       title: 'HEARTBEAT',
-      cell: (robot) => (body(robot) ? `${duration(body(robot)!.age_ms)} ago` : '-'),
+      cell: (robot) => (robot.heartbeat ? `${duration(robot.heartbeat.age_ms)} ago` : NOTHING),
       align: 'right',
       dropOrder: 2,
     },
     {
       title: 'BATTERY',
-      cell: (robot) => percent(body(robot)?.battery?.charge),
+      cell: (robot) => percent(robot.heartbeat?.battery?.charge),
       align: 'right',
       dropOrder: 7,
+      hiddenWhenEmpty: true,
     },
-    { title: 'CPU', cell: (robot) => percent(body(robot)?.system?.cpu), align: 'right', dropOrder: 5 },
-    { title: 'MEMORY', cell: (robot) => percent(body(robot)?.system?.memory), align: 'right', dropOrder: 6 },
+    { title: 'CPU', cell: (robot) => percent(robot.heartbeat?.system?.cpu), align: 'right', dropOrder: 5 },
+    {
+      title: 'MEMORY',
+      cell: (robot) => percent(robot.heartbeat?.system?.memory),
+      align: 'right',
+      dropOrder: 6,
+    },
     {
       title: 'DOING',
-      cell: (robot) => printable(body(robot)?.activity ?? body(robot)?.mode ?? '-'),
+      cell: (robot) => printable(robot.heartbeat?.activity ?? robot.heartbeat?.mode ?? NOTHING),
       minWidth: 6,
       dropOrder: 8,
+      hiddenWhenEmpty: true,
     },
   ]
 }

@@ -10,7 +10,12 @@ export interface Column<Row> {
   readonly minWidth?: number
   /** Where there is no room at all, the column with the highest number goes first; one without a number stays. */
   readonly dropOrder?: number
+  /** Leaves the column out where no row has anything to say in it. */
+  readonly hiddenWhenEmpty?: true
 }
+
+/** What a cell says that has nothing to say. */
+export const NOTHING = '-'
 
 interface Measured<Row> {
   readonly column: Column<Row>
@@ -76,7 +81,10 @@ export function renderTable<Row>(
   rows: readonly Row[],
   options: TableOptions,
 ): string[] {
-  const measured = columns.map((column): Measured<Row> => {
+  const spoken = columns.filter(
+    (column) => !column.hiddenWhenEmpty || rows.some((row) => column.cell(row) !== NOTHING),
+  )
+  const measured = spoken.map((column): Measured<Row> => {
     const natural = Math.max(widthOf(column.title), ...rows.map((row) => widthOf(column.cell(row))))
     return { column, natural, width: natural }
   })

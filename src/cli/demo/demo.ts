@@ -2,6 +2,7 @@ import { mintCheckedToken } from '../../protocol/tokens.ts'
 import { type Client, createClient } from '../client.ts'
 import { CliError, EXIT } from '../failure.ts'
 import { ensurePlaces } from '../places.ts'
+import { fleetNamesOf } from '../robots.ts'
 import type { Key, Robot } from '../shapes.ts'
 import type { Terminal } from '../terminal.ts'
 import { printable, secondsOf } from '../text.ts'
@@ -114,11 +115,12 @@ function startRobots(demo: Demo, url: string, enrollmentKey: string): Part[] {
 async function watch(demo: Demo, client: Client, watchMs: number): Promise<Set<string>> {
   const { terminal, view } = demo
   const online = new Set<string>()
+  const fleetNames = await fleetNamesOf(client)
   const endsAt = terminal.clock.monotonic() + watchMs
   while (!terminal.interruption().aborted && terminal.clock.monotonic() < endsAt) {
     const { items } = await client.list<Robot>('/api/robots', { sort: 'name' })
     for (const robot of items) if (robot.connection === 'online') online.add(robot.name)
-    if (!terminal.interruption().aborted) view.robots(items)
+    if (!terminal.interruption().aborted) view.robots(items, fleetNames)
     await pause(terminal, Math.max(0, Math.min(POLL_MS, endsAt - terminal.clock.monotonic())))
   }
   return online

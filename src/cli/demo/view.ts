@@ -12,7 +12,7 @@ import type { DemoFolder } from './folder.ts'
 export interface DemoView {
   /** A step of the way to a running demo. */
   step(text: string): void
-  robots(robots: readonly Robot[]): void
+  robots(robots: readonly Robot[], fleetNames: ReadonlyMap<string, string>): void
   close(): void
 }
 
@@ -64,9 +64,9 @@ function pictureView(terminal: Terminal, surroundings: () => Surroundings | unde
   let table: string[] = []
   return {
     step: (text) => terminal.out.write(`${text}\n`),
-    robots(robots) {
+    robots(robots, fleetNames) {
       const around = surroundings()
-      table = tableLines(terminal, robots, robotColumns(terminal.out, new Map(), terminal.clock.now()))
+      table = tableLines(terminal, robots, robotColumns(terminal.out, fleetNames, terminal.clock.now()))
       screen.draw([
         `${terminal.out.style('bold', 'Beacon demo')}: a server, its own PostgreSQL and three robots. Ctrl-C stops all of it.`,
         '',
