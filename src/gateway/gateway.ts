@@ -231,7 +231,7 @@ export class Gateway implements ConnectionHost {
     const { robotId, sessionNo, previousServerId } = session
     const intervalMs = session.heartbeatIntervalMs ?? defaultIntervalMs
     this.#presence.presence.opened(robotId, sessionNo, intervalMs)
-    if (previousServerId !== null && previousServerId !== server.id && this.#watch.knows(previousServerId))
+    if (previousServerId !== null && previousServerId !== server.id && !this.#watch.isGone(previousServerId))
       this.#announce.add({ robot_id: robotId, session_no: sessionNo }).catch((error: unknown) => {
         log.warn({ err: error }, 'could not tell the other servers of a session')
       })

@@ -48,9 +48,9 @@ export class ServerWatch {
     this.#parts = parts
   }
 
-  /** True for a server that was on the list when we last looked. */
-  knows(serverId: string): boolean {
-    return this.#seen.has(serverId)
+  /** True for a server that is known to be gone. One that we have not seen yet may have started a moment ago. */
+  isGone(serverId: string): boolean {
+    return this.#gone.has(serverId)
   }
 
   /** Puts this server on the list and begins to watch. Rejects when the database cannot be reached. */
