@@ -78,6 +78,31 @@ describe('what is done at one server reaches the sessions of the other', () => {
     third.socket.terminate()
   })
 
+  test('of 100 sockets of one robot at both servers at once the newest is left', async () => {
+    const { id, token, machine } = await robotAt(urlA)
+    const sessions = await Promise.all(
+      Array.from({ length: 100 }, async (_, index) => {
+        const session = await Session.open(index % 2 === 0 ? urlA : urlB, token)
+        session.hello(machine)
+        return session
+      }),
+    )
+    const open = () => sessions.filter((session) => session.ended === null)
+    await eventually(() => open().length === 1)
+    const [winner] = open()
+    const { session_no } = await winner!.welcome()
+    for (const session of sessions) if (session !== winner) expect((await session.closed).code).toBe(4510)
+    const numbers = sessions.flatMap((session) =>
+      session.frames.filter((frame) => frame.type === 'welcome').map((frame) => Number(frame.session_no)),
+    )
+    expect(new Set(numbers).size).toBe(numbers.length)
+    expect(Math.max(...numbers)).toBe(session_no)
+    winner!.heartbeat(1)
+    await winner!.acked(1)
+    expect(await scene.operator.robot(id)).toMatchObject({ connection: 'online', session_no })
+    winner!.socket.terminate()
+  })
+
   test("a fleet's heartbeat interval", async () => {
     const { session } = await robotAt(urlB)
     await scene.operator.must('PATCH', `/api/fleets/${scene.fleet.id}`, { heartbeat_interval_ms: 700 })
