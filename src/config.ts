@@ -155,6 +155,7 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env): Config {
 const NAMES_OF_OTHERS = [
   'BEACON_URL',
   'BEACON_API_KEY',
+  'BEACON_API_KEY_FILE',
   'BEACON_SERVER',
   'BEACON_ENROLLMENT_KEY',
   'BEACON_ENROLLMENT_KEY_FILE',

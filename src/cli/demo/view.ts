@@ -25,17 +25,16 @@ export interface Surroundings {
 /** Where to look, and how to talk to the demo's server. */
 function introduction(terminal: Terminal, { url, ownerToken, folder }: Surroundings): string[] {
   const { out } = terminal
-  const tokenFile = relative('.', folder.ownerTokenFile)
   return [
     `  API, to read     ${out.style('underline', `${url}/docs`)}`,
-    `  metrics          ${out.style('underline', `${url}/metrics`)} and ${out.style('underline', '/metrics/robots')}`,
     `  ready to serve?  ${out.style('underline', `${url}/readyz`)}`,
     `  owner token      ${ownerToken}`,
     `  logs             ${relative('.', folder.logFile('*'))}`,
     '',
     'In another terminal, here:',
-    `  export BEACON_URL=${url} BEACON_API_KEY=$(cat ${tokenFile})`,
+    `  export BEACON_URL=${url} BEACON_API_KEY=$(cat ${relative('.', folder.ownerTokenFile)})`,
     '  npx beacon robots inspect warehouse-bot-01',
+    '  curl -H "Authorization: Bearer $BEACON_API_KEY" $BEACON_URL/metrics',
   ]
 }
 
