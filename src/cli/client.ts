@@ -77,7 +77,7 @@ function isProblem(value: unknown): value is Problem {
 }
 
 /** A problem document as one sentence: what, which fields, and the request id to look for in the server's log. */
-export function sentenceOf(problem: Problem): string {
+function sentenceOf(problem: Problem): string {
   const fields = (problem.errors ?? []).map((field) => `${field.pointer}: ${field.detail}`)
   const details = [problem.code, ...(problem.request_id ? [`request ${problem.request_id}`] : [])].join(', ')
   return printable(`${[problem.detail, ...fields].join('; ')} (${details})`)

@@ -6,7 +6,7 @@ import { CliError, EXIT } from './failure.ts'
 import type { Terminal } from './terminal.ts'
 import { printable, printableJson } from './text.ts'
 
-export const DEFAULT_URL = 'http://127.0.0.1:8080'
+const DEFAULT_URL = 'http://127.0.0.1:8080'
 
 /** What every operator command takes. */
 export interface OperatorOptions {
