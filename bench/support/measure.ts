@@ -16,6 +16,14 @@ export function spreadOf(values: readonly number[]): Spread {
   return { median, min: sorted[0]!, max: sorted.at(-1)! }
 }
 
+/** `1,234 (1,100–1,300)` */
+export function inWords({ median, min, max }: Spread, digits = 0): string {
+  const [middle, low, high] = [median, min, max].map((value) =>
+    value.toLocaleString('en', { minimumFractionDigits: digits, maximumFractionDigits: digits }),
+  )
+  return `${middle} (${low}–${high})`
+}
+
 /** Runs the work and answers how often a second it did what it counts. */
 export async function perSecond(work: () => Promise<number>): Promise<number> {
   const begun = performance.now()
@@ -27,12 +35,12 @@ export async function perSecond(work: () => Promise<number>): Promise<number> {
  * Runs variants in turn, round after round, so that whatever else the machine does meets all of them. The order turns
  * around with each round. A round before the first one counts is thrown away.
  */
-export async function alternate<Name extends string>(
+export async function alternate<Name extends string, Result>(
   rounds: number,
-  variants: Readonly<Record<Name, () => Promise<number>>>,
-): Promise<Record<Name, number[]>> {
+  variants: Readonly<Record<Name, () => Promise<Result>>>,
+): Promise<Record<Name, Result[]>> {
   const names = Object.keys(variants) as Name[]
-  const results = Object.fromEntries(names.map((name) => [name, []])) as unknown as Record<Name, number[]>
+  const results = Object.fromEntries(names.map((name) => [name, []])) as unknown as Record<Name, Result[]>
   for (let round = 0; round <= rounds; round++) {
     for (const name of round % 2 === 0 ? names : names.toReversed()) {
       const value = await variants[name]()
@@ -40,6 +48,16 @@ export async function alternate<Name extends string>(
     }
   }
   return results
+}
+
+/** Each round's figure over that round's baseline. */
+export function ratiosOf(figures: readonly number[], baselines: readonly number[]): number[] {
+  return figures.map((figure, round) => figure / baselines[round]!)
+}
+
+/** The value below which this share of the sorted ones lies. */
+export function quantile(sorted: Float64Array, share: number): number {
+  return sorted[Math.min(Math.floor(sorted.length * share), sorted.length - 1)] ?? Number.NaN
 }
 
 /** Calls `work(0)` to `work(count - 1)`, at most `concurrency` at a time. */

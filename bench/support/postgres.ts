@@ -5,6 +5,7 @@ import { startEmbeddedPostgres } from '../../src/db/embedded.ts'
 import { migrate } from '../../src/db/migrate.ts'
 import { createLog } from '../../src/observe/log.ts'
 import { systemClock, systemRandom } from '../../src/runtime.ts'
+import { unlessInterrupted } from './interrupt.ts'
 
 /** Runs the work on a private, migrated PostgreSQL that writes to disk as in production, and removes it afterwards. */
 export async function withPostgres<Result>(work: (url: string) => Promise<Result>): Promise<Result> {
@@ -14,7 +15,7 @@ export async function withPostgres<Result>(work: (url: string) => Promise<Result
     const postgres = await startEmbeddedPostgres({ dataDir, log, clock: systemClock, random: systemRandom })
     try {
       await migrate({ url: postgres.url, log })
-      return await work(postgres.url)
+      return await unlessInterrupted(() => work(postgres.url))
     } finally {
       await postgres.stop()
     }

@@ -1,30 +1,42 @@
 import { mkdir, writeFile } from 'node:fs/promises'
-import { cpus, loadavg, release, totalmem, type } from 'node:os'
+import { cpus, release, totalmem, type } from 'node:os'
 import { join } from 'node:path'
 import { packageRoot } from '../../src/package.ts'
-import type { Spread } from './measure.ts'
+import { inWords, type Spread } from './measure.ts'
+import { cpuSecondsOfMachine, cpuSecondsOfTree } from './proc.ts'
+import { writeResultsIntoReadme } from './readme.ts'
+
+export interface Figure {
+  readonly what: string
+  readonly spread: Spread
+  readonly digits?: number
+  /** It answers the question; the others explain it. */
+  readonly headline?: boolean
+}
 
 export interface Report {
   /** Also the name of the bench and of its result file. */
   readonly name: string
   readonly question: string
-  readonly answer: string
+  readonly figures: readonly Figure[]
   readonly settings: Readonly<Record<string, unknown>>
-  readonly results: Readonly<Record<string, unknown>>
+  /** What each round gave. */
+  readonly rounds: unknown
 }
 
-/** `1,234 (1,100–1,300)` */
-export function inWords({ median, min, max }: Spread, digits = 0): string {
-  const [middle, low, high] = [median, min, max].map((value) =>
-    value.toLocaleString('en', { minimumFractionDigits: digits, maximumFractionDigits: digits }),
-  )
-  return `${middle} (${low}–${high})`
+const begun = { at: performance.now(), machine: cpuSecondsOfMachine(), own: cpuSecondsOfTree(process.pid) }
+
+/** How much of the machine programs that are not of this bench have had since it began: 0 to 1. */
+function othersShare(): number {
+  const own = cpuSecondsOfTree(process.pid) - begun.own
+  const others = cpuSecondsOfMachine() - begun.machine - own
+  const seconds = (performance.now() - begun.at) / 1000
+  return Math.max(0, Math.round((others / seconds / cpus().length) * 100) / 100)
 }
 
-/** Prints a bench's answer and keeps it in bench/results with where and how it came about. */
-export async function saveReport(report: Report): Promise<void> {
+function keep(report: Report) {
   const processors = cpus()
-  const kept = {
+  return {
     ...report,
     date: new Date().toISOString(),
     command: `npm run bench ${report.name}`,
@@ -32,14 +44,24 @@ export async function saveReport(report: Report): Promise<void> {
       processor: processors[0]?.model ?? 'unknown',
       cores: processors.length,
       memory_gib: Math.round(totalmem() / 2 ** 30),
-      // Above the number of cores, others were at work too.
-      load_average: Math.round(loadavg()[0]! * 10) / 10,
       system: `${type()} ${release()}`,
       node: process.version,
     },
+    others_share: othersShare(),
   }
+}
+
+export type KeptReport = ReturnType<typeof keep>
+
+/** Prints a bench's answer and keeps it, with where and how it came about, in bench/results and bench/README.md. */
+export async function saveReport(report: Report): Promise<void> {
   const folder = join(packageRoot, 'bench', 'results')
   await mkdir(folder, { recursive: true })
-  await writeFile(join(folder, `${report.name}.json`), `${JSON.stringify(kept, null, 2)}\n`)
-  process.stdout.write(`${report.question}\n${report.answer}\n`)
+  await writeFile(join(folder, `${report.name}.json`), `${JSON.stringify(keep(report), null, 2)}\n`)
+  await writeResultsIntoReadme()
+  const width = Math.max(...report.figures.map(({ what }) => what.length))
+  const lines = report.figures.map(
+    ({ what, spread, digits }) => `${what.padEnd(width)}  ${inWords(spread, digits)}`,
+  )
+  process.stdout.write(`${report.question}\n${lines.join('\n')}\n`)
 }
