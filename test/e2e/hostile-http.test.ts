@@ -4,13 +4,15 @@ import { type Bystanders, startBystanders } from './bystanders.ts'
 import type { EnrollmentKey } from './independent/operator.ts'
 import { mintToken } from './independent/operator.ts'
 import { exchange, RawSocket, statusOf } from './independent/raw.ts'
-import { enrol, fingerprintOf, newMachine, sha256 } from './independent/robot.ts'
+import { enrol, fingerprintOf, newMachine, Session, sha256 } from './independent/robot.ts'
 import { countsOf, type Scene, startScene } from './scene.ts'
 
 let scene: Scene
 let base: string
 let key: EnrollmentKey
 let bystanders: Bystanders
+/** Sockets of robots that open and then say nothing, or nothing that matters. */
+const speechless: { session: Session; robotId: string; openedAt: number }[] = []
 const loris: { socket: RawSocket; openedAt: number }[] = []
 
 beforeAll(async () => {
@@ -18,6 +20,12 @@ beforeAll(async () => {
   base = scene.servers[0]!.url
   key = await scene.operator.key(scene.site, scene.fleet, { max_uses: 1_000 })
   bystanders = await startBystanders(scene)
+  for (const machine of [newMachine(), newMachine()]) {
+    const { body } = await enrol(base, key.key_value, { machine })
+    const session = await Session.open(base, body.robot_token!)
+    speechless.push({ session, robotId: body.robot_id, openedAt: Date.now() })
+  }
+  speechless[1]!.session.send({ type: 'unheard_of' })
   // Handshakes that never come to an end, from the first test to the last.
   for (let index = 0; index < 100; index += 1) {
     const socket = await RawSocket.open(base)
@@ -29,6 +37,7 @@ afterEach(() => bystanders.areWell())
 afterAll(async () => {
   await bystanders?.stop()
   for (const { socket } of loris) socket.close()
+  for (const { session } of speechless) session.socket.terminate()
   await scene?.end()
 })
 
@@ -431,6 +440,16 @@ describe('names and claims', () => {
       expect(answer.text).not.toContain(first.body.robot_id)
     }
   })
+})
+
+test('a robot that never says hello is let go after ten seconds, with a code that says come back', async () => {
+  for (const { session, robotId, openedAt } of speechless) {
+    const { code, reason, at } = await session.closed
+    expect(at - openedAt).toBeGreaterThan(9_500)
+    expect(at - openedAt).toBeLessThan(14_000)
+    expect([code >= 4000 && code < 4500, reason]).toEqual([true, 'hello_timeout'])
+    expect(await scene.operator.robot(robotId)).toMatchObject({ connection: 'unseen' })
+  }
 })
 
 test('handshakes that never come to an end are let go', async () => {

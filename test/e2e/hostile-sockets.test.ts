@@ -445,15 +445,3 @@ describe('floods', () => {
     socket.close()
   })
 })
-
-test('a socket that never says hello is let go after ten seconds, with a code that says come back', async () => {
-  const rogue = await enrolRogue()
-  const begun = performance.now()
-  const session = await Session.open(base, rogue.token)
-  session.send({ type: 'unheard_of' })
-  const { code, reason } = await session.closed
-  expect(performance.now() - begun).toBeGreaterThan(9_000)
-  expect(performance.now() - begun).toBeLessThan(14_000)
-  expect([code >= 4000 && code < 4500, reason]).toEqual([true, 'hello_timeout'])
-  expect(await scene.operator.robot(rogue.id)).toMatchObject({ connection: 'unseen' })
-})
