@@ -1,6 +1,6 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { chmodSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, onTestFinished, test } from 'vitest'
@@ -17,8 +17,9 @@ class RunningDemo {
   output = ''
   #waiting: (() => void)[] = []
 
-  constructor(args: readonly string[]) {
+  constructor(args: readonly string[], folderMode: number) {
     this.folder = mkdtempSync(join(tmpdir(), 'beacon-demo-test-'))
+    chmodSync(this.folder, folderMode)
     this.process = spawn(process.execPath, [program, 'demo', ...args], {
       cwd: this.folder,
       stdio: ['ignore', 'pipe', 'pipe'],
@@ -42,8 +43,9 @@ class RunningDemo {
   }
 }
 
-function startDemo(...args: readonly string[]): RunningDemo {
-  const demo = new RunningDemo(args)
+/** In a folder that everybody may pass through, unless `folderMode` says otherwise. */
+function startDemo(args: readonly string[] = [], folderMode = 0o711): RunningDemo {
+  const demo = new RunningDemo(args, folderMode)
   onTestFinished(async () => {
     demo.process.kill('SIGINT')
     await demo.ended
@@ -98,7 +100,8 @@ function stillRunning(parts: readonly RunningProcess[]): RunningProcess[] {
 
 describe('the demo', () => {
   test('brings three robots online, can be talked to, and leaves nothing running', async () => {
-    const demo = startDemo()
+    // Also where PostgreSQL's own user, if we are root, could not reach its data.
+    const demo = startDemo([], 0o700)
     await demo.said(...ONLINE, /owner token +rf_pat_/)
     const url = /export BEACON_URL=(\S+)/.exec(demo.output)?.[1] ?? ''
     const env = {
@@ -144,7 +147,7 @@ describe('the demo', () => {
   })
 
   test('with a time limit tells by its exit code whether all robots came', async () => {
-    const demo = startDemo('--for', '0.001')
+    const demo = startDemo(['--for', '0.001'])
     expect(await demo.ended).toBe(1)
     expect(demo.output).toContain('Never online: warehouse-bot-01')
   })
