@@ -40,6 +40,12 @@ export interface ConnectionHost {
 const FRAME_BURST = 2_000
 const FRAMES_PER_SECOND = 100
 
+/**
+ * How long a robot may be held back at a stretch. What its socket holds can take half an hour to read so slowly, and
+ * as long as it is read, a robot that has gone away counts as heard.
+ */
+const MAX_HELD_BACK_MS = 30_000
+
 /** What a robot may leave unread before it is dropped. */
 const MAX_OUTBOX_BYTES = 256 * 1024
 
@@ -58,6 +64,8 @@ export class Connection implements SocketHandler, HeartbeatSender {
   #allowance = FRAME_BURST
   #countedAt: number
   #paused: 'no' | 'database' | 'too_fast' = 'no'
+  /** Since when it has been too fast, without a rest. */
+  #tooFastSince: number | undefined
 
   constructor(host: ConnectionHost, socket: RobotSocket, robot: AuthenticatedRobot) {
     this.#host = host
@@ -168,6 +176,11 @@ export class Connection implements SocketHandler, HeartbeatSender {
     return this.#paused === 'too_fast' && this.#allowance >= FRAMES_PER_SECOND
   }
 
+  /** True when the robot was held back for so long that it has to go. */
+  isTooFastToStay(now: number): boolean {
+    return this.#paused === 'too_fast' && now - this.#tooFastSince! > MAX_HELD_BACK_MS
+  }
+
   get isTooFast(): boolean {
     return this.#paused === 'too_fast'
   }
@@ -265,13 +278,16 @@ export class Connection implements SocketHandler, HeartbeatSender {
   #count(): void {
     this.#refill(this.#host.now())
     this.#allowance -= 1
-    if (this.#allowance < 0 && this.#paused === 'no') this.#setPaused('too_fast')
+    if (this.#allowance >= 0 || this.#paused !== 'no') return
+    this.#tooFastSince ??= this.#countedAt
+    this.#setPaused('too_fast')
   }
 
   #refill(now: number): void {
     const elapsedMs = Math.max(now - this.#countedAt, 0)
     this.#countedAt = now
     this.#allowance = Math.min(this.#allowance + (elapsedMs * FRAMES_PER_SECOND) / 1000, FRAME_BURST)
+    if (this.#allowance >= FRAME_BURST / 2) this.#tooFastSince = undefined
   }
 
   #setPaused(paused: 'no' | 'database' | 'too_fast'): void {

@@ -337,7 +337,10 @@ export class Gateway implements ConnectionHost {
       if (now - connection.acceptedAt < HELLO_TIMEOUT_MS) break
       connection.end(CLOSE.helloTimeout)
     }
-    for (const connection of this.#paused) if (connection.mayGoOn(now)) connection.resume()
+    for (const connection of this.#paused) {
+      if (connection.isTooFastToStay(now)) connection.end(CLOSE.tooManyFrames)
+      else if (connection.mayGoOn(now)) connection.resume()
+    }
     this.#measure()
     // A server that sends its robots away hears them no longer: whoever comes after it judges them.
     if (this.#draining) return

@@ -1,4 +1,4 @@
-import { readFile } from 'node:fs/promises'
+import { readdir, readFile } from 'node:fs/promises'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { eventually } from '../support/eventually.ts'
 import { type Bystanders, startBystanders } from './bystanders.ts'
@@ -60,11 +60,11 @@ const hello = (machine: Machine, more = {}) =>
 const seqsOf = async (id: string) => (await storedHeartbeats(scene.database.pool, id)).map((row) => row.seq)
 const errorsOf = (session: Session) => session.frames.filter((frame) => frame.type === 'error')
 
-/** The session still takes heartbeats, and keeps exactly these. */
+/** The session still takes heartbeats, and keeps them, once. */
 async function livesOn(session: Session, rogue: Rogue, seq: number): Promise<void> {
   session.heartbeat(seq)
   await session.acked(seq)
-  expect(await seqsOf(rogue.id)).toEqual([seq])
+  expect((await seqsOf(rogue.id)).filter((stored) => stored === seq)).toEqual([seq])
   session.socket.terminate()
 }
 
@@ -348,6 +348,7 @@ describe('the order of things', () => {
     session.hello(rogue.machine)
     await session.welcome()
     await livesOn(session, rogue, 2)
+    expect(await seqsOf(rogue.id)).toEqual([2])
   })
 
   test('a second hello is an error, and the session stays the same', async () => {
@@ -443,5 +444,50 @@ describe('floods', () => {
     }
     expect((await residentMiB()) - before).toBeLessThan(150)
     socket.close()
+    // Come to its senses, it is let in at once: nobody waits for the end of what it has sent.
+    await livesOn(await greeted(rogue), rogue, 2)
+  })
+})
+
+describe('what is left', () => {
+  const gauges = async () => {
+    const { text } = await scene.operator.call('GET', '/metrics')
+    const value = (name: string) =>
+      text
+        .split('\n')
+        .filter((line) => line.startsWith(name))
+        .reduce((sum, line) => sum + Number(line.split(' ').at(-1)), 0)
+    return {
+      sessions: value('beacon_sessions '),
+      paused: value('beacon_sessions_paused'),
+      waiting: value('beacon_queue_depth'),
+    }
+  }
+  const descriptors = async () => (await readdir(`/proc/${scene.servers[0]!.pid}/fd`)).length
+
+  test('of sockets that give up at every step: nothing', async () => {
+    const before = await descriptors()
+    const rogues = [await enrolRogue(), await enrolRogue()]
+    await Promise.all(
+      Array.from({ length: 300 }, async (_, index) => {
+        const rogue = rogues[index % 2]!
+        const socket = await RawSocket.open(base)
+        const upgrade = Buffer.from(upgradeRequest(rogue.token))
+        const said = Buffer.concat([upgrade, frameOf(hello(rogue.machine)), frameOf('{"type":"bye"}')])
+        // Cut in the middle of the request, of the hello, after it, after the bye; at once or in order.
+        socket.socket.write(said.subarray(0, (said.length * (index % 10)) / 9))
+        if (index % 3 === 0) socket.socket.resetAndDestroy()
+        else if (index % 3 === 1) socket.socket.end()
+        else await socket.until(() => socket.received.length > 0, 50)
+        socket.close()
+      }),
+    )
+    const { robots } = bystanders
+    await eventually(async () => {
+      const { sessions, paused, waiting } = await gauges()
+      return sessions === robots.length && paused === 0 && waiting === 0
+    }, 'the end of all other sessions')
+    await eventually(async () => (await descriptors()) <= before + 5, 'the end of all other sockets')
+    for (const rogue of rogues) await (await greeted(rogue)).socket.terminate()
   })
 })

@@ -291,6 +291,32 @@ describe('a session', () => {
     expect(link.end.isOpen).toBe(true)
     expect(await history(robot.id)).toHaveLength(2_500)
   })
+
+  it('that floods without end is sent away after half a minute, to come back', async () => {
+    const robot = await insertRobot(db.database, fleet)
+    const link = await connect(running, clock, robot)
+    const flood = () => {
+      for (let frame = 0; frame < 100; frame += 1) link.say({ type: 'noise' })
+      clock.advance(250)
+    }
+    while (!link.end.paused) flood()
+    for (let quarters = 0; quarters < 116; quarters += 1) flood()
+    expect(link.end.isOpen).toBe(true)
+    for (let quarters = 0; quarters < 8; quarters += 1) flood()
+    expect(await link.end.closed).toEqual({ code: 4004, reason: 'too_many_frames' })
+  })
+
+  it('that flooded once and then rests may stay', async () => {
+    const robot = await insertRobot(db.database, fleet)
+    const link = await connect(running, clock, robot)
+    for (let frame = 0; frame < 2_500; frame += 1) link.say({ type: 'noise' })
+    for (let seconds = 0; seconds < 60; seconds += 1) {
+      clock.advance(1_000)
+      link.say({ type: 'noise' })
+    }
+    expect(link.end.isOpen).toBe(true)
+    expect(link.end.paused).toBe(false)
+  })
 })
 
 describe('heartbeats sent again', () => {
