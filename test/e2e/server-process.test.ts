@@ -1,11 +1,14 @@
 import { randomBytes } from 'node:crypto'
 import { readdir } from 'node:fs/promises'
+import pg from 'pg'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { startDatabaseProxy } from '../support/database-proxy.ts'
 import { eventually } from '../support/eventually.ts'
 import { createEmptyDatabase, createTestDatabase } from '../support/postgres.ts'
 import {
   type Environment,
+  embeddedUrl,
+  killPostgres,
   makeDataFolder,
   NotReadyError,
   postgresProcesses,
@@ -129,33 +132,72 @@ describe('a data folder of its own', () => {
     expect(again.output).not.toContain(token!)
   }, 60_000)
 
-  test('killed, it starts again on the same folder with all that it had answered for', async () => {
+  test.each([
+    ['killed', false],
+    ['killed together with its PostgreSQL', true],
+  ])(
+    '%s, it starts again on the same folder with all that it had answered for',
+    async (_, everything) => {
+      const dataDir = await folder()
+      const adminToken = mintToken('rf_pat_')
+      const first = await start(settings(dataDir, adminToken))
+      const operator = new Operator(first.url, adminToken)
+      const site = await operator.site('Plant')
+      const fleet = await operator.fleet(site.id, 'Carts')
+      const key = await operator.key(site, fleet)
+      const { body } = await enrol(first.url, key.key_value)
+      const session = await Session.open(first.url, body.robot_token!)
+      session.send({ type: 'hello', protocol: 1 })
+      await session.welcome()
+      session.heartbeat(1)
+      await session.acked(1)
+      await first.kill9()
+      if (everything) killPostgres(dataDir)
+      else expect(postgresProcesses(dataDir).length).toBeGreaterThan(0)
+
+      const second = await start(settings(dataDir, adminToken))
+      const robot = await new Operator(second.url, adminToken).robot(body.robot_id)
+      expect(robot).toMatchObject({ heartbeat: { seq: 1 }, session_no: 1 })
+      expect(robot.connection).not.toBe('offline')
+      const back = await Session.open(second.url, body.robot_token!)
+      back.send({ type: 'hello', protocol: 1 })
+      expect(await back.welcome()).toMatchObject({ session_no: 2 })
+      back.socket.terminate()
+      expect(await second.stop()).toBe(0)
+      expect(postgresProcesses(dataDir)).toEqual([])
+    },
+    60_000,
+  )
+
+  test('stopped under heartbeats, it has kept each one that it acknowledged', async () => {
     const dataDir = await folder()
     const adminToken = mintToken('rf_pat_')
     const first = await start(settings(dataDir, adminToken))
     const operator = new Operator(first.url, adminToken)
     const site = await operator.site('Plant')
-    const fleet = await operator.fleet(site.id, 'Carts')
-    const key = await operator.key(site, fleet)
-    const { body } = await enrol(first.url, key.key_value)
-    const session = await Session.open(first.url, body.robot_token!)
-    session.send({ type: 'hello', protocol: 1 })
-    await session.welcome()
-    session.heartbeat(1)
-    await session.acked(1)
-    await first.kill9()
-    expect(postgresProcesses(dataDir).length).toBeGreaterThan(0)
-
-    const second = await start(settings(dataDir, adminToken))
-    const robot = await new Operator(second.url, adminToken).robot(body.robot_id)
-    expect(robot).toMatchObject({ heartbeat: { seq: 1 }, session_no: 1 })
-    expect(robot.connection).not.toBe('offline')
-    const back = await Session.open(second.url, body.robot_token!)
-    back.send({ type: 'hello', protocol: 1 })
-    expect(await back.welcome()).toMatchObject({ session_no: 2 })
-    back.socket.terminate()
-    expect(await second.stop()).toBe(0)
+    const key = await operator.key(site, await operator.fleet(site.id, 'Carts'))
+    const robots = await Promise.all(
+      Array.from({ length: 10 }, () => Robot.enrol([first.url], key.key_value, 20)),
+    )
+    onTestFinished(() => Promise.all(robots.map((robot) => robot.stop())).then(() => {}))
+    for (const robot of robots) robot.start()
+    await eventually(() => robots.every((robot) => robot.acknowledged.length > 5))
+    expect(await first.stop()).toBe(0)
     expect(postgresProcesses(dataDir)).toEqual([])
+    for (const robot of robots) expect(robot.closes.map((close) => close.code)).toEqual([1012])
+
+    const second = await start({ ...settings(dataDir, adminToken), BEACON_PORT: new URL(first.url).port })
+    await eventually(() => robots.every((robot) => robot.sessions.length === 2 && robot.welcomed))
+    for (const robot of robots) robot.rest()
+    await eventually(() => robots.every((robot) => robot.unacknowledged.length === 0))
+    const pool = new pg.Pool({ connectionString: await embeddedUrl(dataDir), max: 1 })
+    for (const robot of robots) {
+      const stored = await storedHeartbeats(pool, robot.id)
+      expect(stored.map(({ seq, at }) => ({ seq, at: at.toISOString() }))).toEqual(robot.acknowledged)
+    }
+    await pool.end()
+    await Promise.all(robots.map((robot) => robot.stop()))
+    expect(await second.stop()).toBe(0)
   }, 60_000)
 
   test('stopped before it is ready, it leaves nothing behind', async () => {
