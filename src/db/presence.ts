@@ -29,19 +29,6 @@ export async function writePresence(database: Database, rows: readonly PresenceR
   return changed.map((row) => row.robot_id)
 }
 
-/** Marks a robot that no server watches as offline, whatever its session. */
-export async function writeOffline(
-  database: Database,
-  robotIds: readonly string[],
-  reason: string,
-  now: Date,
-): Promise<void> {
-  await sql`
-    UPDATE robot_status SET connection = 'offline', connection_reason = ${reason}, connection_since = ${now}::timestamptz
-    WHERE robot_id = ANY (${[...robotIds]}::uuid[]) AND connection IN ('online', 'stale')
-  `.execute(database)
-}
-
 /** Servers that robots were last connected to, as far as these robots are not offline. */
 export async function findServersOfRobots(database: Database): Promise<string[]> {
   const { rows } = await sql<{ server_id: string }>`

@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { MAX_FAULTS, MAX_METRICS, METRIC_NAME, PROTOCOL_VERSION } from './limits.ts'
+import { MAX_FAULTS, MAX_METRICS, METRIC_NAME } from './limits.ts'
 import { freeObject, freeText } from './text.ts'
 
 /**
@@ -151,5 +151,3 @@ export type SettingsFrame = z.infer<typeof settingsSchema>
 export type DrainFrame = z.infer<typeof drainSchema>
 export type ErrorFrame = z.infer<typeof errorSchema>
 export type ServerFrame = WelcomeFrame | AckFrame | EventAckFrame | SettingsFrame | DrainFrame | ErrorFrame
-
-export { PROTOCOL_VERSION }

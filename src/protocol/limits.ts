@@ -13,7 +13,6 @@ export const MAX_METRICS = 64
 export const MAX_FAULTS = 32
 export const METRIC_NAME = /^[a-z][a-z0-9_]{0,62}$/
 
-export const DEFAULT_HEARTBEAT_INTERVAL_MS = 10_000
 export const MIN_HEARTBEAT_INTERVAL_MS = 500
 export const MAX_HEARTBEAT_INTERVAL_MS = 3_600_000
 

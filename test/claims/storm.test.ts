@@ -233,12 +233,15 @@ describe('a claim meets a change that is not committed yet', () => {
     const { response } = await servers[0].claim(claimCall(key, request))
     const again = { ...request, claim_id: 'again', token_hash: sha256(`again ${fleet.fleetId}`) }
     const answer = await meanwhile(
-      (transaction) =>
-        transaction
+      async (transaction) => {
+        // PostgreSQL ends whoever notices the deadlock: it has to be the claim.
+        await sql`SET LOCAL deadlock_timeout = '1h'`.execute(transaction)
+        await transaction
           .updateTable('robots')
           .set({ name: 'renamed' })
           .where('id', '=', response.robot_id)
-          .execute(),
+          .execute()
+      },
       () => servers[1].claim(claimCall(key, again)),
       (transaction) =>
         transaction
