@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import { mkdtemp, readFile, rm, stat } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, beforeAll, beforeEach, expect, onTestFinished, test } from 'vitest'
+import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest'
 import { eventually } from '../support/eventually.ts'
 import type { EnrollmentKey } from './independent/operator.ts'
 import { countsOf, type Scene, startScene } from './scene.ts'
@@ -15,6 +15,7 @@ let scene: Scene
 let tap: WireTap
 let key: EnrollmentKey
 let home: string
+const agents: Agent[] = []
 
 beforeAll(async () => {
   scene = await startScene()
@@ -30,6 +31,8 @@ beforeEach(async () => {
   tap.clear()
   return async () => {
     tap.holdAnswers(false)
+    // Before its folder goes: a running agent writes in it.
+    for (const agent of agents.splice(0)) await agent.kill9()
     await rm(home, { recursive: true, force: true })
   }
 })
@@ -71,7 +74,7 @@ function startAgent(): Agent {
       await exited
     },
   }
-  onTestFinished(() => agent.kill9())
+  agents.push(agent)
   return agent
 }
 
