@@ -15,10 +15,14 @@ export interface DatabaseProxy {
   stop(): Promise<void>
 }
 
-/** Stands between a server and PostgreSQL, which listens on a UNIX socket. */
+/** Stands between a server and PostgreSQL. */
 export async function startDatabaseProxy(databaseUrl: string): Promise<DatabaseProxy> {
   const target = new URL(databaseUrl.replace('@/', '@socket/'))
-  const socketFolder = decodeURIComponent(target.searchParams.get('host') ?? '')
+  const socketFolder = target.searchParams.get('host')
+  const reach = () =>
+    socketFolder === null
+      ? connect(Number(target.port || 5432), target.hostname)
+      : connect(join(socketFolder, '.s.PGSQL.5432'))
   const pairs = new Set<{ client: Socket; upstream: Socket }>()
   let mode: 'open' | 'cut' | 'swallow' = 'open'
 
@@ -27,7 +31,7 @@ export async function startDatabaseProxy(databaseUrl: string): Promise<DatabaseP
       client.destroy()
       return
     }
-    const upstream = connect(join(socketFolder, '.s.PGSQL.5432'))
+    const upstream = reach()
     const pair = { client, upstream }
     pairs.add(pair)
     const end = () => {
