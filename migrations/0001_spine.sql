@@ -84,6 +84,8 @@ CREATE TABLE robots (
 CREATE UNIQUE INDEX robots_claim ON robots (credential_id, claim_id) WHERE claim_id IS NOT NULL;
 CREATE UNIQUE INDEX robots_machine ON robots (fleet_id, machine_hash) WHERE machine_hash IS NOT NULL AND lifecycle <> 'retired';
 CREATE INDEX robots_machine_anywhere ON robots (machine_hash) WHERE machine_hash IS NOT NULL;
+-- The order in which robots are listed unless told otherwise.
+CREATE INDEX robots_name ON robots (name, id);
 CREATE INDEX robots_labels ON robots USING gin (labels jsonb_path_ops);
 
 -- One process of the control plane. A process whose beat stands still is dead; its robots get time to return.
