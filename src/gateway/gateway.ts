@@ -297,9 +297,9 @@ export class Gateway implements ConnectionHost {
     this.#awaitingHello.delete(connection)
     this.#registry.leave(connection)
     const reason = end.by === 'server' ? end.reason.split(';', 1)[0]! : end.bye ? 'bye' : 'connection_lost'
-    metrics.sessionsClosed.inc({ reason })
     const { robotId, sessionNo, openedAt } = connection
     if (sessionNo === undefined || openedAt === undefined) return
+    metrics.sessionsClosed.inc({ reason })
     this.#sessions -= 1
     metrics.sessions.set(this.#sessions)
     this.note(connection, {
