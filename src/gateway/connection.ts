@@ -59,6 +59,8 @@ export class Connection implements SocketHandler, HeartbeatSender {
   #state: SessionState = beginSession()
   #fleetId: string | undefined
   #sessionNo: number | undefined
+  /** Of the sessions of this robot that we were told of. */
+  #newestSessionNo = 0
   #openedAt: number | undefined
   /** Frames left of the burst, as of #countedAt. */
   #allowance = FRAME_BURST
@@ -78,6 +80,17 @@ export class Connection implements SocketHandler, HeartbeatSender {
 
   get phase(): SessionState['phase'] {
     return this.#state.phase
+  }
+
+  /** Another server has opened a session of this robot with this number. */
+  newerSessionOpened(sessionNo: number): void {
+    this.#newestSessionNo = Math.max(this.#newestSessionNo, sessionNo)
+    if (this.#sessionNo !== undefined && this.#sessionNo < this.#newestSessionNo) this.end(CLOSE.replaced)
+  }
+
+  /** True when a session with this number is not the robot's newest any more. */
+  isOvertaken(sessionNo: number): boolean {
+    return sessionNo < this.#newestSessionNo
   }
 
   /** Undefined until the session was opened. Stays when it is over. */

@@ -230,6 +230,11 @@ export class Gateway implements ConnectionHost {
     const { metrics, defaultIntervalMs, server, log } = this.#parts
     const { robotId, sessionNo, previousServerId } = session
     const intervalMs = session.heartbeatIntervalMs ?? defaultIntervalMs
+    if (connection.isOvertaken(sessionNo)) {
+      // We were told of a newer session, elsewhere, before we heard of our own.
+      connection.end(CLOSE.replaced)
+      return
+    }
     this.#presence.presence.opened(robotId, sessionNo, intervalMs)
     if (previousServerId !== null && previousServerId !== server.id && !this.#watch.isGone(previousServerId))
       this.#announce.add({ robot_id: robotId, session_no: sessionNo }).catch((error: unknown) => {
@@ -396,9 +401,7 @@ export class Gateway implements ConnectionHost {
   }
 
   #overtaken(robotId: string, newestSessionNo: number): void {
-    for (const connection of this.#registry.of(robotId))
-      if (connection.sessionNo !== undefined && connection.sessionNo < newestSessionNo)
-        connection.end(CLOSE.replaced)
+    for (const connection of this.#registry.of(robotId)) connection.newerSessionOpened(newestSessionNo)
     this.#presence.presence.handedOver(robotId, newestSessionNo)
   }
 

@@ -199,6 +199,15 @@ describe('a session', () => {
     await settle(other.gateway.stop())
   })
 
+  it('is replaced also when the newer one is heard of before its own opening', async () => {
+    const robot = await insertRobot(db.database, fleet)
+    const link = await connect(running, clock, robot, { hello: false })
+    link.say({ type: 'hello', protocol: 1 })
+    await running.bus.publish({ type: 'sessions_opened', sessions: [{ robot_id: robot.id, session_no: 2 }] })
+    expect(await link.end.closed).toMatchObject({ code: 4510 })
+    expect(link.frames).toEqual([])
+  })
+
   it('writes nothing any more once a newer one exists, even when nobody told it', async () => {
     const robot = await insertRobot(db.database, fleet)
     const link = await connect(running, clock, robot)
