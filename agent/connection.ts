@@ -82,6 +82,11 @@ export class Connection {
     this.#feed({ kind: 'backlog' })
   }
 
+  /** Sends a heartbeat that nobody will acknowledge, if the session is open. */
+  sendUnkept(text: string): void {
+    if (this.#session?.phase === 'open') this.#sendText(text)
+  }
+
   /** Says goodbye once all is acknowledged, or after a short while. */
   leave(): void {
     if (this.#session) this.#feed({ kind: 'leave' })

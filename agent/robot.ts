@@ -177,14 +177,17 @@ export class Robot {
       log.info(`connected as ${welcome.name}, session ${welcome.session_no}, heartbeat every ${every}${late}`)
     }
     if (welcome.lifecycle === 'pending') {
-      this.#pulse.stop()
       // The server takes nothing from before the approval, not later either.
       spool.clear()
       if (before !== 'pending') log.info('waiting for an operator to approve this robot')
       return
     }
-    if (before === 'pending') log.info('approved')
-    else if (before !== undefined && before !== welcome.lifecycle)
+    if (before === 'pending') {
+      log.info('approved')
+      // The first heartbeat that is taken need not wait for its turn.
+      this.#pulse.stop()
+    }
+    if (before !== 'pending' && before !== undefined && before !== welcome.lifecycle)
       log.info(`this robot is now ${welcome.lifecycle}`)
     if (!this.#parts.signal.aborted) this.#pulse.start()
   }
@@ -220,6 +223,11 @@ export class Robot {
       ...reading,
       ...(faults.length > 0 ? { faults: [...faults] } : {}),
     })
+    if (this.#lifecycle === 'pending') {
+      // Not taken, and so not kept; but without a word from it the server would call this robot silent.
+      this.#connection?.sendUnkept(text)
+      return
+    }
     spool.add({ seq, text })
     this.#tellDropped()
     this.#connection?.backlogGrew()

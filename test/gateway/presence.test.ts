@@ -87,6 +87,21 @@ describe('a half-open socket', () => {
   })
 })
 
+describe('a robot that waits for approval', () => {
+  it('is online by its heartbeats, though they are not taken', async () => {
+    const running = await startGateway(db.database, clock)
+    const robot = await insertRobot(db.database, fleet, { lifecycle: 'pending' })
+    const link = await connect(running, clock, robot)
+    for (let seq = 1; seq <= 6; seq += 1) {
+      link.beat(seq)
+      await pass(10_000)
+    }
+    expect(await connection(robot.id)).toBe('online connected')
+    expect(link.frames.map((frame) => frame.type)).toEqual(['welcome'])
+    await stop(running)
+  })
+})
+
 describe('a lost socket', () => {
   it('leaves the robot online until its silence has lasted', async () => {
     const running = await startGateway(db.database, clock)

@@ -150,7 +150,6 @@ export class RobotSession {
   readonly closed: Promise<{ readonly code: number; readonly reason: string }>
   readonly number: number
   readonly openedAt = performance.now()
-  readonly #pings = new Mailbox<number>()
   readonly #socket: WebSocket
   readonly #server: ControlPlane
 
@@ -162,18 +161,12 @@ export class RobotSession {
       socket.on('close', (code, reason) => resolve({ code, reason: reason.toString() }))
     })
     socket.on('error', () => {})
-    socket.on('ping', () => this.#pings.put(this.#pings.all.length + 1))
     socket.on('message', (data) => this.#received(JSON.parse(data.toString())))
   }
 
   /** The robot's hello; waits for it. */
   async hello(): Promise<HelloFrame> {
     return (await this.frames.next((frame) => frame.type === 'hello')) as unknown as HelloFrame
-  }
-
-  /** Waits until the robot has pinged so many times. */
-  async pings(count: number): Promise<void> {
-    await this.#pings.first(count)
   }
 
   welcome(lifecycle: Lifecycle = this.#server.lifecycle): void {
