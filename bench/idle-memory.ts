@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { RobotsQuestion } from './programs/robots.ts'
 import { startBeaconServer } from './support/beacon-server.ts'
-import { type Child, withChildren } from './support/child.ts'
+import { type Child, type StartChild, withChildren } from './support/child.ts'
 import { enrolRobots } from './support/fleet.ts'
 import { alternate, ratiosOf, spreadOf } from './support/measure.ts'
 import { withPostgres } from './support/postgres.ts'
@@ -46,9 +46,7 @@ await withPostgres(async (databaseUrl) => {
   const tokens = (await enrolRobots(databaseUrl, COUNTS[1])).map((robot) => robot.token)
 
   /** Every round has servers of its own: memory that was taken once is seldom given back. */
-  function measure(
-    startServer: (start: Parameters<typeof startBeaconServer>[0]) => Promise<{ child: Child; port: number }>,
-  ) {
+  function measure(startServer: (start: StartChild) => Promise<{ child: Child; port: number }>) {
     return withChildren<Round>(async (start) => {
       const { child, port } = await startServer(start)
       const robots = start(new URL('./programs/robots.js', import.meta.url))
@@ -103,9 +101,12 @@ await withPostgres(async (databaseUrl) => {
   figures.push(
     { what: 'server without sessions, MiB', spread: megabytes('beacon', (round) => round.empty) },
     { what: 'bare server without connections, MiB', spread: megabytes('bare', (round) => round.empty) },
-    { what: 'server with 10,000 sessions, MiB', spread: megabytes('beacon', (round) => round.with[1]!) },
     {
-      what: 'bare server with 10,000 connections, MiB',
+      what: `server with ${COUNTS[1].toLocaleString('en')} sessions, MiB`,
+      spread: megabytes('beacon', (round) => round.with[1]!),
+    },
+    {
+      what: `bare server with ${COUNTS[1].toLocaleString('en')} connections, MiB`,
       spread: megabytes('bare', (round) => round.with[1]!),
     },
   )

@@ -30,15 +30,15 @@ await withPostgres((databaseUrl) =>
     const databaseSeconds = await databaseCpuSeconds(databaseUrl)
     const headers = { authorization: `Bearer ${beacon.ownerToken}` }
     const beaconUrl = `http://127.0.0.1:${beacon.port}`
-    const paths = {
-      list: '/api/robots?limit=50',
-      one: `/api/robots/${robots[ROBOTS / 2]!.id}`,
-      healthz: '/healthz',
-    }
+    const reads = [
+      { name: `GET /api/robots (50 of ${ROBOTS.toLocaleString('en')})`, path: '/api/robots?limit=50' },
+      { name: 'GET /api/robots/{id}', path: `/api/robots/${robots[ROBOTS / 2]!.id}` },
+      { name: 'GET /healthz', path: '/healthz' },
+    ]
 
     const bare = start(new URL('./programs/same-bytes-server.js', import.meta.url))
     const answers: SameBytesQuestion['answers'] = await Promise.all(
-      Object.values(paths).map(async (path) => {
+      reads.map(async ({ path }) => {
         const response = await fetch(`${beaconUrl}${path}`, { headers })
         if (!response.ok) throw new Error(`${path} answered with ${response.status}`)
         return {
@@ -62,56 +62,51 @@ await withPostgres((databaseUrl) =>
 
     const rounds: Record<string, Record<'beacon' | 'bare', Round[]>> = {}
     const figures: Figure[] = []
-    for (const [name, path] of Object.entries(paths)) {
+    for (const { name, path } of reads) {
       const measured = await alternate(ROUNDS, {
         beacon: () => measure(beacon.child, beaconUrl + path),
         bare: () => measure(bare, bareUrl + path),
       })
       rounds[name] = measured
-      const label = {
-        list: 'GET /api/robots (50 of 5,000)',
-        one: 'GET /api/robots/{id}',
-        healthz: 'GET /healthz',
-      }[name]!
       const rates = (which: 'beacon' | 'bare') => measured[which].map((round) => round.count / round.seconds)
       const perCpu = (which: 'beacon' | 'bare') =>
         measured[which].map((round) => round.count / round.serverSeconds)
       figures.push(
-        { what: `${label}: requests/s`, spread: spreadOf(rates('beacon')) },
-        { what: `${label}: bare fastify requests/s`, spread: spreadOf(rates('bare')) },
+        { what: `${name}: requests/s`, spread: spreadOf(rates('beacon')) },
+        { what: `${name}: bare fastify requests/s`, spread: spreadOf(rates('bare')) },
         {
-          what: `${label}: ratio`,
+          what: `${name}: ratio`,
           spread: spreadOf(ratiosOf(rates('beacon'), rates('bare'))),
           digits: 3,
           headline: true,
         },
         {
-          what: `${label}: ratio per processor second of the server`,
+          what: `${name}: ratio per processor second of the server`,
           spread: spreadOf(ratiosOf(perCpu('beacon'), perCpu('bare'))),
           digits: 3,
         },
         {
-          what: `${label}: p50 ms`,
+          what: `${name}: p50 ms`,
           spread: spreadOf(measured.beacon.map((round) => round.p50Ms)),
           digits: 2,
         },
         {
-          what: `${label}: p99 ms`,
+          what: `${name}: p99 ms`,
           spread: spreadOf(measured.beacon.map((round) => round.p99Ms)),
           digits: 2,
         },
         {
-          what: `${label}: bare p50 ms`,
+          what: `${name}: bare p50 ms`,
           spread: spreadOf(measured.bare.map((round) => round.p50Ms)),
           digits: 2,
         },
         {
-          what: `${label}: bare p99 ms`,
+          what: `${name}: bare p99 ms`,
           spread: spreadOf(measured.bare.map((round) => round.p99Ms)),
           digits: 2,
         },
         {
-          what: `${label}: database processor µs per request`,
+          what: `${name}: database processor µs per request`,
           spread: spreadOf(measured.beacon.map((round) => (round.databaseSeconds * 1e6) / round.count)),
         },
       )

@@ -37,11 +37,14 @@ export function parentOf(pid: number): number {
   return times.parent
 }
 
-/** Processor seconds that a process has used, with all its threads, without its children. */
+/** Processor seconds that a process has used, with all its threads, without its children. To the nanosecond. */
 export function cpuSecondsOf(pid: number): number {
-  const times = timesOf(pid)
-  if (!times) throw new Error(`process ${pid} is gone`)
-  return times.own
+  let nanoseconds = 0
+  for (const thread of readdirSync(`/proc/${pid}/task`)) {
+    const [running] = readFileSync(`/proc/${pid}/task/${thread}/schedstat`, 'utf8').split(' ', 1)
+    nanoseconds += Number(running)
+  }
+  return nanoseconds / 1e9
 }
 
 /** Processor seconds of a process and all that it started, ended ones included. */
