@@ -51,7 +51,9 @@ export interface Started {
 
 const GATEWAY_CONNECTIONS = 6
 const HTTP_CONNECTIONS = 8
-const STATEMENT_TIMEOUT_MS = 30_000
+/** How long a statement may take, and after how much silence its connection is given up. */
+const GATEWAY_TIMEOUTS = { statementTimeoutMs: 30_000, silenceTimeoutMs: 45_000 }
+const HTTP_TIMEOUTS = { statementTimeoutMs: 8_000, silenceTimeoutMs: 10_000 }
 
 /** Builds the whole server from its settings, part by part; they are released in reverse. */
 export function createBeacon(config: Config, parts: BeaconParts): Beacon {
@@ -79,24 +81,29 @@ export function createBeacon(config: Config, parts: BeaconParts): Beacon {
     }
     await migrate({ url: databaseUrl, log })
 
-    const pool = (name: string, maxConnections: number) => {
+    const pool = (name: string, maxConnections: number, timeouts: typeof HTTP_TIMEOUTS) => {
       const opened = openPool({
         url: databaseUrl,
         name: `beacon ${name}`,
         maxConnections,
-        statementTimeoutMs: STATEMENT_TIMEOUT_MS,
+        ...timeouts,
         onIdleError: (error) => log.warn({ err: error }, 'a database connection was lost'),
       })
       releases.add(`${name} database connections`, () => opened.end())
       return opened
     }
     // Apart, so that slow questions of operators never stand before heartbeats.
-    const gatewayPool = pool('gateway', GATEWAY_CONNECTIONS)
-    const httpPool = pool('http', HTTP_CONNECTIONS)
+    const gatewayPool = pool('gateway', GATEWAY_CONNECTIONS, GATEWAY_TIMEOUTS)
+    const httpPool = pool('http', HTTP_CONNECTIONS, HTTP_TIMEOUTS)
     const gatewayDatabase = openDatabase(gatewayPool)
     const httpDatabase = openDatabase(httpPool)
 
-    const maintenance = startMaintenance({ database: httpDatabase, clock, historyMs: config.historyMs, log })
+    const maintenance = startMaintenance({
+      database: gatewayDatabase,
+      clock,
+      historyMs: config.historyMs,
+      log,
+    })
     releases.add('maintenance', () => maintenance.stop())
     await maintenance.ready
 

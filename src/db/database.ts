@@ -1,3 +1,4 @@
+import type { Socket } from 'node:net'
 import { Kysely, PostgresDialect } from 'kysely'
 import pg from 'pg'
 import type { Tables } from './tables.ts'
@@ -10,7 +11,10 @@ export interface PoolOptions {
   /** Shown in pg_stat_activity. */
   readonly name: string
   readonly maxConnections: number
+  /** PostgreSQL gives up on a statement after this long. */
   readonly statementTimeoutMs: number
+  /** A connection that owes an answer and is silent for this long is dropped: longer than the statement's own limit. */
+  readonly silenceTimeoutMs?: number
   readonly onIdleError: (error: Error) => void
 }
 
@@ -37,7 +41,22 @@ export function openPool(options: PoolOptions): pg.Pool {
   // A connection that breaks while a transaction has it says so twice: to the statement, which is where it is handled,
   // and as an event that would end the process if nobody listened.
   pool.on('connect', (client) => void client.on('error', () => {}))
+  if (options.silenceTimeoutMs !== undefined) dropSilentConnections(pool, options.silenceTimeoutMs)
   return pool
+}
+
+/** A database that is stopped, or behind a network that swallows packets, says nothing at all, not even no. */
+function dropSilentConnections(pool: pg.Pool, silenceMs: number): void {
+  const atWork = new Set<pg.PoolClient>()
+  pool.on('acquire', (client) => void atWork.add(client))
+  pool.on('release', (_error, client) => void atWork.delete(client))
+  pool.on('connect', (client) => {
+    const { stream } = (client as unknown as { connection: { stream: Socket } }).connection
+    stream.setTimeout(silenceMs, () => {
+      if (atWork.has(client))
+        stream.destroy(new Error(`Connection terminated: no answer for ${silenceMs} ms`))
+    })
+  })
 }
 
 export function openDatabase(pool: pg.Pool): Database {

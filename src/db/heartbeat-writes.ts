@@ -114,6 +114,17 @@ export async function writeHeartbeats(
   )
 }
 
+/**
+ * Waits until no statement that writes these robots' heartbeats is under way, and keeps it so until the transaction
+ * ends: what an earlier attempt may have stored is then to be seen.
+ */
+export async function lockHeartbeats(transaction: Database, rows: readonly HeartbeatRow[]): Promise<void> {
+  await sql`
+    SELECT FROM robot_status WHERE robot_id = ANY (${literal(rows.map((row) => row.robotId))}::uuid[])
+    ORDER BY robot_id FOR NO KEY UPDATE
+  `.execute(transaction)
+}
+
 /** An array in PostgreSQL's own notation; the items need no escaping (ids, numbers, quoted times, our own words). */
 function literal(items: readonly (string | number | boolean | undefined)[]): string {
   return `{${items.map((item) => item ?? 'NULL').join(',')}}`

@@ -1,5 +1,6 @@
 import { type Database, sqlState } from '../db/database.ts'
-import { type HeartbeatRow, writeHeartbeats } from '../db/heartbeat-writes.ts'
+import { type HeartbeatRow, lockHeartbeats, writeHeartbeats } from '../db/heartbeat-writes.ts'
+import { inTransaction } from '../db/transaction.ts'
 import type { Timer } from '../runtime.ts'
 import { type PersistParts, untilStored } from './persist.ts'
 
@@ -116,11 +117,7 @@ export class HeartbeatWriter {
       const stored = await untilStored(
         this.#parts,
         'write_heartbeats',
-        (attempt) => {
-          // An attempt whose outcome we do not know may have stored them.
-          if (attempt > 1) for (const row of group) row.recheck = true
-          return writeHeartbeats(this.#database, group)
-        },
+        (attempt) => (attempt === 1 ? writeHeartbeats(this.#database, group) : this.#writeAgain(group)),
         isBadData,
       )
       metrics.heartbeatGroupSize.observe(group.length)
@@ -142,6 +139,15 @@ export class HeartbeatWriter {
       await this.#store(group.slice(0, middle))
       await this.#store(group.slice(middle))
     }
+  }
+
+  /** An attempt whose outcome we do not know may have stored them, or be about to. */
+  #writeAgain(group: readonly Pending[]): Promise<HeartbeatRow[]> {
+    for (const row of group) row.recheck = true
+    return inTransaction(this.#database, async (transaction) => {
+      await lockHeartbeats(transaction, group)
+      return writeHeartbeats(transaction, group)
+    })
   }
 
   /** One word for each sender: the highest seq stored, or that it is fenced. */

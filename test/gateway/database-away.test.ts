@@ -27,6 +27,7 @@ beforeEach(async () => {
       name: 'test',
       maxConnections: 4,
       statementTimeoutMs: 10_000,
+      silenceTimeoutMs: 500,
       onIdleError: () => {},
     }),
   )
@@ -94,6 +95,20 @@ describe('while PostgreSQL is away', () => {
     for (const link of links) await link.hears('ack', (frame) => frame.seq === 1_900)
     for (const robot of robots) expect(await history(robot.id)).toHaveLength(1_900)
   }, 60_000)
+})
+
+describe('a database that says nothing at all', () => {
+  it('is given up for a new connection, and heartbeats are stored once it answers', async () => {
+    const robot = await insertRobot(db.database, fleet)
+    const link = await connect(running, systemClock, robot)
+    proxy.fallSilent()
+    for (let seq = 1; seq <= 10; seq += 1) link.beat(seq)
+    await eventually(async () => (await running.metrics.databaseErrors.get()).values.length > 0)
+    expect(link.frames.some((frame) => frame.type === 'ack')).toBe(false)
+    proxy.restore()
+    await link.hears('ack', (frame) => frame.seq === 10)
+    expect(await history(robot.id)).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9, 10])
+  })
 })
 
 describe('a write whose outcome is not known', () => {

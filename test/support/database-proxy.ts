@@ -12,6 +12,8 @@ export interface DatabaseProxy {
    * is not to be known.
    */
   swallowAnswers(): void
+  /** Keeps every connection and lets nothing through, as a stopped database or a broken network does. */
+  fallSilent(): void
   stop(): Promise<void>
 }
 
@@ -24,7 +26,7 @@ export async function startDatabaseProxy(databaseUrl: string): Promise<DatabaseP
       ? connect(Number(target.port || 5432), target.hostname)
       : connect(join(socketFolder, '.s.PGSQL.5432'))
   const pairs = new Set<{ client: Socket; upstream: Socket }>()
-  let mode: 'open' | 'cut' | 'swallow' = 'open'
+  let mode: 'open' | 'cut' | 'swallow' | 'silent' = 'open'
 
   const server = createServer((client) => {
     if (mode === 'cut') {
@@ -39,10 +41,12 @@ export async function startDatabaseProxy(databaseUrl: string): Promise<DatabaseP
       client.destroy()
       upstream.destroy()
     }
-    client.on('data', (chunk) => upstream.write(chunk))
+    client.on('data', (chunk) => {
+      if (mode !== 'silent') upstream.write(chunk)
+    })
     upstream.on('data', (chunk) => {
       if (mode === 'swallow') end()
-      else client.write(chunk)
+      else if (mode !== 'silent') client.write(chunk)
     })
     for (const socket of [client, upstream]) {
       socket.on('error', end)
@@ -65,6 +69,9 @@ export async function startDatabaseProxy(databaseUrl: string): Promise<DatabaseP
     },
     restore() {
       mode = 'open'
+    },
+    fallSilent() {
+      mode = 'silent'
     },
     swallowAnswers() {
       mode = 'swallow'
