@@ -38,6 +38,8 @@ export async function runServer(): Promise<number> {
   const onSignal = (signal: NodeJS.Signals): void => {
     signals += 1
     if (signals > 1) {
+      // Only a person at a terminal insists; a supervisor that repeats itself has SIGKILL when it means it.
+      if (signal === 'SIGTERM') return
       log.warn({ signal }, 'stopping at once')
       process.exit(1)
     }

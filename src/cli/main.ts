@@ -1,7 +1,8 @@
-import { followNpm } from './npm.ts'
 import { run } from './program.ts'
+import { endWithNpm, joinEchoedSignals } from './signals.ts'
 import { processTerminal } from './terminal.ts'
 
-followNpm()
+joinEchoedSignals()
+endWithNpm()
 const exitCode = await run(process.argv.slice(2), processTerminal())
 if (exitCode !== undefined) process.exitCode = exitCode

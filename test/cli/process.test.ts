@@ -2,7 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { join } from 'node:path'
 import { describe, expect, onTestFinished, test } from 'vitest'
-import { followNpm } from '../../src/cli/npm.ts'
+import { joinEchoedSignals } from '../../src/cli/signals.ts'
 import { mintCheckedToken } from '../../src/protocol/tokens.ts'
 import { ManualClock } from '../support/clock.ts'
 import { fakeServer, page } from './fake-server.ts'
@@ -70,10 +70,8 @@ describe('below npm', () => {
     await once(shell.stdout, 'close')
   })
 
-  test('a signal that npm repeats counts once, and one that a person repeats twice', () => {
+  test('a signal that is echoed counts once, and one that a person repeats twice', () => {
     const { emit } = process
-    const before = process.env.npm_lifecycle_event
-    process.env.npm_lifecycle_event = 'npx'
     const clock = new ManualClock()
     let signals = 0
     const count = () => {
@@ -82,11 +80,9 @@ describe('below npm', () => {
     process.on('SIGTERM', count)
     onTestFinished(() => {
       process.emit = emit
-      if (before === undefined) delete process.env.npm_lifecycle_event
-      else process.env.npm_lifecycle_event = before
       process.off('SIGTERM', count)
     })
-    followNpm(clock)
+    joinEchoedSignals(clock)
     process.emit('SIGTERM')
     process.emit('SIGTERM')
     expect(signals).toBe(1)

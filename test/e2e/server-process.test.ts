@@ -200,6 +200,17 @@ describe('a data folder of its own', () => {
     expect(await second.stop()).toBe(0)
   }, 60_000)
 
+  test('told to stop again and again, it drains once and leaves nothing behind', async () => {
+    const dataDir = await folder()
+    const server = await start({ BEACON_DATA_DIR: dataDir })
+    server.signal('SIGTERM')
+    await eventually(() => server.stderr.includes('draining'))
+    server.signal('SIGTERM')
+    server.signal('SIGINT')
+    expect(await server.exited).toBe(0)
+    expect(postgresProcesses(dataDir)).toEqual([])
+  }, 60_000)
+
   test('stopped before it is ready, it leaves nothing behind', async () => {
     const dataDir = await folder()
     const server = new ServerProcess({ BEACON_PORT: '0', BEACON_DATA_DIR: dataDir })
