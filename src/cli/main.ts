@@ -2,7 +2,6 @@ import { run } from './program.ts'
 import { endWithNpm, joinEchoedSignals } from './signals.ts'
 import { processTerminal } from './terminal.ts'
 
-joinEchoedSignals()
-endWithNpm()
+endWithNpm(joinEchoedSignals())
 const exitCode = await run(process.argv.slice(2), processTerminal())
 if (exitCode !== undefined) process.exitCode = exitCode

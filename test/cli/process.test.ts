@@ -86,7 +86,7 @@ describe('below npm', () => {
     process.emit('SIGTERM')
     process.emit('SIGTERM')
     expect(signals).toBe(1)
-    clock.advance(1_000)
+    clock.advance(250)
     process.emit('SIGTERM')
     expect(signals).toBe(2)
   })
