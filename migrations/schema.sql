@@ -22,21 +22,94 @@ CREATE TABLE fleets (
   UNIQUE (id, site_id)
 );
 
--- Whoever may call the REST interface. Only the SHA-256 of a token is kept.
-CREATE TABLE personal_tokens (
+-- People, and what each may do where. A person who is removed keeps the row, without what identifies them.
+CREATE TABLE users (
   id uuid PRIMARY KEY,
+  name text NOT NULL CHECK (name <> ''),
+  -- In lower case; NULL for somebody who cannot sign in on the page, as the first owner before their first visit.
+  email text CHECK (email = lower(email)),
+  email_verified boolean NOT NULL DEFAULT false,
+  image text,
+  -- A time-based one-time password is set up and was confirmed.
+  two_factor_enabled boolean NOT NULL DEFAULT false,
+  created_at timestamptz NOT NULL DEFAULT now(),
+  updated_at timestamptz NOT NULL DEFAULT now(),
+  last_signed_in_at timestamptz,
+  removed_at timestamptz
+);
+CREATE UNIQUE INDEX users_email ON users (email);
+
+-- Both places NULL: the whole deployment.
+CREATE TABLE memberships (
+  id uuid PRIMARY KEY,
+  user_id uuid NOT NULL REFERENCES users (id) ON DELETE CASCADE,
+  role text NOT NULL CHECK (role IN ('owner', 'admin', 'operator', 'viewer')),
+  site_id uuid REFERENCES sites (id) ON DELETE CASCADE,
+  fleet_id uuid REFERENCES fleets (id) ON DELETE CASCADE,
+  created_at timestamptz NOT NULL DEFAULT now(),
+  CONSTRAINT memberships_one_place CHECK (site_id IS NULL OR fleet_id IS NULL),
+  CONSTRAINT memberships_owner_everywhere CHECK (role <> 'owner' OR (site_id IS NULL AND fleet_id IS NULL)),
+  CONSTRAINT memberships_place UNIQUE NULLS NOT DISTINCT (user_id, site_id, fleet_id)
+);
+CREATE INDEX memberships_site ON memberships (site_id) WHERE site_id IS NOT NULL;
+CREATE INDEX memberships_fleet ON memberships (fleet_id) WHERE fleet_id IS NOT NULL;
+
+-- What holds for the whole deployment; one row.
+CREATE TABLE security_settings (
+  only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+  -- Who has no second factor may do nothing but set one up.
+  require_second_factor boolean NOT NULL DEFAULT false,
+  -- Robots are told to take a new token once theirs is older; NULL: never.
+  robot_token_max_age_days integer CHECK (robot_token_max_age_days BETWEEN 1 AND 3650),
+  -- A robot is told to take a new token when another machine says it is the same.
+  rotate_on_suspicion boolean NOT NULL DEFAULT true,
+  updated_at timestamptz NOT NULL DEFAULT now()
+);
+-- Tokens that call the REST interface: a person's, or a fleet's own. Only the SHA-256 of a token is kept.
+CREATE TABLE access_tokens (
+  id uuid PRIMARY KEY,
+  kind text NOT NULL CHECK (kind IN ('personal', 'fleet')),
+  user_id uuid REFERENCES users (id),
+  fleet_id uuid REFERENCES fleets (id) ON DELETE CASCADE,
   name text NOT NULL,
   token_hash bytea NOT NULL UNIQUE CHECK (octet_length(token_hash) = 32),
   last_four text NOT NULL,
+  -- NULL: all that the owner may do.
+  scopes text[],
+  allowed_cidrs cidr[] NOT NULL DEFAULT '{}',
   created_at timestamptz NOT NULL DEFAULT now(),
+  created_by uuid,
   expires_at timestamptz,
+  revoked_at timestamptz,
+  -- Written seconds later, many at a time: see docs/security.md.
+  last_used_at timestamptz,
+  last_used_ip inet,
+  -- The token that this one was made to take the place of.
+  replaces uuid REFERENCES access_tokens (id) ON DELETE SET NULL,
+  CONSTRAINT access_tokens_holder CHECK (
+    CASE kind WHEN 'personal' THEN user_id IS NOT NULL AND fleet_id IS NULL
+              ELSE fleet_id IS NOT NULL AND user_id IS NULL AND scopes IS NOT NULL END)
+);
+CREATE INDEX access_tokens_user ON access_tokens (user_id) WHERE user_id IS NOT NULL;
+CREATE INDEX access_tokens_fleet ON access_tokens (fleet_id) WHERE fleet_id IS NOT NULL;
+
+-- A way in for somebody who was invited, or who lost their password: shown once, to be used once.
+CREATE TABLE invitations (
+  id uuid PRIMARY KEY,
+  user_id uuid NOT NULL REFERENCES users (id) ON DELETE CASCADE,
+  token_hash bytea NOT NULL UNIQUE CHECK (octet_length(token_hash) = 32),
+  created_by uuid,
+  created_at timestamptz NOT NULL DEFAULT now(),
+  expires_at timestamptz NOT NULL,
+  accepted_at timestamptz,
   revoked_at timestamptz
 );
+CREATE INDEX invitations_user ON invitations (user_id);
 
 -- Every kind of credential that admits robots. One table and one way to claim.
 CREATE TABLE claim_credentials (
   id uuid PRIMARY KEY,
-  kind text NOT NULL CHECK (kind IN ('enrollment_key')),
+  kind text NOT NULL CHECK (kind IN ('enrollment_key', 'provisioning_token', 'setup_token')),
   secret_hash bytea NOT NULL UNIQUE CHECK (octet_length(secret_hash) = 32),
   -- AES-256-GCM of the raw value; NULL when the operator asked that nobody can read it again.
   secret_sealed bytea,
@@ -44,7 +117,8 @@ CREATE TABLE claim_credentials (
   name text NOT NULL CHECK (name <> ''),
   site_id uuid NOT NULL,
   fleet_id uuid NOT NULL,
-  max_uses integer NOT NULL CHECK (max_uses > 0),
+  -- NULL: as many as come.
+  max_uses integer CHECK (max_uses > 0),
   -- Invariant: the number of robots this credential admitted.
   uses integer NOT NULL DEFAULT 0 CHECK (uses >= 0),
   labels jsonb NOT NULL DEFAULT '{}',
@@ -52,14 +126,22 @@ CREATE TABLE claim_credentials (
   require_approval boolean NOT NULL DEFAULT false,
   on_existing text NOT NULL DEFAULT 'rebind' CHECK (on_existing IN ('rebind', 'approve', 'reject')),
   created_at timestamptz NOT NULL DEFAULT now(),
-  created_by uuid REFERENCES personal_tokens (id),
+  -- The id of a token or of a person.
+  created_by uuid,
   expires_at timestamptz,
   revoked_at timestamptz,
   last_used_at timestamptz,
+  -- Revokes itself after the first success.
+  single_use boolean NOT NULL DEFAULT false,
+  -- The one robot of a setup token; the reference stands below, where robots are.
+  robot_id uuid,
+  CONSTRAINT claim_credentials_setup_robot CHECK ((kind = 'setup_token') = (robot_id IS NOT NULL)),
+  CONSTRAINT claim_credentials_key_limit CHECK (kind <> 'enrollment_key' OR max_uses IS NOT NULL),
   CONSTRAINT claim_credentials_never_overused CHECK (uses <= max_uses),
   FOREIGN KEY (fleet_id, site_id) REFERENCES fleets (id, site_id) ON DELETE CASCADE
 );
 CREATE INDEX claim_credentials_fleet ON claim_credentials (fleet_id);
+CREATE INDEX claim_credentials_robot ON claim_credentials (robot_id) WHERE robot_id IS NOT NULL;
 
 CREATE TABLE robots (
   id uuid PRIMARY KEY,
@@ -81,9 +163,26 @@ CREATE TABLE robots (
   updated_at timestamptz NOT NULL DEFAULT now(),
   enrolled_at timestamptz,
   retired_at timestamptz,
+  -- The credential that the robot's token came with: not the one that admitted it, where it was bound anew since.
+  token_credential_id uuid REFERENCES claim_credentials (id) ON DELETE SET NULL,
+  -- Set while it waits for approval.
+  pending_since timestamptz,
+  -- What it was before it had to wait; NULL for a robot that is new.
+  lifecycle_before text CHECK (lifecycle_before IN ('active', 'maintenance')),
+  -- A robot makes its next token itself. Both open sessions until one was opened with the next: then the old one is gone.
+  next_token_hash bytea UNIQUE CHECK (octet_length(next_token_hash) = 32),
+  next_token_at timestamptz,
+  -- Since when the robot has been asked for a new token, and why.
+  rotation_requested_at timestamptz,
+  rotation_reason text CHECK (rotation_reason IN ('operator', 'age', 'suspicion')),
   FOREIGN KEY (fleet_id, site_id) REFERENCES fleets (id, site_id),
   UNIQUE (fleet_id, name)
 );
+CREATE INDEX robots_credential ON robots (credential_id) WHERE credential_id IS NOT NULL;
+CREATE INDEX robots_token_credential ON robots (token_credential_id) WHERE token_credential_id IS NOT NULL;
+CREATE INDEX robots_pending ON robots (pending_since) WHERE pending_since IS NOT NULL;
+CREATE INDEX robots_token_age ON robots (token_issued_at) WHERE token_hash IS NOT NULL AND token_revoked_at IS NULL;
+ALTER TABLE claim_credentials ADD FOREIGN KEY (robot_id) REFERENCES robots (id) ON DELETE CASCADE;
 CREATE UNIQUE INDEX robots_claim ON robots (credential_id, claim_id) WHERE claim_id IS NOT NULL;
 CREATE UNIQUE INDEX robots_machine ON robots (fleet_id, machine_hash) WHERE machine_hash IS NOT NULL AND lifecycle <> 'retired';
 CREATE INDEX robots_machine_anywhere ON robots (machine_hash) WHERE machine_hash IS NOT NULL;
@@ -162,3 +261,25 @@ CREATE TABLE idempotent_requests (
   PRIMARY KEY (principal_id, key)
 );
 CREATE INDEX idempotent_requests_age ON idempotent_requests (created_at);
+
+-- Who did what to what. Rows are added and never changed.
+CREATE TABLE audit_log (
+  seq bigint PRIMARY KEY,
+  id uuid NOT NULL UNIQUE,
+  at timestamptz NOT NULL,
+  action text NOT NULL,
+  outcome text NOT NULL CHECK (outcome IN ('ok', 'refused')),
+  actor_kind text NOT NULL,
+  actor_id uuid,
+  actor_name text,
+  target_kind text,
+  target_id text,
+  target_name text,
+  -- Where it happened; NULL: the whole deployment. No references: the log outlives what it tells of.
+  site_id uuid,
+  fleet_id uuid,
+  request_id text,
+  address inet,
+  data jsonb NOT NULL DEFAULT '{}'
+);
+CREATE SEQUENCE audit_log_seq OWNED BY audit_log.seq;

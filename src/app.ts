@@ -3,6 +3,7 @@ import { ensureOwner } from './access/first-owner.ts'
 import { createAccess } from './access/principal.ts'
 import { createSeal } from './access/seal.ts'
 import { readOrMakeSecretKey } from './access/secret-key.ts'
+import { createAudit } from './audit/desk.ts'
 import type { Bus } from './bus/bus.ts'
 import { createLocalBus } from './bus/local.ts'
 import { createPostgresBus } from './bus/postgres.ts'
@@ -116,6 +117,9 @@ export function createBeacon(config: Config, parts: BeaconParts): Beacon {
     const { token: ownerToken } = await ensureOwner(httpDatabase, { adminToken: config.adminToken, random })
     const seal = createSeal(config.secretKey ?? (await readOrMakeSecretKey(config.dataDir, random)), random)
 
+    const audit = createAudit({ database: httpDatabase, clock, log })
+    releases.add('audit log', () => audit.stop())
+
     const claims = createClaims({
       database: httpDatabase,
       clock,
@@ -143,6 +147,7 @@ export function createBeacon(config: Config, parts: BeaconParts): Beacon {
       config,
       database: httpDatabase,
       access: createAccess(httpDatabase),
+      audit,
       seal,
       claims,
       bus,

@@ -57,6 +57,7 @@ function roomOf(path: string): string {
 }
 
 const HELPERS = [
+  'addresses.ts',
   'config.ts',
   'errors.ts',
   'grouping.ts',
@@ -82,13 +83,14 @@ const RULES: Readonly<Record<string, Rule>> = {
   db: { may: ['protocol', 'observe', ...HELPERS] },
   bus: { may: ['protocol', 'db', 'observe', ...HELPERS] },
   transport: { may: ['protocol', 'observe', ...HELPERS] },
-  claims: { may: ['protocol', 'db', 'observe', ...HELPERS] },
-  access: { may: ['protocol', 'db', 'observe', ...HELPERS] },
+  audit: { may: ['protocol', 'db', 'observe', ...HELPERS] },
+  claims: { may: ['audit', 'protocol', 'db', 'observe', ...HELPERS] },
+  access: { may: ['audit', 'protocol', 'db', 'bus/bus.ts', 'observe', ...HELPERS] },
   gateway: {
     may: ['fleet', 'session', 'protocol', 'transport', 'bus', 'db', 'observe', ...HELPERS],
   },
   http: {
-    may: ['fleet', 'claims', 'access', 'db', 'protocol', 'bus/bus.ts', 'observe', ...HELPERS],
+    may: ['fleet', 'claims', 'access', 'audit', 'db', 'protocol', 'bus/bus.ts', 'observe', ...HELPERS],
   },
   agent: { may: ['protocol'] },
   cli: { may: ['main.ts', 'agent', 'protocol', ...HELPERS] },

@@ -1,6 +1,7 @@
+import { hasAccessToken, insertAccessToken, lockFirstOwner } from '../db/access-tokens.ts'
 import type { Database } from '../db/database.ts'
-import { hasPersonalToken, insertPersonalToken, lockFirstOwner } from '../db/personal-tokens.ts'
 import { inTransaction } from '../db/transaction.ts'
+import { insertMembership, insertUser } from '../db/users.ts'
 import { newId } from '../ids.ts'
 import { describeToken, hashToken, mintCheckedToken } from '../protocol/tokens.ts'
 import type { Random } from '../runtime.ts'
@@ -12,7 +13,7 @@ interface Options {
 }
 
 /**
- * Gives a database without any personal token its first one, once however many servers start together. `token` is
+ * Gives a database without any token its first person, an owner, with a token, once however many servers start together. `token` is
  * there only when it was minted here: the caller has to show it, for nobody can read it again.
  */
 export function ensureOwner(
@@ -21,10 +22,15 @@ export function ensureOwner(
 ): Promise<{ created: boolean; token?: string }> {
   return inTransaction(database, async (transaction) => {
     await lockFirstOwner(transaction)
-    if (await hasPersonalToken(transaction)) return { created: false }
+    if (await hasAccessToken(transaction)) return { created: false }
     const token = adminToken ?? mintCheckedToken('personal', (count) => random.bytes(count))
-    await insertPersonalToken(transaction, {
+    const userId = newId()
+    await insertUser(transaction, { id: userId, name: 'owner' })
+    await insertMembership(transaction, { id: newId(), user_id: userId, role: 'owner' })
+    await insertAccessToken(transaction, {
       id: newId(),
+      kind: 'personal',
+      user_id: userId,
       name: 'owner',
       token_hash: hashToken(token),
       last_four: describeToken(token).last_four,

@@ -8,6 +8,8 @@ export type BusMessage =
   | { readonly type: 'robots_retired'; readonly robot_ids: readonly string[] }
   /** Name, fleet or lifecycle changed: look again. */
   | { readonly type: 'robots_changed'; readonly robot_ids: readonly string[] }
+  /** Tokens or people may do less than before, or nothing: whoever hangs on them has to be asked again. */
+  | { readonly type: 'access_changed' }
   /** The fleet's heartbeat interval changed: look again. */
   | { readonly type: 'fleet_changed'; readonly fleet_id: string }
   /** A newer session of the robots was opened: older ones have to go. */

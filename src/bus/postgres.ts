@@ -152,6 +152,7 @@ async function listen(options: PostgresBusOptions, onPayload: (payload: string) 
 function split(message: BusMessage): BusMessage[] {
   switch (message.type) {
     case 'fleet_changed':
+    case 'access_changed':
       return [message]
     case 'sessions_opened':
       return chunks(message.sessions).map((sessions) => ({ ...message, sessions }))

@@ -1,3 +1,4 @@
+import { addressRule } from '../addresses.ts'
 import {
   type ClaimEvent,
   type ClaimKey,
@@ -7,7 +8,6 @@ import {
 } from '../db/claims.ts'
 import type { ErrorCode } from '../errors.ts'
 import type { Fingerprint } from '../protocol/enrolment.ts'
-import { addressRule } from './addresses.ts'
 import { otherNames } from './names.ts'
 
 /** One claim, ready to be decided: everything random is drawn already. Digests are hex. */

@@ -1,7 +1,7 @@
+import { addressGroup } from '../addresses.ts'
 import { BeaconError } from '../errors.ts'
 import { KeyedLimiter } from '../rate-limit.ts'
 import type { Clock } from '../runtime.ts'
-import { addressGroup } from './addresses.ts'
 
 /** Unknown secrets of one address that are told so; beyond, they are told to wait. */
 const UNKNOWN_SECRETS = { burst: 60, perMinute: 60 }

@@ -15,6 +15,9 @@ export type Connection = 'unseen' | 'online' | 'stale' | 'offline'
 export type Health = 'ok' | 'warn' | 'error' | 'unknown'
 export type EventLevel = 'debug' | 'info' | 'warn' | 'error' | 'fatal'
 export type OnExisting = 'rebind' | 'approve' | 'reject'
+export type CredentialKind = 'enrollment_key' | 'provisioning_token' | 'setup_token'
+export type RotationReason = 'operator' | 'age' | 'suspicion'
+export type Role = 'owner' | 'admin' | 'operator' | 'viewer'
 export type Labels = Record<string, string>
 
 export interface Tables {
@@ -27,25 +30,89 @@ export interface Tables {
     created_at: DefaultedInstant
     updated_at: DefaultedInstant
   }
-  personal_tokens: {
+  users: {
     id: string
+    name: string
+    email: string | null
+    email_verified: Generated<boolean>
+    image: string | null
+    two_factor_enabled: Generated<boolean>
+    created_at: DefaultedInstant
+    updated_at: DefaultedInstant
+    last_signed_in_at: OptionalInstant
+    removed_at: OptionalInstant
+  }
+  memberships: {
+    id: string
+    user_id: string
+    role: Role
+    site_id: string | null
+    fleet_id: string | null
+    created_at: DefaultedInstant
+  }
+  security_settings: {
+    only_row: Generated<boolean>
+    require_second_factor: Generated<boolean>
+    robot_token_max_age_days: number | null
+    rotate_on_suspicion: Generated<boolean>
+    updated_at: DefaultedInstant
+  }
+  access_tokens: {
+    id: string
+    kind: 'personal' | 'fleet'
+    user_id: string | null
+    fleet_id: string | null
     name: string
     token_hash: Buffer
     last_four: string
+    scopes: string[] | null
+    allowed_cidrs: ColumnType<string[], string[] | undefined, string[]>
     created_at: DefaultedInstant
+    created_by: string | null
     expires_at: OptionalInstant
     revoked_at: OptionalInstant
+    last_used_at: OptionalInstant
+    last_used_ip: string | null
+    replaces: string | null
+  }
+  invitations: {
+    id: string
+    user_id: string
+    token_hash: Buffer
+    created_by: string | null
+    created_at: DefaultedInstant
+    expires_at: Instant
+    accepted_at: OptionalInstant
+    revoked_at: OptionalInstant
+  }
+  audit_log: {
+    seq: number
+    id: string
+    at: Instant
+    action: string
+    outcome: 'ok' | 'refused'
+    actor_kind: string
+    actor_id: string | null
+    actor_name: string | null
+    target_kind: string | null
+    target_id: string | null
+    target_name: string | null
+    site_id: string | null
+    fleet_id: string | null
+    request_id: string | null
+    address: string | null
+    data: Json<Record<string, unknown>>
   }
   claim_credentials: {
     id: string
-    kind: 'enrollment_key'
+    kind: CredentialKind
     secret_hash: Buffer
     secret_sealed: Buffer | null
     last_four: string
     name: string
     site_id: string
     fleet_id: string
-    max_uses: number
+    max_uses: number | null
     uses: Generated<number>
     labels: Json<Labels>
     allowed_cidrs: ColumnType<string[], string[] | undefined, string[]>
@@ -56,6 +123,8 @@ export interface Tables {
     expires_at: OptionalInstant
     revoked_at: OptionalInstant
     last_used_at: OptionalInstant
+    single_use: Generated<boolean>
+    robot_id: string | null
   }
   robots: {
     id: string
@@ -75,6 +144,13 @@ export interface Tables {
     updated_at: DefaultedInstant
     enrolled_at: OptionalInstant
     retired_at: OptionalInstant
+    token_credential_id: string | null
+    pending_since: OptionalInstant
+    lifecycle_before: 'active' | 'maintenance' | null
+    next_token_hash: Buffer | null
+    next_token_at: OptionalInstant
+    rotation_requested_at: OptionalInstant
+    rotation_reason: RotationReason | null
   }
   servers: {
     id: string

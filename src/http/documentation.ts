@@ -9,6 +9,18 @@ import type { App } from './parts.ts'
 
 type Json = Record<string, unknown>
 
+/** Of every route that somebody has to be let in to. */
+const GUARD_PROBLEMS: readonly ErrorCode[] = [
+  'credentials_required',
+  'invalid_token',
+  'token_expired',
+  'token_revoked',
+  'address_not_allowed',
+  'second_factor_required',
+  'insufficient_scope',
+  'not_found',
+]
+
 /** Every refusal that a route may answer with, as far as its declaration tells. */
 function problemsOf(route: Pick<RouteOptions, 'config' | 'schema' | 'method'>): ErrorCode[] {
   const { scope = 'public', problems = [] } = route.config ?? {}
@@ -21,8 +33,7 @@ function problemsOf(route: Pick<RouteOptions, 'config' | 'schema' | 'method'>): 
     for (const code of more) codes.add(code)
   }
   if (scope !== 'public') add('database_unavailable', 'overloaded')
-  if (scope !== 'public' && scope !== 'claim')
-    add('credentials_required', 'invalid_token', 'token_expired', 'token_revoked', 'insufficient_scope')
+  if (scope !== 'public' && scope !== 'claim') add(...GUARD_PROBLEMS)
   if (schema.body) add('invalid_json', 'invalid_request', 'body_too_large', 'unsupported_media_type')
   if (schema.querystring) add('invalid_request')
   if (schema.querystring?.shape?.cursor) add('invalid_cursor')
@@ -63,6 +74,7 @@ const transform: typeof jsonSchemaTransform = (document) => {
       security:
         scope === 'public' ? [] : [scope === 'claim' ? { claim_credential: [] } : { personal_token: [] }],
       'x-scope': scope,
+      ...(route.config.on === undefined ? {} : { 'x-reach': route.config.on }),
       'x-problems': codes,
       response: { ...response, ...problemResponses(codes) },
     } as typeof schema,

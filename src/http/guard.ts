@@ -1,34 +1,97 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify'
-import type { Access, Principal } from '../access/principal.ts'
+import { DEPLOYMENT } from '../access/authority.ts'
+import { actorOfPrincipal, type Principal } from '../access/principal.ts'
+import type { Scope } from '../access/scopes.ts'
+import { type PlacedKind, placeOf } from '../db/place-of.ts'
 import { BeaconError } from '../errors.ts'
 import { bearerToken } from '../protocol/tokens.ts'
+import type { HttpParts } from './parts.ts'
 
-/** Fails at the start for a route of `app` that does not say who may call it. */
+/** Fails at the start for a route of `app` that does not say who may call it, and where they have to hold that. */
 export function demandScopes(app: FastifyInstance): void {
   app.addHook('onRoute', (route) => {
-    if (!route.config?.scope)
-      throw new Error(`${route.method} ${route.url} does not say which scope it needs`)
+    const { scope, on } = route.config ?? {}
+    if (!scope) throw new Error(`${route.method} ${route.url} does not say which scope it needs`)
+    const needsReach = scope !== 'public' && scope !== 'claim' && scope !== 'person'
+    if (needsReach !== (on !== undefined))
+      throw new Error(`${route.method} ${route.url} does not say where its scope is needed`)
   })
 }
 
+type GuardParts = Pick<HttpParts, 'access' | 'audit' | 'clock' | 'database'>
+
 /**
- * Lets a request through to its route when the route is public or the bearer holds its scope. A route without a
- * scope lets nobody through.
+ * Lets a request through to its route when the route is public or the bearer holds its scope where the route needs it.
+ * A route without a scope lets nobody through.
  */
-export function guardRoutes(app: FastifyInstance, access: Access): void {
+export function guardRoutes(app: FastifyInstance, parts: GuardParts): void {
   app.decorateRequest('principal', undefined)
   app.addHook('onRequest', async (request) => {
     const { scope } = request.routeOptions.config
     if (request.is404 || scope === 'public' || scope === 'claim') return
-    const header = request.headers.authorization
-    if (header === undefined) throw new BeaconError('credentials_required')
-    const token = bearerToken(header)
-    if (token === undefined) throw new BeaconError('invalid_token')
-    const principal = await access.authenticate(token)
+    const principal = await authenticate(parts, request)
     request.principal = principal
-    if (scope === undefined || !principal.scopes.has(scope))
+    if (principal.barred) throw new BeaconError(principal.barred)
+    if (scope === 'person') {
+      if (principal.userId === null)
+        throw new BeaconError('insufficient_scope', 'a person is needed, or a token of one')
+      return
+    }
+    if (scope === undefined || !principal.authority.holds(scope))
       throw new BeaconError('insufficient_scope', `the scope ${scope ?? 'of nobody'} is needed`)
   })
+  // After validation, so that `:id` is one.
+  app.addHook('preHandler', async (request) => {
+    const { scope, on } = request.routeOptions.config
+    const { principal } = request
+    if (!principal || scope === undefined || scope === 'person' || scope === 'public' || scope === 'claim')
+      return
+    if (on === 'listed' || on === 'body' || principal.authority.covers(scope, DEPLOYMENT)) return
+    if (on === undefined || on === 'deployment')
+      throw new BeaconError('insufficient_scope', `the scope ${scope} is needed for the whole deployment`)
+    await demandPlace(parts, principal, scope, on, (request.params as { id: string }).id)
+  })
+}
+
+async function authenticate(
+  { access, audit, clock }: GuardParts,
+  request: FastifyRequest,
+): Promise<Principal> {
+  const header = request.headers.authorization
+  if (header === undefined) throw new BeaconError('credentials_required')
+  const token = bearerToken(header)
+  if (token === undefined) throw new BeaconError('invalid_token')
+  const principal = await access.authenticate(token, request.ip)
+  audit.used({ actor: actorOfPrincipal(principal), address: request.ip, at: clock.now() })
+  return principal
+}
+
+/** What has to be held where a thing is, for it to be there at all as far as the caller is told. */
+const SEEN_WITH: Readonly<Record<PlacedKind, Scope>> = {
+  site: 'robots:read',
+  fleet: 'robots:read',
+  robot: 'robots:read',
+  enrollment_key: 'enrollment-keys:read',
+  provisioning_token: 'enrollment-keys:read',
+}
+
+/** Throws `not_found` for what the caller may not see, `insufficient_scope` for what they see and may not touch. */
+async function demandPlace(
+  { database }: GuardParts,
+  { authority }: Principal,
+  scope: Scope,
+  kind: PlacedKind,
+  id: string,
+): Promise<void> {
+  const place = await placeOf(database, kind, id)
+  if (place && authority.covers(scope, place)) return
+  const seenWith = SEEN_WITH[kind]
+  const seen =
+    place && (kind === 'site' ? authority.touches(seenWith, place.siteId) : authority.covers(seenWith, place))
+  if (!seen) throw new BeaconError('not_found', 'there is no such thing within your reach')
+  // A site is seen by whoever sees one of its fleets.
+  if (scope === seenWith) return
+  throw new BeaconError('insufficient_scope', `the scope ${scope} is needed there`)
 }
 
 /** Who asks, on a route that is not public. */

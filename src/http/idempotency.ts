@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { BusMessage } from '../bus/bus.ts'
+import { type AuditEntry, insertAudit } from '../db/audit.ts'
 import type { Database } from '../db/database.ts'
 import { findAnswer, keepAnswer, type RequestName, tryLockRequest } from '../db/idempotent-requests.ts'
 import { inTransaction } from '../db/transaction.ts'
@@ -16,6 +17,8 @@ export interface Answer<Body> {
   readonly kept?: Body
   /** Told to all servers once the work is in the database. */
   readonly messages?: readonly BusMessage[]
+  /** Written into the audit log in the same transaction, after everything else. */
+  readonly audit?: readonly AuditEntry[]
 }
 
 type Parts = Pick<HttpParts, 'database' | 'bus' | 'seal'>
@@ -33,10 +36,15 @@ export async function idempotently<Body>(
   work: (transaction: Database) => Promise<Answer<Body>>,
 ): Promise<Body> {
   const key = request.headers['idempotency-key']
+  const audited = async (transaction: Database) => {
+    const answer = await work(transaction)
+    await insertAudit(transaction, answer.audit ?? [])
+    return answer
+  }
   const answer =
     typeof key === 'string'
       ? await once(parts, { principalId: principalOf(request).id, key }, requestHash(request), work)
-      : { ...(await inTransaction(parts.database, work)), replayed: false }
+      : { ...(await inTransaction(parts.database, audited)), replayed: false }
   for (const message of answer.messages ?? []) await parts.bus.publish(message)
   if (answer.replayed) reply.header('idempotency-replayed', 'true')
   reply.code(answer.status)
@@ -76,6 +84,7 @@ function once<Body>(
       status: answer.status,
       bodySealed: seal.seal(JSON.stringify(kept), context),
     })
+    await insertAudit(transaction, answer.audit ?? [])
     return { ...answer, replayed: false }
   })
 }

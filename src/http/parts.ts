@@ -4,9 +4,11 @@ import type { ZodTypeProvider } from 'fastify-type-provider-zod'
 import type { Access, Principal } from '../access/principal.ts'
 import type { Scope } from '../access/scopes.ts'
 import type { Seal } from '../access/seal.ts'
+import type { Audit } from '../audit/audit.ts'
 import type { Bus } from '../bus/bus.ts'
 import type { Config } from '../config.ts'
 import type { Database } from '../db/database.ts'
+import type { PlacedKind } from '../db/place-of.ts'
 import type { ErrorCode } from '../errors.ts'
 import type { Log } from '../observe/log.ts'
 import type { Metrics } from '../observe/metrics.ts'
@@ -40,6 +42,7 @@ export interface HttpParts {
   readonly claims: ClaimDesk
   readonly bus: Pick<Bus, 'publish'>
   readonly access: Access
+  readonly audit: Pick<Audit, 'refused' | 'used'>
   readonly seal: Seal
   readonly log: Log
   readonly metrics: Metrics
@@ -60,12 +63,23 @@ export type App = FastifyInstance<
   ZodTypeProvider
 >
 
-/** A scope that the principal has to hold, or: everybody; or: the handler itself judges the claim credential. */
-type RouteScope = Scope | 'public' | 'claim'
+/**
+ * A scope that the principal has to hold; `person`: somebody who acts for a person, about what is their own; `public`:
+ * everybody; `claim`: the handler itself judges the claim credential.
+ */
+export type RouteScope = Scope | 'person' | 'public' | 'claim'
+
+/**
+ * Where the scope has to be held. `deployment`: everywhere. One of the kinds in db/place-of.ts: where the thing named
+ * by `:id` is. `listed`: anywhere, and the handler answers with no more than what is in reach. `body`: where the body
+ * says, judged by the handler.
+ */
+export type RouteReach = 'deployment' | 'listed' | 'body' | PlacedKind
 
 declare module 'fastify' {
   interface FastifyContextConfig {
     scope?: RouteScope
+    on?: RouteReach
     /** Refusals of this route besides those that follow from its scope, body, query and path. */
     problems?: readonly ErrorCode[]
   }

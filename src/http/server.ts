@@ -82,7 +82,7 @@ function refuseGarbage(error: Error & { code?: string }, socket: Socket): void {
 
 /** Builds the REST edge; nothing listens before `listen` is called on it. */
 export function createHttp(parts: HttpParts): FastifyInstance {
-  const { access, config, log } = parts
+  const { config, log } = parts
   const http: ServerOptions & { shouldUpgradeCallback: HttpParts['takesUpgrade'] } = {
     headersTimeout: HEADERS_TIMEOUT_MS,
     connectionsCheckingInterval: TIMEOUT_CHECK_MS,
@@ -109,7 +109,7 @@ export function createHttp(parts: HttpParts): FastifyInstance {
   app.setErrorHandler((error, request, reply) => sendProblem(log, error, request, reply))
   app.addHook('onRequest', async (request, reply) => setBaseHeaders(request, reply))
   observeRequests(app, parts)
-  guardRoutes(app, access)
+  guardRoutes(app, parts)
   answerUnknown(app)
   acceptJson(app)
 

@@ -4,10 +4,16 @@ import { crc32 } from 'node:zlib'
 /** Hands out `count` random bytes; `node:crypto`'s in production. */
 export type RandomBytes = (count: number) => Uint8Array
 
-const CHECKED_PREFIXES = { robot: 'rf_robot_', personal: 'rf_pat_' } as const
+const CHECKED_PREFIXES = { robot: 'rf_robot_', personal: 'rf_pat_', fleet: 'rf_fleet_' } as const
 export type CheckedTokenKind = keyof typeof CHECKED_PREFIXES
 
-const ENROLLMENT_KEY = /^rf_enroll_[0-9a-f]{64}$/
+/** The forms of what a robot may claim an identity with. */
+const CLAIM_CREDENTIALS = {
+  enrollment_key: /^rf_enroll_[0-9a-f]{64}$/,
+  provisioning_token: /^apt_[0-9a-f]{64}$/,
+  setup_token: /^rf_setup_[a-z2-7]{55}$/,
+} as const
+export type ClaimCredentialKind = keyof typeof CLAIM_CREDENTIALS
 
 function checksum(text: string): string {
   return crc32(text).toString(16).padStart(8, '0')
@@ -31,8 +37,25 @@ export function mintEnrollmentKey(random: RandomBytes = randomBytes): string {
   return `rf_enroll_${Buffer.from(random(32)).toString('hex')}`
 }
 
+export function mintProvisioningToken(random: RandomBytes = randomBytes): string {
+  return `apt_${Buffer.from(random(32)).toString('hex')}`
+}
+
+const BASE32 = 'abcdefghijklmnopqrstuvwxyz234567'
+
+/** 64 characters without one that looks like another: five random bits in each of the last 55. */
+export function mintSetupToken(random: RandomBytes = randomBytes): string {
+  return `rf_setup_${Array.from(random(55), (byte) => BASE32[byte & 31]).join('')}`
+}
+
+/** Which kind of claim credential has this form; says nothing of whether it was ever issued. */
+export function claimCredentialKind(text: string): ClaimCredentialKind | undefined {
+  const kinds = Object.keys(CLAIM_CREDENTIALS) as ClaimCredentialKind[]
+  return kinds.find((kind) => CLAIM_CREDENTIALS[kind].test(text))
+}
+
 export function isEnrollmentKey(text: string): boolean {
-  return ENROLLMENT_KEY.test(text)
+  return claimCredentialKind(text) === 'enrollment_key'
 }
 
 /** SHA-256 of a token's characters: all that the server keeps of it. */

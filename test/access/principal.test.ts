@@ -17,8 +17,8 @@ describe('a token of the wrong form', () => {
       const good = mintCheckedToken('personal')
       const wrong = ['', 'rf_pat_', good.slice(1), `${good}0`, good.toUpperCase(), good.replace(/.$/, 'g')]
       for (const token of [...wrong, mintCheckedToken('robot'), mintEnrollmentKey()])
-        await expect(access.authenticate(token)).rejects.toMatchObject({ code: 'invalid_token' })
-      await expect(access.authenticate(good)).rejects.toThrow(/ECONNREFUSED/)
+        await expect(access.authenticate(token, '127.0.0.1')).rejects.toMatchObject({ code: 'invalid_token' })
+      await expect(access.authenticate(good, '127.0.0.1')).rejects.toThrow(/ECONNREFUSED/)
     } finally {
       await pool.end()
     }

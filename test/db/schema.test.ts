@@ -22,7 +22,9 @@ const CATALOG = {
     WHERE ${OURS} AND relkind IN ('r', 'p', 'v', 'm') AND attnum > 0 AND NOT attisdropped`,
   constraints: `
     SELECT concat_ws(' ', relname, conname, pg_get_constraintdef(pg_constraint.oid), convalidated) AS line
-    FROM pg_constraint JOIN pg_class ON pg_class.oid = conrelid WHERE ${OURS}`,
+    FROM pg_constraint JOIN pg_class ON pg_class.oid = conrelid
+    -- NOT NULL stands with the columns; PostgreSQL 18 lists it here, too, under names that outlast a renaming.
+    WHERE ${OURS} AND contype <> 'n'`,
   indexes: `
     SELECT concat_ws(' ', pg_get_indexdef(indexrelid), indisvalid, indisreplident) AS line
     FROM pg_index JOIN pg_class ON pg_class.oid = indrelid WHERE ${OURS}`,

@@ -203,7 +203,7 @@ test('the token of a first start is on one line of the output, and nowhere else'
     // This database has its owner.
     expect(server.ownerTokens).toEqual([])
     await server.kill9()
-    await scene.database.pool.query('TRUNCATE personal_tokens CASCADE')
+    await scene.database.pool.query('TRUNCATE access_tokens CASCADE')
     server = await startServer({
       BEACON_DATA_DIR: folder,
       BEACON_DATABASE_URL: scene.database.url,

@@ -239,7 +239,7 @@ describe('an external database', () => {
       const operator = new Operator(server.url, tokens[0]!)
       expect((await operator.call('GET', '/api/robots')).status).toBe(200)
     }
-    const { rows } = await database.pool.query('SELECT count(*)::int AS count FROM personal_tokens')
+    const { rows } = await database.pool.query('SELECT count(*)::int AS count FROM access_tokens')
     expect(rows).toEqual([{ count: 1 }])
     for (const server of servers) {
       server.signal('SIGTERM')

@@ -4,16 +4,14 @@ import { afterAll, beforeAll, expect } from 'vitest'
 import { z } from 'zod'
 import { createAccess } from '../../src/access/principal.ts'
 import { createSeal } from '../../src/access/seal.ts'
-import { insertPersonalToken } from '../../src/db/personal-tokens.ts'
 import type { ErrorCode } from '../../src/errors.ts'
 import { createHealth } from '../../src/http/health.ts'
 import type { HttpParts } from '../../src/http/parts.ts'
 import { createHttp } from '../../src/http/server.ts'
-import { newId } from '../../src/ids.ts'
 import { createLog } from '../../src/observe/log.ts'
 import { createMetrics } from '../../src/observe/metrics.ts'
-import { hashToken, mintCheckedToken } from '../../src/protocol/tokens.ts'
 import { systemClock, systemRandom } from '../../src/runtime.ts'
+import { insertPerson, insertPersonalToken } from '../support/access.ts'
 import { createTestDatabase, type TestDatabase } from '../support/postgres.ts'
 
 /** JSON whose shape the test itself asserts. */
@@ -56,14 +54,8 @@ const SECRET_KEY = Buffer.alloc(32, 7)
 
 export async function startApi(replace: Partial<HttpParts> = {}): Promise<Api> {
   const db = await createTestDatabase()
-  const token = mintCheckedToken('personal')
-  const tokenId = newId()
-  await insertPersonalToken(db.database, {
-    id: tokenId,
-    name: 'owner',
-    token_hash: hashToken(token),
-    last_four: token.slice(-4),
-  })
+  const ownerId = await insertPerson(db.database, [{ role: 'owner' }], { name: 'owner' })
+  const { id: tokenId, token } = await insertPersonalToken(db.database, ownerId, { name: 'owner' })
   const published: Json[] = []
   const logged: Json[] = []
   const parts: HttpParts = {
@@ -72,6 +64,7 @@ export async function startApi(replace: Partial<HttpParts> = {}): Promise<Api> {
     claims: { claim: () => Promise.reject(new Error('nobody claims here')) },
     bus: { publish: async (message) => void published.push(message) },
     access: createAccess(db.database),
+    audit: { refused: () => {}, used: () => {} },
     seal: createSeal(SECRET_KEY, systemRandom),
     log: createLog('debug', { write: (line: string) => void logged.push(JSON.parse(line)) }),
     metrics: createMetrics(),

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest'
-import { ALL_SCOPES, type Scope } from '../../src/access/scopes.ts'
+import { Authority, DEPLOYMENT } from '../../src/access/authority.ts'
+import { SCOPES } from '../../src/access/scopes.ts'
 import { createSeal } from '../../src/access/seal.ts'
 import { newId } from '../../src/ids.ts'
 import { hashToken, isEnrollmentKey, mintCheckedToken } from '../../src/protocol/tokens.ts'
@@ -139,17 +140,22 @@ describe('an enrollment key', () => {
   })
 
   test('is read by those alone who may reveal it', async () => {
-    const scopes = new Set<Scope>([...ALL_SCOPES].filter((scope) => scope !== 'enrollment-keys:reveal'))
-    const id = newId()
+    const scopes = SCOPES.filter((scope) => scope !== 'enrollment-keys:reveal')
     const limited = await startApi({
-      access: { authenticate: async () => ({ id, name: 'operator', scopes }) },
+      access: {
+        authenticate: async () => ({
+          kind: 'personal_token',
+          id: newId(),
+          name: 'operator',
+          userId: newId(),
+          userName: 'somebody',
+          authority: Authority.at(DEPLOYMENT, scopes),
+          barred: undefined,
+          expiresAt: null,
+        }),
+      },
     })
     try {
-      const pool = limited.db.pool
-      await pool.query(
-        "INSERT INTO personal_tokens (id, name, token_hash, last_four) VALUES ($1, 'o', $2, 'abcd')",
-        [id, Buffer.alloc(32)],
-      )
       const key = await makeKey({}, limited)
       // Whoever makes a key is told it, once.
       expect(isEnrollmentKey(key.key_value)).toBe(true)

@@ -1,12 +1,13 @@
 import type { RouteOptions } from 'fastify'
 import fastify from 'fastify'
 import { describe, expect, test } from 'vitest'
+import { Authority } from '../../src/access/authority.ts'
 import { SCOPES } from '../../src/access/scopes.ts'
-import { insertPersonalToken } from '../../src/db/personal-tokens.ts'
 import { BeaconError } from '../../src/errors.ts'
 import { demandScopes } from '../../src/http/guard.ts'
 import { newId } from '../../src/ids.ts'
-import { hashToken, mintCheckedToken, mintEnrollmentKey } from '../../src/protocol/tokens.ts'
+import { mintCheckedToken, mintEnrollmentKey } from '../../src/protocol/tokens.ts'
+import { insertPerson, insertPersonalToken } from '../support/access.ts'
 import { expectProblem, type Json, useApi } from './api.ts'
 
 const NOBODY = mintCheckedToken('personal')
@@ -15,7 +16,16 @@ const powerless = useApi({
   access: {
     async authenticate(token) {
       if (token !== NOBODY) throw new BeaconError('invalid_token')
-      return { id: newId(), name: 'nobody', scopes: new Set() }
+      return {
+        kind: 'personal_token',
+        id: newId(),
+        name: 'nobody',
+        userId: newId(),
+        userName: 'nobody',
+        authority: Authority.NONE,
+        barred: undefined,
+        expiresAt: null,
+      }
     },
   },
 })
@@ -41,7 +51,7 @@ describe('every route', () => {
   test('says which scope it needs', () => {
     expect(operations().length).toBeGreaterThan(20)
     for (const { method, path, scope } of operations())
-      expect([...SCOPES, 'public', 'claim'], `${method} ${path}`).toContain(scope)
+      expect([...SCOPES, 'public', 'claim', 'person'], `${method} ${path}`).toContain(scope)
   })
 
   test('of /api but one is closed to the public', () => {
@@ -119,15 +129,15 @@ describe('a bearer', () => {
   })
 
   test('stops with its next request when it is revoked, and when it expires', async () => {
-    const token = mintCheckedToken('personal')
-    const id = newId()
-    const row = { id, name: 'brief', token_hash: hashToken(token), last_four: token.slice(-4) }
-    await insertPersonalToken(api().db.database, row)
-    const pool = api().db.pool
+    const { pool, database } = api().db
+    const { id, token } = await insertPersonalToken(
+      database,
+      await insertPerson(database, [{ role: 'viewer' }]),
+    )
     expect((await api().get('/api/sites', { token })).status).toBe(200)
-    await pool.query("UPDATE personal_tokens SET expires_at = now() - interval '1 ms' WHERE id = $1", [id])
+    await pool.query("UPDATE access_tokens SET expires_at = now() - interval '1 ms' WHERE id = $1", [id])
     expectProblem(await api().get('/api/sites', { token }), 401, 'token_expired')
-    await pool.query('UPDATE personal_tokens SET revoked_at = now() WHERE id = $1', [id])
+    await pool.query('UPDATE access_tokens SET revoked_at = now() WHERE id = $1', [id])
     expectProblem(await api().get('/api/sites', { token }), 401, 'token_revoked')
   })
 

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
-import { insertPersonalToken } from '../../src/db/personal-tokens.ts'
 import { newId } from '../../src/ids.ts'
-import { hashToken, isEnrollmentKey, mintCheckedToken } from '../../src/protocol/tokens.ts'
+import { isEnrollmentKey } from '../../src/protocol/tokens.ts'
+import { insertPerson, insertPersonalToken } from '../support/access.ts'
 import {
   type Answer,
   expectProblem,
@@ -53,13 +53,8 @@ describe('a POST with an Idempotency-Key', () => {
   })
 
   test('belongs to the token that sent it', async () => {
-    const token = mintCheckedToken('personal')
-    await insertPersonalToken(api().db.database, {
-      id: newId(),
-      name: 'second',
-      token_hash: hashToken(token),
-      last_four: token.slice(-4),
-    })
+    const { database } = api().db
+    const { token } = await insertPersonalToken(database, await insertPerson(database, [{ role: 'owner' }]))
     const key = unique('key')
     const one = await api().post('/api/sites', { name: unique('site') }, withKey(key))
     const two = await api().post('/api/sites', { name: unique('site') }, { ...withKey(key), token })

@@ -123,7 +123,7 @@ function toKey(row: EnrollmentKeyRow, value: string | null, server: string): Key
     setup_command:
       value === null ? null : `beacon agent run --enrollment-key ${value} --server ${shellWord(server)}`,
     status: row.status,
-    max_uses: row.max_uses,
+    max_uses: row.max_uses!,
     uses: row.uses,
     labels: row.labels,
     allowed_cidrs: row.allowed_cidrs,
@@ -139,9 +139,10 @@ function toKey(row: EnrollmentKeyRow, value: string | null, server: string): Key
 
 /** How keys are shown to one caller: with their value when the caller may read it and it can be read. */
 function showFor({ config, seal, log }: HttpParts, request: Parameters<typeof principalOf>[0] & Origin) {
-  const reveal = principalOf(request).scopes.has('enrollment-keys:reveal')
+  const { authority } = principalOf(request)
   const server = publicUrl(config, request)
   return (row: EnrollmentKeyRow): Key => {
+    const reveal = authority.covers('enrollment-keys:reveal', { siteId: row.site_id, fleetId: row.fleet_id })
     if (!reveal || row.secret_sealed === null) return toKey(row, null, server)
     try {
       return toKey(row, seal.open(row.secret_sealed, sealContext(row.id)), server)
@@ -163,7 +164,11 @@ export function enrollmentKeyRoutes(app: App, parts: HttpParts): void {
   app.route({
     method: 'POST',
     url: '/api/enrollment-keys',
-    config: { scope: 'enrollment-keys:write', problems: ['fleet_not_in_site', 'unknown_reference'] },
+    config: {
+      scope: 'enrollment-keys:write',
+      on: 'body',
+      problems: ['fleet_not_in_site', 'unknown_reference'],
+    },
     schema: {
       operationId: 'createEnrollmentKey',
       summary: 'Create an enrollment key for a fleet',
@@ -206,7 +211,7 @@ export function enrollmentKeyRoutes(app: App, parts: HttpParts): void {
   app.route({
     method: 'GET',
     url: '/api/enrollment-keys',
-    config: { scope: 'enrollment-keys:read' },
+    config: { scope: 'enrollment-keys:read', on: 'listed' },
     schema: {
       operationId: 'listEnrollmentKeys',
       summary: 'List the enrollment keys, newest first',
@@ -231,7 +236,7 @@ export function enrollmentKeyRoutes(app: App, parts: HttpParts): void {
   app.route({
     method: 'GET',
     url: '/api/enrollment-keys/:id',
-    config: { scope: 'enrollment-keys:read' },
+    config: { scope: 'enrollment-keys:read', on: 'enrollment_key' },
     schema: {
       operationId: 'getEnrollmentKey',
       summary: 'Get an enrollment key',
@@ -246,7 +251,7 @@ export function enrollmentKeyRoutes(app: App, parts: HttpParts): void {
   app.route({
     method: 'POST',
     url: '/api/enrollment-keys/:id/revoke',
-    config: { scope: 'enrollment-keys:write' },
+    config: { scope: 'enrollment-keys:write', on: 'enrollment_key' },
     schema: {
       operationId: 'revokeEnrollmentKey',
       summary: 'Revoke an enrollment key',

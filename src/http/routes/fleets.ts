@@ -63,7 +63,7 @@ export function fleetRoutes(app: App, parts: HttpParts): void {
   app.route({
     method: 'POST',
     url: '/api/fleets',
-    config: { scope: 'robots:write', problems: ['name_taken', 'unknown_reference'] },
+    config: { scope: 'robots:write', on: 'body', problems: ['name_taken', 'unknown_reference'] },
     schema: {
       operationId: 'createFleet',
       summary: 'Create a fleet in a site',
@@ -82,7 +82,7 @@ export function fleetRoutes(app: App, parts: HttpParts): void {
   app.route({
     method: 'GET',
     url: '/api/fleets',
-    config: { scope: 'robots:read' },
+    config: { scope: 'robots:read', on: 'listed' },
     schema: {
       operationId: 'listFleets',
       summary: 'List the fleets by name',
@@ -100,7 +100,7 @@ export function fleetRoutes(app: App, parts: HttpParts): void {
   app.route({
     method: 'GET',
     url: '/api/fleets/:id',
-    config: { scope: 'robots:read' },
+    config: { scope: 'robots:read', on: 'fleet' },
     schema: {
       operationId: 'getFleet',
       summary: 'Get a fleet',
@@ -114,7 +114,7 @@ export function fleetRoutes(app: App, parts: HttpParts): void {
   app.route({
     method: 'PATCH',
     url: '/api/fleets/:id',
-    config: { scope: 'robots:write', problems: ['name_taken'] },
+    config: { scope: 'robots:write', on: 'fleet', problems: ['name_taken'] },
     schema: {
       operationId: 'updateFleet',
       summary: 'Rename a fleet, or change how often its robots report',
@@ -139,7 +139,7 @@ export function fleetRoutes(app: App, parts: HttpParts): void {
   app.route({
     method: 'DELETE',
     url: '/api/fleets/:id',
-    config: { scope: 'robots:write', problems: ['not_empty'] },
+    config: { scope: 'robots:write', on: 'fleet', problems: ['not_empty'] },
     schema: {
       operationId: 'deleteFleet',
       summary: 'Delete a fleet that holds no robots, and its enrollment keys',

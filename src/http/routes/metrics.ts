@@ -16,7 +16,7 @@ export function metricsRoutes(app: App, parts: HttpParts): void {
   app.route({
     method: 'GET',
     url: '/metrics',
-    config: { scope: 'metrics:read' },
+    config: { scope: 'metrics:read', on: 'deployment' },
     schema: {
       operationId: 'getMetrics',
       summary: 'This process and the fleets, for Prometheus',
@@ -38,7 +38,7 @@ export function metricsRoutes(app: App, parts: HttpParts): void {
   app.route({
     method: 'GET',
     url: '/metrics/robots',
-    config: { scope: 'metrics:read' },
+    config: { scope: 'metrics:read', on: 'listed' },
     schema: {
       operationId: 'getRobotMetrics',
       summary: 'Every robot that is not retired, for Prometheus',

@@ -54,7 +54,7 @@ export function robotActionRoutes(app: App, parts: HttpParts): void {
     app.route({
       method: 'POST',
       url: `/api/robots/:id/${action.path}`,
-      config: { scope: 'robots:write', problems: action.problems },
+      config: { scope: 'robots:write', on: 'robot', problems: action.problems },
       schema: {
         operationId: action.operationId,
         summary: action.summary,

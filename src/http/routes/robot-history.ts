@@ -149,7 +149,7 @@ export function robotHistoryRoutes(app: App, parts: HttpParts): void {
   app.route({
     method: 'GET',
     url: '/api/robots/:id/heartbeats',
-    config: { scope: 'robots:read' },
+    config: { scope: 'robots:read', on: 'robot' },
     schema: {
       operationId: 'listHeartbeats',
       summary: "Read a robot's heartbeats, or their minimum, average and maximum per step",
@@ -190,7 +190,7 @@ export function robotHistoryRoutes(app: App, parts: HttpParts): void {
   app.route({
     method: 'GET',
     url: '/api/robots/:id/events',
-    config: { scope: 'robots:read' },
+    config: { scope: 'robots:read', on: 'robot' },
     schema: {
       operationId: 'listRobotEvents',
       summary: "Read a robot's timeline, newest first",

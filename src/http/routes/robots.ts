@@ -65,7 +65,7 @@ export function robotRoutes(app: App, parts: HttpParts): void {
   app.route({
     method: 'GET',
     url: '/api/robots',
-    config: { scope: 'robots:read' },
+    config: { scope: 'robots:read', on: 'listed' },
     schema: {
       operationId: 'listRobots',
       summary: 'List robots with their latest heartbeats',
@@ -105,7 +105,7 @@ export function robotRoutes(app: App, parts: HttpParts): void {
   app.route({
     method: 'GET',
     url: '/api/robots/:id',
-    config: { scope: 'robots:read' },
+    config: { scope: 'robots:read', on: 'robot' },
     schema: {
       operationId: 'getRobot',
       summary: 'Get a robot with its latest heartbeat',
@@ -119,7 +119,7 @@ export function robotRoutes(app: App, parts: HttpParts): void {
   app.route({
     method: 'POST',
     url: '/api/robots',
-    config: { scope: 'robots:write', problems: ['name_taken', 'unknown_reference'] },
+    config: { scope: 'robots:write', on: 'body', problems: ['name_taken', 'unknown_reference'] },
     schema: {
       operationId: 'createRobot',
       summary: 'Create a robot before its machine is there',
@@ -151,6 +151,7 @@ export function robotRoutes(app: App, parts: HttpParts): void {
     url: '/api/robots/:id',
     config: {
       scope: 'robots:write',
+      on: 'robot',
       problems: ['name_taken', 'machine_known', 'robot_is_retired', 'robot_pending', 'unknown_reference'],
     },
     schema: {

@@ -45,7 +45,7 @@ export function siteRoutes(app: App, parts: HttpParts): void {
   app.route({
     method: 'POST',
     url: '/api/sites',
-    config: { scope: 'robots:write', problems: ['name_taken'] },
+    config: { scope: 'robots:write', on: 'deployment', problems: ['name_taken'] },
     schema: {
       operationId: 'createSite',
       summary: 'Create a site',
@@ -64,7 +64,7 @@ export function siteRoutes(app: App, parts: HttpParts): void {
   app.route({
     method: 'GET',
     url: '/api/sites',
-    config: { scope: 'robots:read' },
+    config: { scope: 'robots:read', on: 'listed' },
     schema: {
       operationId: 'listSites',
       summary: 'List the sites by name',
@@ -82,7 +82,7 @@ export function siteRoutes(app: App, parts: HttpParts): void {
   app.route({
     method: 'GET',
     url: '/api/sites/:id',
-    config: { scope: 'robots:read' },
+    config: { scope: 'robots:read', on: 'site' },
     schema: {
       operationId: 'getSite',
       summary: 'Get a site',
@@ -96,7 +96,7 @@ export function siteRoutes(app: App, parts: HttpParts): void {
   app.route({
     method: 'PATCH',
     url: '/api/sites/:id',
-    config: { scope: 'robots:write', problems: ['name_taken'] },
+    config: { scope: 'robots:write', on: 'site', problems: ['name_taken'] },
     schema: {
       operationId: 'updateSite',
       summary: 'Rename a site',
@@ -114,7 +114,7 @@ export function siteRoutes(app: App, parts: HttpParts): void {
   app.route({
     method: 'DELETE',
     url: '/api/sites/:id',
-    config: { scope: 'robots:write', problems: ['not_empty'] },
+    config: { scope: 'robots:write', on: 'site', problems: ['not_empty'] },
     schema: {
       operationId: 'deleteSite',
       summary: 'Delete a site that holds no fleets',

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { addressGroup, addressRule, canonicalAddress } from '../../src/claims/addresses.ts'
+import { addressGroup, addressRule, canonicalAddress } from '../src/addresses.ts'
 
 test.each([
   ['192.0.2.1', '192.0.2.1'],

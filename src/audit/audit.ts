@@ -1,0 +1,22 @@
+import type { AuditActor, AuditEntry } from '../db/audit.ts'
+
+/** A token that was let in: told for every request, kept once for each token and minute. */
+export interface TokenUse {
+  readonly actor: AuditActor
+  readonly address: string
+  /** Milliseconds since 1970. */
+  readonly at: number
+}
+
+/**
+ * The part of the audit log that is not written together with a change: uses and refusals. Both are gathered in memory,
+ * bounded, and written many at a time; nothing here ever makes a request wait. Changes are written by `insertAudit` in
+ * the transaction that makes them.
+ */
+export interface Audit {
+  /** Something was refused. What is refused again and again in the same minute is counted instead of repeated. */
+  refused(entry: AuditEntry): void
+  used(use: TokenUse): void
+  /** Writes what was gathered. */
+  stop(): Promise<void>
+}
