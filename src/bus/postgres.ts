@@ -30,6 +30,7 @@ const envelopeSchema = z.object({
     z.object({ type: z.literal('robots_revoked'), robot_ids: ids }),
     z.object({ type: z.literal('robots_retired'), robot_ids: ids }),
     z.object({ type: z.literal('robots_changed'), robot_ids: ids }),
+    z.object({ type: z.literal('access_changed') }),
     z.object({ type: z.literal('fleet_changed'), fleet_id: z.uuid() }),
     z.object({
       type: z.literal('sessions_opened'),

@@ -85,6 +85,22 @@ describe('servers on a postgres bus', () => {
     expect(heardHere).toHaveLength(1)
   })
 
+  it('understand every kind of message', async () => {
+    const [here, there] = [await postgresBus(), await postgresBus()]
+    const heard = listen(there)
+    const messages: { [Type in BusMessage['type']]: Extract<BusMessage, { type: Type }> } = {
+      robots_revoked: { type: 'robots_revoked', robot_ids: [newId()] },
+      robots_retired: { type: 'robots_retired', robot_ids: [newId()] },
+      robots_changed: { type: 'robots_changed', robot_ids: [newId()] },
+      access_changed: { type: 'access_changed' },
+      fleet_changed: { type: 'fleet_changed', fleet_id: newId() },
+      sessions_opened: { type: 'sessions_opened', sessions: [{ robot_id: newId(), session_no: 1 }] },
+    }
+    for (const message of Object.values(messages)) await here.publish(message)
+    await eventually(() => heard.length === Object.keys(messages).length)
+    expect(heard).toEqual(Object.values(messages))
+  })
+
   it('survive what is not a message', async () => {
     const [here, there] = [await postgresBus(), await postgresBus()]
     const heard = listen(there)
