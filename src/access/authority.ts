@@ -1,3 +1,4 @@
+import type { Reach } from '../db/reach.ts'
 import type { Role } from '../db/tables.ts'
 import { ROLE_SCOPES, type Scope } from './scopes.ts'
 
@@ -15,10 +16,7 @@ export interface Grant {
   readonly scopes: ReadonlySet<Scope>
 }
 
-/** Where a scope reaches, for lists: everything, or these sites whole and these fleets besides. */
-export type Reach =
-  | 'everything'
-  | { readonly siteIds: readonly string[]; readonly fleetIds: readonly string[] }
+export type { Reach }
 
 /** A role at a place, as a person holds it. */
 export interface RoleAt {
@@ -39,10 +37,12 @@ export class Authority {
   readonly grants: readonly Grant[]
   /** Holds the deployment itself: may decide about owners. */
   readonly isOwner: boolean
+  readonly #asked: ((scope: Scope) => void) | undefined
 
-  private constructor(grants: readonly Grant[], isOwner: boolean) {
+  private constructor(grants: readonly Grant[], isOwner: boolean, asked?: (scope: Scope) => void) {
     this.grants = grants.filter((grant) => grant.scopes.size > 0)
     this.isOwner = isOwner
+    this.#asked = asked
   }
 
   static readonly NONE = new Authority([], false)
@@ -64,6 +64,11 @@ export class Authority {
     return new Authority([{ place, scopes: new Set(scopes) }], false)
   }
 
+  /** The same rights; `asked` is told each scope for which somebody asks where it is held. */
+  watched(asked: (scope: Scope) => void): Authority {
+    return new Authority(this.grants, this.isOwner, asked)
+  }
+
   /** Holds the scope somewhere. */
   holds(scope: Scope): boolean {
     return this.grants.some((grant) => grant.scopes.has(scope))
@@ -71,17 +76,20 @@ export class Authority {
 
   /** Holds the scope at this place. */
   covers(scope: Scope, place: Place): boolean {
+    this.#asked?.(scope)
     return this.grants.some((grant) => grant.scopes.has(scope) && contains(grant.place, place))
   }
 
   /** Holds the scope at the site or at a fleet of it: enough to know that the site is there. */
   touches(scope: Scope, siteId: string): boolean {
+    this.#asked?.(scope)
     return this.grants.some(
       ({ scopes, place }) => scopes.has(scope) && (place.siteId === null || place.siteId === siteId),
     )
   }
 
   reach(scope: Scope): Reach {
+    this.#asked?.(scope)
     const places = this.grants.filter((grant) => grant.scopes.has(scope)).map((grant) => grant.place)
     if (places.some((place) => place.siteId === null)) return 'everything'
     return {

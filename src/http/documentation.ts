@@ -75,6 +75,7 @@ const transform: typeof jsonSchemaTransform = (document) => {
         scope === 'public' ? [] : [scope === 'claim' ? { claim_credential: [] } : { personal_token: [] }],
       'x-scope': scope,
       ...(route.config.on === undefined ? {} : { 'x-reach': route.config.on }),
+      ...(route.config.audit === undefined ? {} : { 'x-audit': route.config.audit }),
       'x-problems': codes,
       response: { ...response, ...problemResponses(codes) },
     } as typeof schema,

@@ -6,6 +6,7 @@ import { type PlacedKind, placeOf } from '../db/place-of.ts'
 import { BeaconError } from '../errors.ts'
 import { bearerToken } from '../protocol/tokens.ts'
 import type { HttpParts } from './parts.ts'
+import { demandJudgement, demandStanding, watchJudgement } from './reach.ts'
 
 /** Fails at the start for a route of `app` that does not say who may call it, and where they have to hold that. */
 export function demandScopes(app: FastifyInstance): void {
@@ -26,6 +27,7 @@ type GuardParts = Pick<HttpParts, 'access' | 'audit' | 'clock' | 'database'>
  */
 export function guardRoutes(app: FastifyInstance, parts: GuardParts): void {
   app.decorateRequest('principal', undefined)
+  app.decorateRequest('isJudged', undefined)
   app.addHook('onRequest', async (request) => {
     const { scope } = request.routeOptions.config
     if (request.is404 || scope === 'public' || scope === 'claim') return
@@ -46,10 +48,21 @@ export function guardRoutes(app: FastifyInstance, parts: GuardParts): void {
     const { principal } = request
     if (!principal || scope === undefined || scope === 'person' || scope === 'public' || scope === 'claim')
       return
-    if (on === 'listed' || on === 'body' || principal.authority.covers(scope, DEPLOYMENT)) return
+    if (on === 'listed' || on === 'body') return watchJudgement(request, scope)
+    if (principal.authority.covers(scope, DEPLOYMENT)) return
     if (on === undefined || on === 'deployment')
       throw new BeaconError('insufficient_scope', `the scope ${scope} is needed for the whole deployment`)
-    await demandPlace(parts, principal, scope, on, (request.params as { id: string }).id)
+    const place = await placeOf(parts.database, on, (request.params as { id: string }).id)
+    demandStanding(principal.authority, scope, place, SEEN_WITH[on])
+  })
+  // What a handler judges itself does not go out unjudged.
+  app.addHook('onSend', (request, reply, _, done) => {
+    try {
+      if (reply.statusCode < 400) demandJudgement(request)
+      done()
+    } catch (error) {
+      done(error as Error)
+    }
   })
 }
 
@@ -73,25 +86,6 @@ const SEEN_WITH: Readonly<Record<PlacedKind, Scope>> = {
   robot: 'robots:read',
   enrollment_key: 'enrollment-keys:read',
   provisioning_token: 'enrollment-keys:read',
-}
-
-/** Throws `not_found` for what the caller may not see, `insufficient_scope` for what they see and may not touch. */
-async function demandPlace(
-  { database }: GuardParts,
-  { authority }: Principal,
-  scope: Scope,
-  kind: PlacedKind,
-  id: string,
-): Promise<void> {
-  const place = await placeOf(database, kind, id)
-  if (place && authority.covers(scope, place)) return
-  const seenWith = SEEN_WITH[kind]
-  const seen =
-    place && (kind === 'site' ? authority.touches(seenWith, place.siteId) : authority.covers(seenWith, place))
-  if (!seen) throw new BeaconError('not_found', 'there is no such thing within your reach')
-  // A site is seen by whoever sees one of its fleets.
-  if (scope === seenWith) return
-  throw new BeaconError('insufficient_scope', `the scope ${scope} is needed there`)
 }
 
 /** Who asks, on a route that is not public. */

@@ -80,11 +80,15 @@ declare module 'fastify' {
   interface FastifyContextConfig {
     scope?: RouteScope
     on?: RouteReach
+    /** What the route writes into the audit log; every route that changes something says it. */
+    audit?: readonly string[]
     /** Refusals of this route besides those that follow from its scope, body, query and path. */
     problems?: readonly ErrorCode[]
   }
   interface FastifyRequest {
     /** Who asks; undefined on public routes. */
     principal: Principal | undefined
+    /** Of a caller who holds the route's scope in some places only: whether the handler asked where. */
+    isJudged: (() => boolean) | undefined
   }
 }

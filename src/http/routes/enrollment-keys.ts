@@ -181,7 +181,10 @@ export function enrollmentKeyRoutes(app: App, parts: HttpParts): void {
     handler: (request, reply) =>
       idempotently(parts, request, reply, async (transaction) => {
         const { body } = request
-        await demandFleetInSite(transaction, body.site_id, body.fleet_id)
+        await demandFleetInSite(transaction, principalOf(request), 'enrollment-keys:write', {
+          siteId: body.site_id,
+          fleetId: body.fleet_id,
+        })
         const keyId = newId()
         const value = mintEnrollmentKey((count) => random.bytes(count))
         const row = await insertEnrollmentKey(transaction, {
