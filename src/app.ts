@@ -1,8 +1,8 @@
 import { hostname } from 'node:os'
 import { ensureOwner } from './access/first-owner.ts'
 import { createAccess } from './access/principal.ts'
-import { createSeal } from './access/seal.ts'
-import { readOrMakeSecretKey } from './access/secret-key.ts'
+import { createKeyringSeal } from './access/seal.ts'
+import { fileKeyring, settingsKeyring } from './access/secret-key.ts'
 import { createAudit } from './audit/desk.ts'
 import type { Bus } from './bus/bus.ts'
 import { createLocalBus } from './bus/local.ts'
@@ -115,7 +115,10 @@ export function createBeacon(config: Config, parts: BeaconParts): Beacon {
     releases.add('bus', () => bus.stop())
 
     const { token: ownerToken } = await ensureOwner(httpDatabase, { adminToken: config.adminToken, random })
-    const seal = createSeal(config.secretKey ?? (await readOrMakeSecretKey(config.dataDir, random)), random)
+    const keyring = config.secretKey
+      ? settingsKeyring(config.secretKey, config.secretKeyPrevious)
+      : await fileKeyring(config.dataDir, random, config.secretKeyPrevious)
+    const seal = createKeyringSeal(keyring, random)
 
     const audit = createAudit({ database: httpDatabase, clock, log })
     releases.add('audit log', () => audit.stop())

@@ -18,6 +18,8 @@ export interface Config {
   readonly adminToken: string | undefined
   /** 32 bytes; undefined: made and kept in the data folder. */
   readonly secretKey: Buffer | undefined
+  /** Keys that only open what they sealed. */
+  readonly secretKeyPrevious: readonly Buffer[]
   /** Addresses or CIDR ranges whose X-Forwarded-For is believed. */
   readonly trustedProxies: readonly string[]
   readonly logLevel: 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'trace' | 'silent'
@@ -57,6 +59,9 @@ function isCidr(text: string): boolean {
   return bits === undefined || (/^\d{1,3}$/.test(bits) && Number(bits) <= (family === 4 ? 32 : 128))
 }
 
+const KEY = /^([0-9a-fA-F]{64}|[A-Za-z0-9+/]{43}=)$/
+const keyOf = (text: string) => Buffer.from(text, text.length === 64 ? 'hex' : 'base64')
+
 const schema = z.object({
   BEACON_HOST: z.string().min(1).default('127.0.0.1'),
   BEACON_PORT: wholeNumber(0, 65_535).default(8080),
@@ -74,11 +79,13 @@ const schema = z.object({
     .string()
     .refine((token) => isCheckedToken('personal', token), 'must be a well-formed rf_pat_ token')
     .optional(),
-  BEACON_SECRET_KEY: z
+  BEACON_SECRET_KEY: z.string().regex(KEY, 'must be 32 bytes as hex or base64').transform(keyOf).optional(),
+  BEACON_SECRET_KEY_PREVIOUS: z
     .string()
-    .regex(/^([0-9a-fA-F]{64}|[A-Za-z0-9+/]{43}=)$/, 'must be 32 bytes as hex or base64')
-    .transform((text) => Buffer.from(text, text.length === 64 ? 'hex' : 'base64'))
-    .optional(),
+    .transform((list) => list.split(/[\s,]+/).filter(Boolean))
+    .refine((list) => list.every((text) => KEY.test(text)), 'must be keys of 32 bytes, separated by commas')
+    .transform((list) => list.map(keyOf))
+    .default([]),
   BEACON_TRUSTED_PROXIES: z
     .string()
     .transform((list) =>
@@ -99,7 +106,12 @@ const schema = z.object({
   BEACON_BUS: z.enum(['local', 'postgres']).optional(),
 })
 
-const SECRET_NAMES = ['BEACON_ADMIN_TOKEN', 'BEACON_SECRET_KEY', 'BEACON_DATABASE_URL'] as const
+const SECRET_NAMES = [
+  'BEACON_ADMIN_TOKEN',
+  'BEACON_SECRET_KEY',
+  'BEACON_SECRET_KEY_PREVIOUS',
+  'BEACON_DATABASE_URL',
+] as const
 
 /** Takes `NAME_FILE` for the settings that hold secrets, so that they need not stand in the environment. */
 function withSecretFiles(env: NodeJS.ProcessEnv, mistakes: string[]): NodeJS.ProcessEnv {
@@ -141,6 +153,7 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env): Config {
     databaseUrl: values.BEACON_DATABASE_URL,
     adminToken: values.BEACON_ADMIN_TOKEN,
     secretKey: values.BEACON_SECRET_KEY,
+    secretKeyPrevious: values.BEACON_SECRET_KEY_PREVIOUS,
     trustedProxies: values.BEACON_TRUSTED_PROXIES,
     logLevel: values.BEACON_LOG_LEVEL,
     heartbeatIntervalMs: Math.round(values.BEACON_HEARTBEAT_SECONDS * 1000),

@@ -1,5 +1,6 @@
 import { createCipheriv, createDecipheriv, createHash } from 'node:crypto'
 import type { Random } from '../runtime.ts'
+import type { Keyring } from './secret-key.ts'
 
 /**
  * Secrets at rest, sealed with AES-256-GCM. Envelope: version (1 byte), id of the key (4), nonce (12), tag (16),
@@ -26,9 +27,13 @@ const TAG_BYTES = 16
 const HEADER_BYTES = 1 + KEY_ID_BYTES
 const PREFIX_BYTES = HEADER_BYTES + NONCE_BYTES + TAG_BYTES
 
-/** Names a key without telling anything of it. */
-function keyId(key: Buffer): Buffer {
-  return createHash('sha256').update('beacon seal key id\n').update(key).digest().subarray(0, KEY_ID_BYTES)
+/** Names a key, in hex, without telling anything of it. */
+export function sealKeyId(key: Buffer): string {
+  return createHash('sha256')
+    .update('beacon seal key id\n')
+    .update(key)
+    .digest('hex')
+    .slice(0, 2 * KEY_ID_BYTES)
 }
 
 /** The header is authenticated with the context, so that neither can be exchanged. */
@@ -40,12 +45,31 @@ function associatedData(header: Buffer, context: string): Buffer {
 export function createSeal(key: Buffer, random: Random, older: readonly Buffer[] = []): Seal {
   if ([key, ...older].some((candidate) => candidate.length !== 32))
     throw new SealError('a key has to be 32 bytes long')
-  const keys = new Map([key, ...older].map((candidate) => [keyId(candidate).toString('hex'), candidate]))
-  const header = Buffer.concat([Buffer.of(VERSION), keyId(key)])
+  const keys = { current: key, older }
+  return createKeyringSeal({ keys: () => keys }, random)
+}
+
+/** Seals with the key that the ring has in use at that moment; opens what any key of the ring sealed. */
+export function createKeyringSeal(ring: Pick<Keyring, 'keys'>, random: Random): Seal {
+  let known = ring.keys()
+  let byId = new Map<string, Buffer>()
+  let header = Buffer.alloc(0)
+  const index = () => {
+    byId = new Map([known.current, ...known.older].map((key) => [sealKeyId(key), key]))
+    header = Buffer.concat([Buffer.of(VERSION), Buffer.from(sealKeyId(known.current), 'hex')])
+  }
+  index()
+  const refresh = () => {
+    const now = ring.keys()
+    if (now === known) return
+    known = now
+    index()
+  }
   return {
     seal(text, context) {
+      refresh()
       const nonce = random.bytes(NONCE_BYTES)
-      const cipher = createCipheriv('aes-256-gcm', key, nonce, { authTagLength: TAG_BYTES })
+      const cipher = createCipheriv('aes-256-gcm', known.current, nonce, { authTagLength: TAG_BYTES })
       cipher.setAAD(associatedData(header, context))
       const sealed = Buffer.concat([cipher.update(text, 'utf8'), cipher.final()])
       return Buffer.concat([header, nonce, cipher.getAuthTag(), sealed])
@@ -54,8 +78,11 @@ export function createSeal(key: Buffer, random: Random, older: readonly Buffer[]
       if (envelope.length < PREFIX_BYTES || envelope[0] !== VERSION)
         throw new SealError('not an envelope of a known version')
       const itsHeader = envelope.subarray(0, HEADER_BYTES)
-      const itsKey = keys.get(itsHeader.subarray(1).toString('hex'))
-      if (!itsKey) throw new SealError('sealed with a key that is not here')
+      const itsKeyId = itsHeader.subarray(1).toString('hex')
+      // Another server may have taken a new key a moment ago.
+      if (!byId.has(itsKeyId)) refresh()
+      const itsKey = byId.get(itsKeyId)
+      if (!itsKey) throw new SealError(`sealed with the key ${itsKeyId}, which is not here`)
       const nonce = envelope.subarray(HEADER_BYTES, HEADER_BYTES + NONCE_BYTES)
       const cipher = createDecipheriv('aes-256-gcm', itsKey, nonce, { authTagLength: TAG_BYTES })
       cipher.setAAD(associatedData(itsHeader, context))
