@@ -55,7 +55,8 @@ export class Authority {
     }))
     return new Authority(
       grants,
-      roles.some(({ role }) => role === 'owner'),
+      // A token that may not manage people decides nothing for the deployment, whoever it belongs to.
+      (scopes === null || scopes.includes('users:manage')) && roles.some(({ role }) => role === 'owner'),
     )
   }
 
@@ -108,5 +109,16 @@ export class Authority {
   mayGrant({ role, place }: RoleAt): boolean {
     if (role === 'owner' && !this.isOwner) return false
     return this.covers('users:manage', place) && this.coversAll(ROLE_SCOPES[role], place)
+  }
+
+  /**
+   * Manages somebody who holds these roles: at each of their places, an owner only as an owner. Somebody without any is
+   * managed from the deployment.
+   */
+  manages(roles: readonly RoleAt[]): boolean {
+    if (roles.length === 0) return this.covers('users:manage', DEPLOYMENT)
+    return roles.every(
+      ({ role, place }) => (role !== 'owner' || this.isOwner) && this.covers('users:manage', place),
+    )
   }
 }

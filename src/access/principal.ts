@@ -21,7 +21,22 @@ export interface Principal {
   readonly barred: Extract<ErrorCode, 'second_factor_required'> | undefined
   /** When it ends by itself. */
   readonly expiresAt: Date | null
+  /** What its token was given: the bounds of whatever it makes. */
+  readonly limits: TokenLimits
+  /** Of a session: the row that it hangs on. */
+  readonly sessionId?: string
 }
+
+/** What a token was given when it was made, whatever its owner may do at the moment. */
+export interface TokenLimits {
+  /** Null: all that its owner may do. */
+  readonly scopes: readonly Scope[] | null
+  /** Where it may be used from; none: from anywhere. */
+  readonly allowedCidrs: readonly string[]
+}
+
+/** Of a person who is signed in: nothing but their roles bounds them. */
+export const NO_LIMITS: TokenLimits = { scopes: null, allowedCidrs: [] }
 
 export interface Access {
   /**
@@ -42,27 +57,31 @@ export function createAccess(database: Database): Access {
         throw new BeaconError('invalid_token')
       const found = await findAccessToken(database, hashToken(token))
       if (!found) throw new BeaconError('invalid_token')
-      if (found.revoked || found.userRemoved) throw new BeaconError('token_revoked')
-      if (found.expired) throw new BeaconError('token_expired')
+      const principal = principalOfToken(found)
+      if (principal instanceof BeaconError) throw principal
       if (!addressRule(found.allowedCidrs)(address))
         throw new BeaconError('address_not_allowed', 'this token is not to be used from this address')
-      return principalOfToken(found)
+      return principal
     },
   }
 }
 
-function principalOfToken(found: FoundToken): Principal {
-  const { id, name, userId, userName, expiresAt } = found
+/** Whom a token speaks for at this moment, or why it no longer speaks for anybody. */
+export function principalOfToken(found: FoundToken): Principal | BeaconError {
+  if (found.revoked || found.userRemoved) return new BeaconError('token_revoked')
+  if (found.expired) return new BeaconError('token_expired')
   const scopes = found.scopes?.filter(isScope) ?? null
+  const { id, name, userId, userName, expiresAt, allowedCidrs } = found
+  const common = { id, name, userId, userName, expiresAt, limits: { scopes, allowedCidrs } }
   if (found.kind === 'fleet') {
     const authority = Authority.at({ siteId: found.siteId, fleetId: found.fleetId }, scopes ?? [])
-    return { kind: 'fleet_token', id, name, userId, userName, authority, barred: undefined, expiresAt }
+    return { ...common, kind: 'fleet_token', authority, barred: undefined }
   }
   const barred =
     found.secondFactorRequired && !found.hasSecondFactor ? ('second_factor_required' as const) : undefined
   const roles = found.roles.map(({ role, siteId, fleetId }) => ({ role, place: { siteId, fleetId } }))
   const authority = barred ? Authority.NONE : Authority.ofRoles(roles, scopes)
-  return { kind: 'personal_token', id, name, userId, userName, authority, barred, expiresAt }
+  return { ...common, kind: 'personal_token', authority, barred }
 }
 
 /** How the audit log names a principal. */

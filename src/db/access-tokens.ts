@@ -1,4 +1,4 @@
-import { type Insertable, sql } from 'kysely'
+import { type Insertable, type RawBuilder, sql } from 'kysely'
 import type { Database } from './database.ts'
 import type { Role, Tables } from './tables.ts'
 
@@ -24,9 +24,9 @@ export interface FoundToken {
   readonly roles: readonly { role: Role; siteId: string | null; fleetId: string | null }[]
 }
 
-/** Finds a token by its SHA-256, with its standing on the database's clock, which all servers share. */
-export async function findAccessToken(db: Database, tokenHash: Buffer): Promise<FoundToken | undefined> {
-  const { rows } = await sql<FoundToken>`
+/** A token's standing on the database's clock, which all servers share. */
+function selectFound(which: RawBuilder<unknown>) {
+  return sql<FoundToken>`
     SELECT t.id, t.kind, t.name, t.scopes, t.allowed_cidrs::text[] AS "allowedCidrs", t.expires_at AS "expiresAt",
       t.revoked_at IS NOT NULL AS revoked, coalesce(t.expires_at <= clock_timestamp(), false) AS expired,
       u.id AS "userId", u.name AS "userName", u.removed_at IS NOT NULL AS "userRemoved",
@@ -38,9 +38,20 @@ export async function findAccessToken(db: Database, tokenHash: Buffer): Promise<
     LEFT JOIN users u ON u.id = t.user_id
     LEFT JOIN fleets f ON f.id = t.fleet_id
     CROSS JOIN security_settings settings
-    WHERE t.token_hash = ${tokenHash}
-  `.execute(db)
+    WHERE ${which}`
+}
+
+/** Finds a token by its SHA-256. */
+export async function findAccessToken(db: Database, tokenHash: Buffer): Promise<FoundToken | undefined> {
+  const { rows } = await selectFound(sql`t.token_hash = ${tokenHash}`).execute(db)
   return rows[0]
+}
+
+/** Finds tokens again by their ids. */
+export async function findAccessTokens(db: Database, ids: readonly string[]): Promise<FoundToken[]> {
+  if (ids.length === 0) return []
+  const { rows } = await selectFound(sql`t.id = ANY (${ids}::uuid[])`).execute(db)
+  return rows
 }
 
 /** The roles of the user named by an expression, as a JSON array; null when there are none. */

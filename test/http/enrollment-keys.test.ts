@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { Authority, DEPLOYMENT } from '../../src/access/authority.ts'
+import { NO_LIMITS } from '../../src/access/principal.ts'
 import { SCOPES } from '../../src/access/scopes.ts'
 import { createSeal } from '../../src/access/seal.ts'
 import { newId } from '../../src/ids.ts'
@@ -152,6 +153,7 @@ describe('an enrollment key', () => {
           authority: Authority.at(DEPLOYMENT, scopes),
           barred: undefined,
           expiresAt: null,
+          limits: NO_LIMITS,
         }),
       },
     })

@@ -2,6 +2,7 @@ import type { RouteOptions } from 'fastify'
 import fastify from 'fastify'
 import { describe, expect, test } from 'vitest'
 import { Authority } from '../../src/access/authority.ts'
+import { NO_LIMITS } from '../../src/access/principal.ts'
 import { SCOPES } from '../../src/access/scopes.ts'
 import { BeaconError } from '../../src/errors.ts'
 import { demandScopes } from '../../src/http/guard.ts'
@@ -25,6 +26,7 @@ const powerless = useApi({
         authority: Authority.NONE,
         barred: undefined,
         expiresAt: null,
+        limits: NO_LIMITS,
       }
     },
   },
