@@ -63,7 +63,9 @@ CREATE TABLE security_settings (
   robot_token_max_age_days integer CHECK (robot_token_max_age_days BETWEEN 1 AND 3650),
   -- A robot is told to take a new token when another machine says it is the same.
   rotate_on_suspicion boolean NOT NULL DEFAULT true,
-  updated_at timestamptz NOT NULL DEFAULT now()
+  updated_at timestamptz NOT NULL DEFAULT now(),
+  -- When a server last looked for old tokens: however many servers there are, robots are asked at one pace.
+  rotation_pass_at timestamptz
 );
 -- Tokens that call the REST interface: a person's, or a fleet's own. Only the SHA-256 of a token is kept.
 CREATE TABLE access_tokens (
@@ -120,7 +122,7 @@ CREATE TABLE claim_credentials (
   fleet_id uuid NOT NULL,
   -- NULL: as many as come.
   max_uses integer CHECK (max_uses > 0),
-  -- Invariant: the number of robots this credential admitted.
+  -- Invariant: the number of robots this credential admitted; of a setup token whether it was redeemed.
   uses integer NOT NULL DEFAULT 0 CHECK (uses >= 0),
   labels jsonb NOT NULL DEFAULT '{}',
   allowed_cidrs cidr[] NOT NULL DEFAULT '{}',
@@ -173,16 +175,22 @@ CREATE TABLE robots (
   -- A robot makes its next token itself. Both open sessions until one was opened with the next: then the old one is gone.
   next_token_hash bytea UNIQUE CHECK (octet_length(next_token_hash) = 32),
   next_token_at timestamptz,
+  -- The token before: it never comes back.
+  previous_token_hash bytea CHECK (octet_length(previous_token_hash) = 32),
   -- Since when the robot has been asked for a new token, and why.
   rotation_requested_at timestamptz,
   rotation_reason text CHECK (rotation_reason IN ('operator', 'age', 'suspicion')),
+  CONSTRAINT robots_next_token_differs CHECK (next_token_hash <> token_hash),
   FOREIGN KEY (fleet_id, site_id) REFERENCES fleets (id, site_id),
   UNIQUE (fleet_id, name)
 );
 CREATE INDEX robots_credential ON robots (credential_id) WHERE credential_id IS NOT NULL;
 CREATE INDEX robots_token_credential ON robots (token_credential_id) WHERE token_credential_id IS NOT NULL;
-CREATE INDEX robots_pending ON robots (pending_since) WHERE pending_since IS NOT NULL;
-CREATE INDEX robots_token_age ON robots (token_issued_at) WHERE token_hash IS NOT NULL AND token_revoked_at IS NULL;
+CREATE INDEX robots_pending ON robots (pending_since, id) WHERE pending_since IS NOT NULL;
+CREATE INDEX robots_pending_of_credential ON robots (credential_id) WHERE pending_since IS NOT NULL;
+-- Robots by the age of their token, those left out who are asked already or have none that stands.
+CREATE INDEX robots_token_age ON robots (token_issued_at)
+  WHERE token_hash IS NOT NULL AND token_revoked_at IS NULL AND rotation_requested_at IS NULL AND lifecycle <> 'retired';
 ALTER TABLE claim_credentials ADD FOREIGN KEY (robot_id) REFERENCES robots (id) ON DELETE CASCADE;
 CREATE UNIQUE INDEX robots_claim ON robots (credential_id, claim_id) WHERE claim_id IS NOT NULL;
 CREATE UNIQUE INDEX robots_machine ON robots (fleet_id, machine_hash) WHERE machine_hash IS NOT NULL AND lifecycle <> 'retired';
@@ -190,6 +198,24 @@ CREATE INDEX robots_machine_anywhere ON robots (machine_hash) WHERE machine_hash
 -- The order in which robots are listed unless told otherwise.
 CREATE INDEX robots_name ON robots (name, id);
 CREATE INDEX robots_labels ON robots USING gin (labels jsonb_path_ops);
+
+-- A next token stands only beside the token it was made for. Whoever gives a robot another token or revokes the one it
+-- has ends the next one too, without having to think of it.
+CREATE FUNCTION robots_end_next_token() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  IF NEW.token_hash IS DISTINCT FROM OLD.token_hash THEN
+    NEW.previous_token_hash := OLD.token_hash;
+  END IF;
+  NEW.next_token_hash := NULL;
+  NEW.next_token_at := NULL;
+  NEW.rotation_requested_at := NULL;
+  NEW.rotation_reason := NULL;
+  RETURN NEW;
+END
+$$;
+CREATE TRIGGER robots_end_next_token BEFORE UPDATE OF token_hash, token_revoked_at, lifecycle ON robots FOR EACH ROW
+  WHEN (NEW.token_hash IS DISTINCT FROM OLD.token_hash OR NEW.token_revoked_at IS NOT NULL OR NEW.lifecycle = 'retired')
+  EXECUTE FUNCTION robots_end_next_token();
 
 -- One process of the control plane. A process whose beat stands still is dead; its robots get time to return.
 CREATE TABLE servers (
@@ -306,16 +332,15 @@ CREATE TABLE audit_head (
 ) WITH (fillfactor = 50);
 INSERT INTO audit_head (seq, hash) VALUES (0, decode(repeat('00', 32), 'hex'));
 
--- Every column of a row as one text that no other row has: `bytes:text` of each in UTF-8, `-` for NULL, with commas between.
+-- Every column of a row as one text that no other row has: a JSON array of texts and nulls, without spaces between.
 -- docs/contract.md says so, too, for those who check the hashes with programs of their own.
 CREATE FUNCTION audit_text(entry audit_log) RETURNS text LANGUAGE sql STABLE AS $$
-  SELECT string_agg(coalesce(octet_length(convert_to(field, 'UTF8')) || ':' || field, '-'), ',' ORDER BY place)
-  FROM unnest(ARRAY[
+  SELECT array_to_json(ARRAY[
     entry.seq::text, entry.id::text, extract(epoch FROM entry.at)::text, entry.action, entry.outcome,
     entry.actor_kind, entry.actor_id::text, entry.actor_name,
     entry.target_kind, entry.target_id, entry.target_name, entry.site_id::text, entry.fleet_id::text,
     entry.request_id, entry.address::text, entry.data::text
-  ]) WITH ORDINALITY AS fields (field, place)
+  ])::text
 $$;
 
 CREATE FUNCTION audit_log_hold() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$

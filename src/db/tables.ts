@@ -56,6 +56,7 @@ export interface Tables {
     robot_token_max_age_days: number | null
     rotate_on_suspicion: Generated<boolean>
     updated_at: DefaultedInstant
+    rotation_pass_at: OptionalInstant
   }
   access_tokens: {
     id: string
@@ -102,7 +103,10 @@ export interface Tables {
     request_id: string | null
     address: string | null
     data: Json<Record<string, unknown>>
+    previous_hash: Buffer
+    hash: Buffer
   }
+  audit_head: { only_row: boolean; seq: number; hash: Buffer }
   claim_credentials: {
     id: string
     kind: CredentialKind
@@ -149,6 +153,7 @@ export interface Tables {
     lifecycle_before: 'active' | 'maintenance' | null
     next_token_hash: Buffer | null
     next_token_at: OptionalInstant
+    previous_token_hash: Buffer | null
     rotation_requested_at: OptionalInstant
     rotation_reason: RotationReason | null
   }
