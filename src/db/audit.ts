@@ -32,15 +32,15 @@ export interface AuditEntry {
 }
 
 /**
- * Adds lines to the audit log. In a transaction this has to be the last statement: from here to the commit no other
- * server can add any.
+ * Adds lines to the audit log; the database gives each its number and links it to the one before. In a transaction this
+ * has to be the last statement: from here to the commit no other server can add any.
  */
 export async function insertAudit(database: Database, entries: readonly AuditEntry[]): Promise<void> {
   if (entries.length === 0) return
   await sql`
-    INSERT INTO audit_log (seq, id, at, action, outcome, actor_kind, actor_id, actor_name, target_kind, target_id,
+    INSERT INTO audit_log (id, at, action, outcome, actor_kind, actor_id, actor_name, target_kind, target_id,
       target_name, site_id, fleet_id, request_id, address, data)
-    SELECT nextval('audit_log_seq'), e.id, e.at, e.action, e.outcome, e.actor_kind, e.actor_id, e.actor_name,
+    SELECT e.id, e.at, e.action, e.outcome, e.actor_kind, e.actor_id, e.actor_name,
       e.target_kind, e.target_id, e.target_name, e.site_id, e.fleet_id, e.request_id, e.address, e.data
     FROM unnest(
       ${entries.map((entry) => entry.id)}::uuid[], ${entries.map((entry) => entry.at)}::timestamptz[],
