@@ -4,8 +4,6 @@ CREATE TABLE users (
   name text NOT NULL CHECK (name <> ''),
   -- In lower case; NULL for somebody who cannot sign in on the page, as the first owner before their first visit.
   email text CHECK (email = lower(email)),
-  email_verified boolean NOT NULL DEFAULT false,
-  image text,
   -- A time-based one-time password is set up and was confirmed.
   two_factor_enabled boolean NOT NULL DEFAULT false,
   created_at timestamptz NOT NULL DEFAULT now(),

@@ -3,6 +3,7 @@ import type { Clock, Timer } from '../runtime.ts'
 import type { Database } from './database.ts'
 import { dropOldPartitions, ensurePartitions } from './heartbeat-partitions.ts'
 import { pruneIdempotentRequests, pruneRobotEvents } from './pruning.ts'
+import { pruneSignIns } from './sign-ins.ts'
 
 export interface MaintenanceOptions {
   readonly database: Database
@@ -23,6 +24,8 @@ const INTERVAL_MS = 10 * 60_000
 /** When there may be no partition for the next heartbeat, ten minutes are too long. */
 const RETRY_MS = 2_000
 const EVENTS_KEPT_MS = 30 * 24 * 3_600_000
+/** From an address that somebody signed in from before, they are let in sooner after others guessed. */
+const SIGN_INS_KEPT_MS = 90 * 24 * 3_600_000
 const IDEMPOTENT_KEPT_MS = 24 * 3_600_000
 const PRUNE_LIMIT = 2_000
 /** What is left after so many batches waits for the next pass. */
@@ -75,6 +78,7 @@ async function tidy(options: MaintenanceOptions, isStopped: () => boolean): Prom
       if ((await deleteSome(database, before, PRUNE_LIMIT)) < PRUNE_LIMIT) return
   }
   await attempt(options, 'prune events', () => prune(pruneRobotEvents, EVENTS_KEPT_MS))
+  await attempt(options, 'prune sign-ins', () => prune(pruneSignIns, SIGN_INS_KEPT_MS))
   await attempt(options, 'prune remembered answers', () => prune(pruneIdempotentRequests, IDEMPOTENT_KEPT_MS))
 }
 

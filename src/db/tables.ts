@@ -18,6 +18,7 @@ export type OnExisting = 'rebind' | 'approve' | 'reject'
 export type CredentialKind = 'enrollment_key' | 'provisioning_token' | 'setup_token'
 export type RotationReason = 'operator' | 'age' | 'suspicion'
 export type Role = 'owner' | 'admin' | 'operator' | 'viewer'
+export type SignInStage = 'oidc' | 'second_factor' | 'signed_in'
 export type Labels = Record<string, string>
 
 export interface Tables {
@@ -34,8 +35,6 @@ export interface Tables {
     id: string
     name: string
     email: string | null
-    email_verified: Generated<boolean>
-    image: string | null
     two_factor_enabled: Generated<boolean>
     created_at: DefaultedInstant
     updated_at: DefaultedInstant
@@ -85,6 +84,32 @@ export interface Tables {
     expires_at: Instant
     accepted_at: OptionalInstant
     revoked_at: OptionalInstant
+  }
+  passwords: { user_id: string; hash: string; updated_at: DefaultedInstant }
+  second_factors: {
+    user_id: string
+    secret_sealed: Buffer
+    created_at: DefaultedInstant
+    confirmed_at: OptionalInstant
+    last_period: number | null
+  }
+  backup_codes: { user_id: string; code_hash: Buffer; used_at: OptionalInstant }
+  identities: { issuer: string; subject: string; user_id: string; created_at: DefaultedInstant }
+  sign_ins: {
+    id: string
+    secret_hash: Buffer
+    stage: SignInStage
+    user_id: string | null
+    method: 'password' | 'oidc' | null
+    second_factor: Generated<boolean>
+    failures: Generated<number>
+    flow_sealed: Buffer | null
+    address: string | null
+    user_agent: string | null
+    created_at: DefaultedInstant
+    last_seen_at: DefaultedInstant
+    expires_at: Instant
+    ended_at: OptionalInstant
   }
   audit_log: {
     seq: number
