@@ -2,9 +2,10 @@ import { addressRule } from '../addresses.ts'
 import { type FoundToken, findAccessToken } from '../db/access-tokens.ts'
 import type { AuditActor } from '../db/audit.ts'
 import type { Database } from '../db/database.ts'
+import type { FoundSignIn } from '../db/sign-ins.ts'
 import { BeaconError, type ErrorCode } from '../errors.ts'
 import { hashToken, isCheckedToken } from '../protocol/tokens.ts'
-import { Authority, type Place } from './authority.ts'
+import { Authority, type Place, type RoleAt } from './authority.ts'
 import { isScope, type Scope } from './scopes.ts'
 
 /** Whoever asks, and what they may do at this moment. */
@@ -77,11 +78,39 @@ export function principalOfToken(found: FoundToken): Principal | BeaconError {
     const authority = Authority.at({ siteId: found.siteId, fleetId: found.fleetId }, scopes ?? [])
     return { ...common, kind: 'fleet_token', authority, barred: undefined }
   }
-  const barred =
-    found.secondFactorRequired && !found.hasSecondFactor ? ('second_factor_required' as const) : undefined
-  const roles = found.roles.map(({ role, siteId, fleetId }) => ({ role, place: { siteId, fleetId } }))
-  const authority = barred ? Authority.NONE : Authority.ofRoles(roles, scopes)
-  return { ...common, kind: 'personal_token', authority, barred }
+  return { ...common, kind: 'personal_token', ...rightsOf(found, scopes) }
+}
+
+/** What a person may do at this moment, by themselves or through a token with these scopes. */
+export function rightsOf(
+  person: Pick<FoundToken, 'hasSecondFactor' | 'secondFactorRequired' | 'roles'>,
+  scopes: readonly Scope[] | null,
+): Pick<Principal, 'authority' | 'barred'> {
+  if (person.secondFactorRequired && !person.hasSecondFactor)
+    return { authority: Authority.NONE, barred: 'second_factor_required' }
+  return { authority: Authority.ofRoles(rolesAt(person.roles), scopes), barred: undefined }
+}
+
+/** Roles as the database tells them. */
+export function rolesAt(roles: FoundToken['roles']): RoleAt[] {
+  return roles.map(({ role, siteId, fleetId }) => ({ role, place: { siteId, fleetId } }))
+}
+
+/** Who is signed in with a session that stands; undefined while the sign-in is not finished. */
+export function principalOfSignIn(found: FoundSignIn): Principal | undefined {
+  const { userId, userName } = found
+  if (found.stage !== 'signed_in' || userId === null) return undefined
+  return {
+    kind: 'session',
+    id: userId,
+    name: userName ?? '',
+    userId,
+    userName,
+    expiresAt: found.expiresAt,
+    limits: NO_LIMITS,
+    sessionId: found.id,
+    ...rightsOf(found, null),
+  }
 }
 
 /** How the audit log names a principal. */

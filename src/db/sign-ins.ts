@@ -31,6 +31,16 @@ export interface FoundSignIn {
 
 const stands = sql`ended_at IS NULL AND expires_at > clock_timestamp() AND last_seen_at > clock_timestamp() - ${LIFE.idle}`
 
+const selectFound = sql`
+  SELECT s.id, s.stage, s.second_factor AS "secondFactor", s.flow_sealed AS "flowSealed",
+    s.expires_at AS "expiresAt", u.id AS "userId", u.name AS "userName",
+    coalesce(u.two_factor_enabled, false) AS "hasSecondFactor",
+    settings.require_second_factor AS "secondFactorRequired",
+    coalesce(${rolesOf(sql.ref('u.id'))}, '[]') AS roles
+  FROM sign_ins s
+  LEFT JOIN users u ON u.id = s.user_id
+  CROSS JOIN security_settings settings`
+
 /** Finds a session by the SHA-256 of its secret, if it stands and its person was not removed. */
 export async function findSignIn(db: Database, secretHash: Buffer): Promise<FoundSignIn | undefined> {
   const { rows } = await sql<FoundSignIn>`
@@ -38,17 +48,18 @@ export async function findSignIn(db: Database, secretHash: Buffer): Promise<Foun
       UPDATE sign_ins SET last_seen_at = clock_timestamp()
       WHERE secret_hash = ${secretHash} AND ${stands} AND last_seen_at < clock_timestamp() - ${SEEN_EVERY}
     )
-    SELECT s.id, s.stage, s.second_factor AS "secondFactor", s.flow_sealed AS "flowSealed",
-      s.expires_at AS "expiresAt", u.id AS "userId", u.name AS "userName",
-      coalesce(u.two_factor_enabled, false) AS "hasSecondFactor",
-      settings.require_second_factor AS "secondFactorRequired",
-      coalesce(${rolesOf(sql.ref('u.id'))}, '[]') AS roles
-    FROM sign_ins s
-    LEFT JOIN users u ON u.id = s.user_id
-    CROSS JOIN security_settings settings
-    WHERE s.secret_hash = ${secretHash} AND ${stands} AND u.removed_at IS NULL
+    ${selectFound} WHERE s.secret_hash = ${secretHash} AND ${stands} AND u.removed_at IS NULL
   `.execute(db)
   return rows[0]
+}
+
+/** Finds sessions again by their ids, those that still stand; that is no sign of life. */
+export async function findSignIns(db: Database, ids: readonly string[]): Promise<FoundSignIn[]> {
+  if (ids.length === 0) return []
+  const { rows } = await sql<FoundSignIn>`
+    ${selectFound} WHERE s.id = ANY (${ids}::uuid[]) AND ${stands} AND u.removed_at IS NULL
+  `.execute(db)
+  return rows
 }
 
 export interface NewSignIn {
