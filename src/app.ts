@@ -3,6 +3,7 @@ import { ensureOwner } from './access/first-owner.ts'
 import { createAccess } from './access/principal.ts'
 import { createKeyringSeal } from './access/seal.ts'
 import { fileKeyring, settingsKeyring } from './access/secret-key.ts'
+import { createSecretRotation } from './access/secret-rotation.ts'
 import { createAudit } from './audit/desk.ts'
 import type { Bus } from './bus/bus.ts'
 import { createLocalBus } from './bus/local.ts'
@@ -13,6 +14,7 @@ import { openDatabase, openPool } from './db/database.ts'
 import { startEmbeddedPostgres } from './db/embedded.ts'
 import { startMaintenance } from './db/maintenance.ts'
 import { migrate } from './db/migrate.ts'
+import { separateRoles } from './db/roles.ts'
 import { Gateway } from './gateway/gateway.ts'
 import { createHealth } from './http/health.ts'
 import { createHttp } from './http/server.ts'
@@ -68,8 +70,8 @@ export function createBeacon(config: Config, parts: BeaconParts): Beacon {
     const server = { id: newId(), hostname: hostname(), processId: process.pid }
     const metrics = createMetrics()
 
-    let databaseUrl = config.databaseUrl
-    if (databaseUrl === undefined) {
+    let ownerUrl = config.databaseOwnerUrl ?? config.databaseUrl
+    if (ownerUrl === undefined) {
       const embedded = await startEmbeddedPostgres({
         dataDir: config.dataDir,
         log,
@@ -78,13 +80,26 @@ export function createBeacon(config: Config, parts: BeaconParts): Beacon {
         onLost: parts.onFatal,
       })
       releases.add('embedded PostgreSQL', () => embedded.stop())
-      databaseUrl = embedded.url
+      ownerUrl = embedded.url
     }
-    await migrate({ url: databaseUrl, log })
+    await migrate({ url: ownerUrl, log })
+    // From here on nothing works with the rights of the tables' owner.
+    const urls = await separateRoles({
+      ownerUrl,
+      serverUrl: config.databaseOwnerUrl === undefined ? undefined : config.databaseUrl,
+      ownLogins: config.databaseUrl === undefined,
+      random,
+      log,
+    })
 
-    const pool = (name: string, maxConnections: number, timeouts: typeof HTTP_TIMEOUTS) => {
+    const pool = (
+      name: string,
+      maxConnections: number,
+      timeouts: typeof HTTP_TIMEOUTS,
+      url: string = urls.server,
+    ) => {
       const opened = openPool({
-        url: databaseUrl,
+        url,
         name: `beacon ${name}`,
         maxConnections,
         ...timeouts,
@@ -101,6 +116,7 @@ export function createBeacon(config: Config, parts: BeaconParts): Beacon {
 
     const maintenance = startMaintenance({
       database: gatewayDatabase,
+      upkeep: openDatabase(pool('upkeep', 1, GATEWAY_TIMEOUTS, urls.upkeep)),
       clock,
       historyMs: config.historyMs,
       log,
@@ -110,7 +126,7 @@ export function createBeacon(config: Config, parts: BeaconParts): Beacon {
 
     const bus: Bus =
       config.bus === 'postgres'
-        ? await createPostgresBus({ url: databaseUrl, pool: gatewayPool, serverId: server.id, clock, log })
+        ? await createPostgresBus({ url: urls.server, pool: gatewayPool, serverId: server.id, clock, log })
         : createLocalBus()
     releases.add('bus', () => bus.stop())
 
@@ -119,6 +135,8 @@ export function createBeacon(config: Config, parts: BeaconParts): Beacon {
       ? settingsKeyring(config.secretKey, config.secretKeyPrevious)
       : await fileKeyring(config.dataDir, random, config.secretKeyPrevious)
     const seal = createKeyringSeal(keyring, random)
+    const secrets = createSecretRotation({ database: httpDatabase, keyring, seal, clock, log })
+    releases.add('secret rotation', () => secrets.stop())
 
     const audit = createAudit({ database: httpDatabase, clock, log })
     releases.add('audit log', () => audit.stop())
@@ -128,6 +146,7 @@ export function createBeacon(config: Config, parts: BeaconParts): Beacon {
       clock,
       random,
       bus,
+      audit,
       log,
       metrics,
       defaults: { heartbeatIntervalMs: config.heartbeatIntervalMs },
@@ -152,6 +171,7 @@ export function createBeacon(config: Config, parts: BeaconParts): Beacon {
       access: createAccess(httpDatabase),
       audit,
       seal,
+      secrets,
       claims,
       bus,
       log,

@@ -38,7 +38,9 @@ export const ERRORS = {
   last_owner: { status: 409, retry: false, title: 'There has to be an owner' },
   robot_without_token: { status: 409, retry: false, title: 'The robot has no token that stands' },
   robot_pending: { status: 409, retry: false, title: 'The robot waits for approval' },
+  robot_not_retired: { status: 409, retry: false, title: 'Only a retired robot can be deleted' },
   robot_not_pending: { status: 409, retry: false, title: 'The robot is not waiting for approval' },
+  secret_key_in_settings: { status: 409, retry: false, title: 'The settings give the secret key' },
   claim_conflict: { status: 409, retry: false, title: 'This claim was made before with another token' },
   token_hash_taken: { status: 409, retry: false, title: 'The token belongs to another robot' },
   machine_known: { status: 409, retry: false, title: 'This machine is enrolled already' },
@@ -54,6 +56,7 @@ export const ERRORS = {
     retry: false,
     title: 'The idempotency key stands for another request',
   },
+  approval_queue_full: { status: 429, retry: true, title: 'Too many robots wait for approval' },
   rate_limited: { status: 429, retry: true, title: 'Too many requests' },
 
   internal_error: { status: 500, retry: true, title: 'Something went wrong on our side' },

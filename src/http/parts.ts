@@ -4,6 +4,7 @@ import type { ZodTypeProvider } from 'fastify-type-provider-zod'
 import type { Access, Principal } from '../access/principal.ts'
 import type { Scope } from '../access/scopes.ts'
 import type { Seal } from '../access/seal.ts'
+import type { SecretRotation } from '../access/secret-rotation.ts'
 import type { Audit } from '../audit/audit.ts'
 import type { Bus } from '../bus/bus.ts'
 import type { Config } from '../config.ts'
@@ -44,6 +45,7 @@ export interface HttpParts {
   readonly access: Access
   readonly audit: Pick<Audit, 'refused' | 'used'>
   readonly seal: Seal
+  readonly secrets: Omit<SecretRotation, 'stop'>
   readonly log: Log
   readonly metrics: Metrics
   readonly clock: Clock

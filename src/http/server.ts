@@ -18,6 +18,7 @@ import { metricsRoutes } from './routes/metrics.ts'
 import { robotActionRoutes } from './routes/robot-actions.ts'
 import { robotHistoryRoutes } from './routes/robot-history.ts'
 import { robotRoutes } from './routes/robots.ts'
+import { secretRoutes } from './routes/secrets.ts'
 import { serviceRoutes } from './routes/service.ts'
 import { siteRoutes } from './routes/sites.ts'
 import { validate } from './validation.ts'
@@ -32,6 +33,7 @@ const ROUTES: readonly ((app: App, parts: HttpParts) => void)[] = [
   robotActionRoutes,
   robotHistoryRoutes,
   metricsRoutes,
+  secretRoutes,
 ]
 
 const BODY_LIMIT_BYTES = 64 * 1024

@@ -4,6 +4,8 @@ import { afterAll, beforeAll, expect } from 'vitest'
 import { z } from 'zod'
 import { createAccess } from '../../src/access/principal.ts'
 import { createSeal } from '../../src/access/seal.ts'
+import { settingsKeyring } from '../../src/access/secret-key.ts'
+import { createSecretRotation } from '../../src/access/secret-rotation.ts'
 import type { ErrorCode } from '../../src/errors.ts'
 import { createHealth } from '../../src/http/health.ts'
 import type { HttpParts } from '../../src/http/parts.ts'
@@ -58,6 +60,7 @@ export async function startApi(replace: Partial<HttpParts> = {}): Promise<Api> {
   const { id: tokenId, token } = await insertPersonalToken(db.database, ownerId, { name: 'owner' })
   const published: Json[] = []
   const logged: Json[] = []
+  const log = createLog('debug', { write: (line: string) => void logged.push(JSON.parse(line)) })
   const parts: HttpParts = {
     config: { publicUrl: undefined, trustedProxies: [], heartbeatIntervalMs: 10_000 },
     database: db.database,
@@ -66,7 +69,14 @@ export async function startApi(replace: Partial<HttpParts> = {}): Promise<Api> {
     access: createAccess(db.database),
     audit: { refused: () => {}, used: () => {} },
     seal: createSeal(SECRET_KEY, systemRandom),
-    log: createLog('debug', { write: (line: string) => void logged.push(JSON.parse(line)) }),
+    secrets: createSecretRotation({
+      database: db.database,
+      keyring: settingsKeyring(SECRET_KEY, []),
+      seal: createSeal(SECRET_KEY, systemRandom),
+      clock: systemClock,
+      log,
+    }),
+    log,
     metrics: createMetrics(),
     clock: systemClock,
     random: systemRandom,

@@ -8,6 +8,7 @@ import {
   revokeEnrollmentKey,
 } from '../../db/claim-credentials.ts'
 import { violatesReference } from '../../db/references.ts'
+import { sealContext } from '../../db/sealed.ts'
 import { BeaconError } from '../../errors.ts'
 import { newId } from '../../ids.ts'
 import { describeToken, hashToken, mintEnrollmentKey } from '../../protocol/tokens.ts'
@@ -105,11 +106,6 @@ const newKeySchema = z.strictObject({
 
 const placeSchema = z.strictObject({ list: z.literal('enrollment_keys'), id })
 
-/** What a sealed key is bound to. */
-function sealContext(keyId: string): string {
-  return `enrollment key ${keyId}`
-}
-
 function toKey(row: EnrollmentKeyRow, value: string | null, server: string): Key {
   return {
     id: row.id,
@@ -145,7 +141,7 @@ function showFor({ config, seal, log }: HttpParts, request: Parameters<typeof pr
     const reveal = authority.covers('enrollment-keys:reveal', { siteId: row.site_id, fleetId: row.fleet_id })
     if (!reveal || row.secret_sealed === null) return toKey(row, null, server)
     try {
-      return toKey(row, seal.open(row.secret_sealed, sealContext(row.id)), server)
+      return toKey(row, seal.open(row.secret_sealed, sealContext('enrollment_keys', row.id)), server)
     } catch (err) {
       log.warn({ err, credential_id: row.id }, 'an enrollment key cannot be read')
       return toKey(row, null, server)
@@ -190,7 +186,7 @@ export function enrollmentKeyRoutes(app: App, parts: HttpParts): void {
         const row = await insertEnrollmentKey(transaction, {
           id: keyId,
           secretHash: hashToken(value),
-          secretSealed: body.retrievable ? seal.seal(value, sealContext(keyId)) : null,
+          secretSealed: body.retrievable ? seal.seal(value, sealContext('enrollment_keys', keyId)) : null,
           lastFour: describeToken(value).last_four,
           name: body.name,
           siteId: body.site_id,
