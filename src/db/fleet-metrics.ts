@@ -2,6 +2,7 @@ import { sql } from 'kysely'
 import type { Fingerprint } from '../protocol/enrolment.ts'
 import type { HeartbeatBody, HelloFrame } from '../protocol/frames.ts'
 import type { Database } from './database.ts'
+import { inReach, type Reach } from './reach.ts'
 import type { Connection, Health } from './tables.ts'
 
 export interface RobotCount {
@@ -44,8 +45,8 @@ export interface RobotSeries {
   readonly heartbeat: HeartbeatBody | null
 }
 
-/** What the series of every robot that is not retired are made of. */
-export async function listRobotSeries(db: Database): Promise<RobotSeries[]> {
+/** What the series of every robot in reach that is not retired are made of. */
+export async function listRobotSeries(db: Database, reach: Reach): Promise<RobotSeries[]> {
   const { rows } = await sql<RobotSeries>`
     SELECT robots.id, robots.name, sites.name AS site, fleets.name AS fleet, robots.lifecycle, robots.fingerprint,
       status.hello -> 'agent' AS agent,
@@ -56,7 +57,7 @@ export async function listRobotSeries(db: Database): Promise<RobotSeries[]> {
     JOIN fleets ON fleets.id = robots.fleet_id
     JOIN sites ON sites.id = robots.site_id
     LEFT JOIN robot_status AS status ON status.robot_id = robots.id
-    WHERE robots.lifecycle <> 'retired'
+    WHERE robots.lifecycle <> 'retired' AND ${inReach(reach, 'robots.fleet_id')}
     ORDER BY robots.id`.execute(db)
   return rows
 }

@@ -1,6 +1,7 @@
 import { type RawBuilder, sql, type Updateable } from 'kysely'
 import type { Lifecycle } from '../protocol/frames.ts'
 import type { Database } from './database.ts'
+import { inReach, type Reach } from './reach.ts'
 import type { Connection, Health, Labels, Tables } from './tables.ts'
 
 /** A robot with its status. A robot without a status row has never been heard of. */
@@ -56,6 +57,8 @@ export interface RobotPlace {
 }
 
 export interface RobotFilter {
+  /** Where the list may come from at all. */
+  readonly reach: Reach
   readonly sites?: readonly string[] | undefined
   readonly fleets?: readonly string[] | undefined
   readonly connections?: readonly Connection[] | undefined
@@ -107,6 +110,7 @@ export function listRobots(
   page: { sort: RobotSort; descending: boolean; limit: number; after: RobotPlace | undefined },
 ) {
   let query = selectRobots(db).select(placeValue(page.sort).as('place_value'))
+  if (filter.reach !== 'everything') query = query.where(inReach(filter.reach, 'robots.fleet_id'))
   if (filter.sites) query = query.where('robots.site_id', 'in', filter.sites)
   if (filter.fleets) query = query.where('robots.fleet_id', 'in', filter.fleets)
   if (filter.lifecycles) query = query.where('robots.lifecycle', 'in', filter.lifecycles)

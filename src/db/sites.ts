@@ -1,7 +1,6 @@
-import type { Updateable } from 'kysely'
 import { sql } from 'kysely'
 import type { Database } from './database.ts'
-import type { Tables } from './tables.ts'
+import { type Reach, touchedByReach } from './reach.ts'
 
 export function insertSite(db: Database, site: { id: string; name: string }) {
   return db.insertInto('sites').values(site).returningAll().executeTakeFirstOrThrow()
@@ -11,15 +10,23 @@ export function findSite(db: Database, id: string) {
   return db.selectFrom('sites').selectAll().where('id', '=', id).executeTakeFirst()
 }
 
-/** Sites by name, those behind `after` when given. */
+/** Keeps the site as it is until the transaction ends; fleets can still be put into it, unless it is to be deleted. */
+export function lockSite(db: Database, id: string, purpose: 'change' | 'deletion') {
+  const query = db.selectFrom('sites').selectAll().where('id', '=', id)
+  return (purpose === 'change' ? query.forNoKeyUpdate() : query.forUpdate()).executeTakeFirst()
+}
+
+/** Sites in reach, or with a fleet that is, by name, those behind `after` when given. */
 export function listSites(
   db: Database,
+  reach: Reach,
   page: { limit: number; after: { name: string; id: string } | undefined },
 ) {
   const { after } = page
   return db
     .selectFrom('sites')
     .selectAll()
+    .where(touchedByReach(reach))
     .$if(after !== undefined, (query) =>
       query.where(sql<boolean>`(name, id) > (${after?.name}, ${after?.id})`),
     )
@@ -29,17 +36,16 @@ export function listSites(
     .execute()
 }
 
-export function updateSite(db: Database, id: string, change: Pick<Updateable<Tables['sites']>, 'name'>) {
+export function renameSite(db: Database, id: string, name: string) {
   return db
     .updateTable('sites')
-    .set({ ...change, updated_at: sql`now()` })
+    .set({ name, updated_at: sql`now()` })
     .where('id', '=', id)
     .returningAll()
-    .executeTakeFirst()
+    .executeTakeFirstOrThrow()
 }
 
-/** False when there is no such site; a site with fleets in it violates their foreign key. */
-export async function deleteSite(db: Database, id: string): Promise<boolean> {
-  const { numDeletedRows } = await db.deleteFrom('sites').where('id', '=', id).executeTakeFirst()
-  return numDeletedRows > 0n
+/** Fleets in the site violate their foreign key; its people's roles go with it. */
+export async function deleteSite(db: Database, id: string): Promise<void> {
+  await db.deleteFrom('sites').where('id', '=', id).execute()
 }

@@ -19,12 +19,7 @@ function untouchable(pointer: string, scope: Scope): BeaconError {
 }
 
 /** The site that a body names, where the caller holds the scope. One that they do not see is none. */
-export async function demandSite(
-  database: Database,
-  { authority }: Principal,
-  scope: Scope,
-  siteId: string,
-) {
+export async function demandSite(database: Database, { authority }: Principal, scope: Scope, siteId: string) {
   const site = await findSite(database, siteId)
   const place = { siteId, fleetId: null }
   const stands = standing(authority, scope, place, 'robots:read')

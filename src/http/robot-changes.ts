@@ -1,4 +1,5 @@
 import type { FastifyRequest } from 'fastify'
+import type { Principal } from '../access/principal.ts'
 import type { BusMessage } from '../bus/bus.ts'
 import { type Database, violatedUnique } from '../db/database.ts'
 import { violatesReference } from '../db/references.ts'
@@ -7,21 +8,26 @@ import type { Labels } from '../db/tables.ts'
 import { insertTimeline, type TimelineRow } from '../db/timeline.ts'
 import { BeaconError } from '../errors.ts'
 import { newId } from '../ids.ts'
+import type { Deed } from './audited.ts'
 import { principalOf } from './guard.ts'
 import type { HttpParts } from './parts.ts'
+import { demandStanding } from './reach.ts'
 import { demandFleet, unknownReference } from './references.ts'
 
-/** What operators do to robots. Each takes a transaction, in which the change and its event are written together. */
+/**
+ * What operators do to robots. Each takes a transaction, in which the change and its event are written together, and
+ * returns what the audit log has to tell of it: nothing where nothing changed.
+ */
 
 /** Who does it, when and with which request: what the timeline says of every change. */
 export interface Actor {
-  readonly tokenId: string
+  readonly principal: Principal
   readonly requestId: string
   readonly now: Date
 }
 
 export function actorOf(request: FastifyRequest, { clock }: Pick<HttpParts, 'clock'>): Actor {
-  return { tokenId: principalOf(request).id, requestId: request.id, now: new Date(clock.now()) }
+  return { principal: principalOf(request), requestId: request.id, now: new Date(clock.now()) }
 }
 
 interface Happening {
@@ -33,6 +39,8 @@ interface Happening {
 
 /** The event of something that an operator did to a robot. */
 export function operatorEvent(robotId: string, actor: Actor, happening: Happening): TimelineRow {
+  const { kind, id } = actor.principal
+  const by = kind === 'session' ? { by_user: id } : { by_token: id }
   return {
     id: newId(),
     robotId,
@@ -42,7 +50,7 @@ export function operatorEvent(robotId: string, actor: Actor, happening: Happenin
     level: happening.level ?? 'info',
     code: happening.code,
     message: happening.message,
-    data: { ...happening.data, by_token: actor.tokenId, request_id: actor.requestId },
+    data: { ...happening.data, ...by, request_id: actor.requestId },
   }
 }
 
@@ -59,14 +67,34 @@ export function robotMessages(
   return messages
 }
 
-async function demandRobot(transaction: Database, id: string): Promise<LockedRobot> {
+/** Locks the robot. It may have been moved since the request was let in: what counts is where it is now. */
+export async function demandRobot(
+  transaction: Database,
+  id: string,
+  { principal }: Actor,
+): Promise<LockedRobot> {
   const robot = await lockRobot(transaction, id)
   if (!robot) throw new BeaconError('not_found', 'there is no such robot')
+  demandStanding(principal.authority, 'robots:write', placeOfRobot(robot), 'robots:read')
   return robot
 }
 
-async function demandLiveRobot(transaction: Database, id: string): Promise<LockedRobot> {
-  const robot = await demandRobot(transaction, id)
+function placeOfRobot(robot: { site_id: string; fleet_id: string }) {
+  return { siteId: robot.site_id, fleetId: robot.fleet_id }
+}
+
+/** What the audit log says of something that was done to a robot. */
+export function robotDeed(
+  action: `robot.${string}`,
+  robot: { id: string; name: string; site_id: string; fleet_id: string },
+  data?: Readonly<Record<string, unknown>>,
+): Deed {
+  const target = { kind: 'robot', id: robot.id, name: robot.name }
+  return { action, target, place: placeOfRobot(robot), ...(data ? { data } : {}) }
+}
+
+async function demandLiveRobot(transaction: Database, id: string, actor: Actor): Promise<LockedRobot> {
+  const robot = await demandRobot(transaction, id, actor)
   if (robot.lifecycle === 'retired') throw new BeaconError('robot_is_retired')
   return robot
 }
@@ -99,71 +127,87 @@ function sameLabels(one: Labels, other: Labels): boolean {
   )
 }
 
-/** Gives a robot another name, other labels, another fleet or another lifecycle; what stays as it is leaves no event. */
+/**
+ * Gives a robot another name, other labels, another fleet or another lifecycle; what stays as it is leaves no trace. To
+ * move it, the caller has to hold `robots:write` at both ends.
+ */
 export async function editRobot(
   transaction: Database,
   id: string,
   edit: RobotEdit,
   actor: Actor,
-): Promise<void> {
-  const robot = await demandLiveRobot(transaction, id)
+): Promise<readonly Deed[]> {
+  const robot = await demandLiveRobot(transaction, id, actor)
   const change: Parameters<typeof updateRobot>[2] = {}
   const happenings: Happening[] = []
+  const changed: Record<string, unknown> = {}
+  const moved: Deed[] = []
   if (edit.name !== undefined && edit.name !== robot.name) {
     change.name = edit.name
     const data = { from: robot.name, to: edit.name }
+    changed.name = data
     happenings.push({ code: 'renamed', message: `Renamed from ${robot.name} to ${edit.name}`, data })
   }
   if (edit.labels !== undefined && !sameLabels(edit.labels, robot.labels)) {
     change.labels = JSON.stringify(edit.labels)
     const data = { from: robot.labels, to: edit.labels }
+    changed.labels = data
     happenings.push({ code: 'labels_changed', message: 'Labels changed', data })
   }
   if (edit.fleet_id !== undefined && edit.fleet_id !== robot.fleet_id) {
-    const fleet = await demandFleet(transaction, edit.fleet_id)
-    change.fleet_id = fleet.id
-    change.site_id = fleet.site_id
-    const data = {
-      from: { site_id: robot.site_id, fleet_id: robot.fleet_id },
-      to: { site_id: fleet.site_id, fleet_id: fleet.id },
-    }
+    const fleet = await demandFleet(transaction, actor.principal, 'robots:write', edit.fleet_id)
+    const to = { site_id: fleet.site_id, fleet_id: fleet.id }
+    change.fleet_id = to.fleet_id
+    change.site_id = to.site_id
+    const data = { from: { site_id: robot.site_id, fleet_id: robot.fleet_id }, to }
     happenings.push({ code: 'moved', message: `Moved to the fleet ${fleet.name}`, data })
+    // Whoever reads the log at either end finds it.
+    moved.push(robotDeed('robot.moved', robot, data), robotDeed('robot.moved', { ...robot, ...to }, data))
   }
   if (edit.lifecycle !== undefined && edit.lifecycle !== robot.lifecycle) {
     if (robot.lifecycle === 'pending') throw new BeaconError('robot_pending')
     change.lifecycle = edit.lifecycle
     const data = { from: robot.lifecycle, to: edit.lifecycle }
+    changed.lifecycle = data
     happenings.push({ code: 'lifecycle_changed', message: `Now ${edit.lifecycle}`, data })
   }
-  if (happenings.length === 0) return
+  if (happenings.length === 0) return []
   await updateRobot(transaction, id, change).catch(refuseRobot)
   await insertTimeline(
     transaction,
     happenings.map((happening) => operatorEvent(id, actor, happening)),
   )
+  return Object.keys(changed).length === 0
+    ? moved
+    : [robotDeed('robot.changed', robot, { changed }), ...moved]
 }
 
 /** Lets a robot that waits for approval take part. */
-export async function approveRobot(transaction: Database, id: string, actor: Actor): Promise<void> {
-  const robot = await demandLiveRobot(transaction, id)
+export async function approveRobot(
+  transaction: Database,
+  id: string,
+  actor: Actor,
+): Promise<readonly Deed[]> {
+  const robot = await demandLiveRobot(transaction, id, actor)
   if (robot.lifecycle !== 'pending') throw new BeaconError('robot_not_pending')
   await updateRobot(transaction, id, { lifecycle: 'active' })
   await insertTimeline(transaction, [operatorEvent(id, actor, { code: 'approved', message: 'Approved' })])
+  return [robotDeed('robot.approved', robot)]
 }
 
 /** Takes a robot out of service for good. Retiring it again changes nothing. */
-export async function retireRobot(transaction: Database, id: string, actor: Actor): Promise<void> {
-  const robot = await demandRobot(transaction, id)
-  if (robot.lifecycle === 'retired') return
+export async function retireRobot(transaction: Database, id: string, actor: Actor): Promise<readonly Deed[]> {
+  const robot = await demandRobot(transaction, id, actor)
+  if (robot.lifecycle === 'retired') return []
   await setRobotRetired(transaction, id)
-  await insertTimeline(transaction, [
-    operatorEvent(id, actor, { code: 'retired', message: 'Retired', data: { from: robot.lifecycle } }),
-  ])
+  const data = { from: robot.lifecycle }
+  await insertTimeline(transaction, [operatorEvent(id, actor, { code: 'retired', message: 'Retired', data })])
+  return [robotDeed('robot.retired', robot, data)]
 }
 
 /** Revokes the robot's token, where there is one that still stands. */
-export async function revokeToken(transaction: Database, id: string, actor: Actor): Promise<void> {
-  await demandLiveRobot(transaction, id)
+export async function revokeToken(transaction: Database, id: string, actor: Actor): Promise<readonly Deed[]> {
+  const robot = await demandLiveRobot(transaction, id, actor)
   const revoked = await revokeRobotTokens(transaction, { id })
   await insertTimeline(
     transaction,
@@ -171,6 +215,7 @@ export async function revokeToken(transaction: Database, id: string, actor: Acto
       operatorEvent(robotId, actor, { code: 'token_revoked', level: 'warn', message: 'Token revoked' }),
     ),
   )
+  return revoked.map(() => robotDeed('robot.token_revoked', robot))
 }
 
 /** Revokes the tokens of all robots that a claim credential admitted; returns the robots' ids. */

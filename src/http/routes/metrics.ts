@@ -3,6 +3,7 @@ import { z } from 'zod'
 import { countRobots, listRobotSeries } from '../../db/fleet-metrics.ts'
 import { EXPOSITION_TYPE } from '../exposition.ts'
 import type { App, HttpParts } from '../parts.ts'
+import { reachOf } from '../reach.ts'
 import { fleetSeries, robotSeries } from '../robot-series.ts'
 
 const exposition = (description: string) => ({
@@ -41,13 +42,13 @@ export function metricsRoutes(app: App, parts: HttpParts): void {
     config: { scope: 'metrics:read', on: 'listed' },
     schema: {
       operationId: 'getRobotMetrics',
-      summary: 'Every robot that is not retired, for Prometheus',
+      summary: 'Every robot within reach that is not retired, for Prometheus',
       description: 'Join on `robot_id` with `beacon_robot_info` for names. Last values stay, with their age.',
       tags: ['Metrics'],
       response: { 200: exposition('The text format of Prometheus') },
     },
-    handler: async (_, reply) => {
-      const robots = await listRobotSeries(database)
+    handler: async (request, reply) => {
+      const robots = await listRobotSeries(database, reachOf(request))
       reply.type(EXPOSITION_TYPE)
       return reply.send(Readable.from(robotSeries(robots)) as unknown as string)
     },

@@ -1,6 +1,7 @@
 import type { BusMessage } from '../../bus/bus.ts'
 import type { Database } from '../../db/database.ts'
 import type { ErrorCode } from '../../errors.ts'
+import { audited, type Deed } from '../audited.ts'
 import { idempotently } from '../idempotency.ts'
 import type { App, HttpParts } from '../parts.ts'
 import { type Actor, actorOf, approveRobot, retireRobot, revokeToken } from '../robot-changes.ts'
@@ -14,7 +15,8 @@ interface Action {
   readonly summary: string
   readonly description: string
   readonly problems: readonly ErrorCode[]
-  readonly act: (transaction: Database, id: string, actor: Actor) => Promise<void>
+  readonly act: (transaction: Database, id: string, actor: Actor) => Promise<readonly Deed[]>
+  readonly audit: string
   /** Told even where nothing changed: whoever missed it the first time hears it now. */
   readonly message: 'robots_revoked' | 'robots_retired' | 'robots_changed'
 }
@@ -27,6 +29,7 @@ const ACTIONS: readonly Action[] = [
     description: 'Its session ends at once and the token opens no other. Revoking again is no error.',
     problems: ['robot_is_retired'],
     act: revokeToken,
+    audit: 'robot.token_revoked',
     message: 'robots_revoked',
   },
   {
@@ -36,6 +39,7 @@ const ACTIONS: readonly Action[] = [
     description: 'Its heartbeats are taken from now on.',
     problems: ['robot_is_retired', 'robot_not_pending'],
     act: approveRobot,
+    audit: 'robot.approved',
     message: 'robots_changed',
   },
   {
@@ -45,6 +49,7 @@ const ACTIONS: readonly Action[] = [
     description: 'Its session ends at once; its record and history stay. Retiring again is no error.',
     problems: [],
     act: retireRobot,
+    audit: 'robot.retired',
     message: 'robots_retired',
   },
 ]
@@ -54,7 +59,7 @@ export function robotActionRoutes(app: App, parts: HttpParts): void {
     app.route({
       method: 'POST',
       url: `/api/robots/:id/${action.path}`,
-      config: { scope: 'robots:write', on: 'robot', problems: action.problems },
+      config: { scope: 'robots:write', on: 'robot', audit: [action.audit], problems: action.problems },
       schema: {
         operationId: action.operationId,
         summary: action.summary,
@@ -67,10 +72,10 @@ export function robotActionRoutes(app: App, parts: HttpParts): void {
       },
       handler: (request, reply) =>
         idempotently(parts, request, reply, async (transaction) => {
-          await action.act(transaction, request.params.id, actorOf(request, parts))
+          const deeds = await action.act(transaction, request.params.id, actorOf(request, parts))
           const body = await showRobot(transaction, request.params.id)
           const messages: BusMessage[] = [{ type: action.message, robot_ids: [body.id] }]
-          return { status: 200, body, messages }
+          return { status: 200, body, messages, audit: deeds.map((deed) => audited(request, parts, deed)) }
         }),
     })
 }

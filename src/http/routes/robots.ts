@@ -2,16 +2,19 @@ import { z } from 'zod'
 import type { Database } from '../../db/database.ts'
 import { findRobot, insertRobot, listRobots, ROBOT_SORTS, type RobotSort } from '../../db/robots.ts'
 import { insertTimeline } from '../../db/timeline.ts'
-import { inTransaction } from '../../db/transaction.ts'
 import { BeaconError } from '../../errors.ts'
 import { newId } from '../../ids.ts'
 import { HEALTH, LIFECYCLES } from '../../protocol/frames.ts'
 import { freeText, isStorableText } from '../../protocol/text.ts'
+import { audited } from '../audited.ts'
+import { changing } from '../changing.ts'
 import { decodeCursor, microseconds, pageOf } from '../cursors.ts'
+import { principalOf } from '../guard.ts'
 import { idempotently } from '../idempotency.ts'
 import type { App, HttpParts } from '../parts.ts'
+import { reachOf } from '../reach.ts'
 import { demandFleet } from '../references.ts'
-import { actorOf, editRobot, operatorEvent, refuseRobot } from '../robot-changes.ts'
+import { actorOf, editRobot, operatorEvent, refuseRobot, robotDeed } from '../robot-changes.ts'
 import { CONNECTIONS, robotSchema, toRobot } from '../robot-schema.ts'
 import {
   byId,
@@ -60,7 +63,7 @@ export async function showRobot(database: Database, robotId: string) {
 }
 
 export function robotRoutes(app: App, parts: HttpParts): void {
-  const { database, bus } = parts
+  const { database } = parts
 
   app.route({
     method: 'GET',
@@ -75,13 +78,15 @@ export function robotRoutes(app: App, parts: HttpParts): void {
       querystring: listQuery,
       response: { 200: listOf(robotSchema) },
     },
-    handler: async ({ query }) => {
+    handler: async (request) => {
+      const { query } = request
       const descending = query.sort.startsWith('-')
       const sort = (descending ? query.sort.slice(1) : query.sort) as RobotSort
       const after = decodeCursor(query.cursor, placeSchema(sort, descending))
       const rows = await listRobots(
         database,
         {
+          reach: reachOf(request),
           sites: query.site,
           fleets: query.fleet,
           connections: query.connection,
@@ -119,7 +124,12 @@ export function robotRoutes(app: App, parts: HttpParts): void {
   app.route({
     method: 'POST',
     url: '/api/robots',
-    config: { scope: 'robots:write', on: 'body', problems: ['name_taken', 'unknown_reference'] },
+    config: {
+      scope: 'robots:write',
+      on: 'body',
+      audit: ['robot.created'],
+      problems: ['name_taken', 'unknown_reference'],
+    },
     schema: {
       operationId: 'createRobot',
       summary: 'Create a robot before its machine is there',
@@ -131,7 +141,7 @@ export function robotRoutes(app: App, parts: HttpParts): void {
     handler: (request, reply) =>
       idempotently(parts, request, reply, async (transaction) => {
         const { body } = request
-        const fleet = await demandFleet(transaction, body.fleet_id)
+        const fleet = await demandFleet(transaction, principalOf(request), 'robots:write', body.fleet_id)
         const robot = {
           id: newId(),
           siteId: fleet.site_id,
@@ -142,7 +152,9 @@ export function robotRoutes(app: App, parts: HttpParts): void {
         await insertRobot(transaction, robot).catch(refuseRobot)
         const event = { code: 'created', message: 'Created by hand' }
         await insertTimeline(transaction, [operatorEvent(robot.id, actorOf(request, parts), event)])
-        return { status: 201, body: await showRobot(transaction, robot.id) }
+        const shown = await showRobot(transaction, robot.id)
+        const deed = robotDeed('robot.created', shown, { labels: shown.labels })
+        return { status: 201, body: shown, audit: [audited(request, parts, deed)] }
       }),
   })
 
@@ -152,6 +164,7 @@ export function robotRoutes(app: App, parts: HttpParts): void {
     config: {
       scope: 'robots:write',
       on: 'robot',
+      audit: ['robot.changed', 'robot.moved'],
       problems: ['name_taken', 'machine_known', 'robot_is_retired', 'robot_pending', 'unknown_reference'],
     },
     schema: {
@@ -168,14 +181,16 @@ export function robotRoutes(app: App, parts: HttpParts): void {
       }),
       response: { 200: robotSchema },
     },
-    handler: async (request) => {
-      const { params, body } = request
-      const robot = await inTransaction(database, async (transaction) => {
-        await editRobot(transaction, params.id, body, actorOf(request, parts))
-        return showRobot(transaction, params.id)
-      })
-      await bus.publish({ type: 'robots_changed', robot_ids: [robot.id] })
-      return robot
-    },
+    handler: (request) =>
+      changing(parts, request, async (transaction) => {
+        const { params, body } = request
+        const deeds = await editRobot(transaction, params.id, body, actorOf(request, parts))
+        const robot = await showRobot(transaction, params.id)
+        return {
+          body: robot,
+          messages: [{ type: 'robots_changed', robot_ids: [robot.id] }],
+          audit: deeds.map((deed) => audited(request, parts, deed)),
+        }
+      }),
   })
 }
