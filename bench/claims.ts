@@ -118,6 +118,7 @@ await withPostgres(async (url) => {
     database,
     clock: systemClock,
     random: systemRandom,
+    audit: { refused: () => {}, used: () => {} },
     log: createLog('silent'),
     metrics: createMetrics(),
     defaults: { heartbeatIntervalMs: 10_000 },
@@ -137,7 +138,11 @@ await withPostgres(async (url) => {
     const key = await createHotKey(pool)
     const rate = await perSecond(async () => {
       await inParallel(ALONE.claims, ALONE.connections, async (index) => {
-        const { claim } = prepareClaim(requestOf(key, index), '192.0.2.1', systemRandom)
+        const { claim } = prepareClaim(
+          requestOf(key, index),
+          { address: '192.0.2.1', requestId: 'bench' },
+          systemRandom,
+        )
         await grantClaims({ database, tellsOfClone: () => true }, key.id, [claim])
       })
       return ALONE.claims

@@ -6,6 +6,7 @@ ALTER TABLE claim_credentials
   -- NULL: as many as come.
   ALTER COLUMN max_uses DROP NOT NULL,
   ADD COLUMN single_use boolean NOT NULL DEFAULT false,
+  -- The one robot of a setup token. Its `uses` is 1 once it was redeemed, although it admitted nobody.
   ADD COLUMN robot_id uuid REFERENCES robots (id) ON DELETE CASCADE,
   ADD CONSTRAINT claim_credentials_setup_robot CHECK ((kind = 'setup_token') = (robot_id IS NOT NULL)),
   ADD CONSTRAINT claim_credentials_key_limit CHECK (kind <> 'enrollment_key' OR max_uses IS NOT NULL);
@@ -19,7 +20,16 @@ ALTER TABLE robots
   -- What it was before it had to wait; NULL for a robot that is new.
   ADD COLUMN lifecycle_before text CHECK (lifecycle_before IN ('active', 'maintenance'));
 UPDATE robots SET token_credential_id = credential_id WHERE token_hash IS NOT NULL;
-UPDATE robots SET pending_since = updated_at WHERE lifecycle = 'pending';
+-- Whoever waits already gets the whole time from here on, and is not taken for new when it took part before.
+UPDATE robots r SET
+  pending_since = now(),
+  lifecycle_before = CASE WHEN EXISTS (
+      SELECT FROM robot_status s WHERE s.robot_id = r.id AND s.heartbeat_at IS NOT NULL
+    ) OR EXISTS (
+      SELECT FROM robot_events e WHERE e.robot_id = r.id AND e.code = 'rebound'
+    ) THEN 'active' END
+WHERE lifecycle = 'pending';
 CREATE INDEX robots_credential ON robots (credential_id) WHERE credential_id IS NOT NULL;
 CREATE INDEX robots_token_credential ON robots (token_credential_id) WHERE token_credential_id IS NOT NULL;
-CREATE INDEX robots_pending ON robots (pending_since) WHERE pending_since IS NOT NULL;
+CREATE INDEX robots_pending ON robots (pending_since, id) WHERE pending_since IS NOT NULL;
+CREATE INDEX robots_pending_of_credential ON robots (credential_id) WHERE pending_since IS NOT NULL;

@@ -1,14 +1,16 @@
 import { LruMap } from 'toad-cache'
-import { findCredentials } from '../db/claims.ts'
+import type { Audit } from '../audit/audit.ts'
+import { type CredentialFacts, findCredentials } from '../db/claims.ts'
 import { type Database, isDatabaseUnavailable, sqlState } from '../db/database.ts'
-import { BeaconError, type ErrorCode } from '../errors.ts'
+import { BeaconError, ERRORS, type ErrorCode } from '../errors.ts'
 import { GroupFullError, Grouping } from '../grouping.ts'
 import type { Log } from '../observe/log.ts'
 import type { Metrics } from '../observe/metrics.ts'
 import type { ClaimRequest, ClaimResponse } from '../protocol/enrolment.ts'
-import { hashToken, isEnrollmentKey } from '../protocol/tokens.ts'
+import { claimCredentialKind, hashToken } from '../protocol/tokens.ts'
 import { KeyedLimiter } from '../rate-limit.ts'
 import type { Clock, Random } from '../runtime.ts'
+import { auditOfRefusal, credentialActor } from './audit.ts'
 import type { Claim, GrantedRobot, Outcome } from './decide.ts'
 import { grantClaims } from './grant.ts'
 import { KeyQueues } from './key-queues.ts'
@@ -39,6 +41,8 @@ export interface ClaimsOptions {
       readonly robot_ids: readonly string[]
     }): Promise<void>
   }
+  /** Refusals and repetitions; what claims change is written down together with the change. */
+  readonly audit: Pick<Audit, 'refused' | 'used'>
   readonly log: Log
   readonly metrics: Metrics
   readonly defaults: { readonly heartbeatIntervalMs: number }
@@ -118,9 +122,9 @@ class ClaimDesk {
   readonly #options: ClaimsOptions
   readonly #limits: RefusalLimits
   readonly #cloneEvents: KeyedLimiter
-  /** A secret's key never changes. Whether the key still admits anybody is asked within the transaction only. */
-  readonly #keyIds = new LruMap<string>(SECRETS_REMEMBERED)
-  readonly #lookUps: Grouping<string, string | undefined>
+  /** By the secret's digest. Whether the credential still admits anybody is asked within the transaction only. */
+  readonly #credentials = new LruMap<CredentialFacts>(SECRETS_REMEMBERED)
+  readonly #lookUps: Grouping<string, CredentialFacts | undefined>
   readonly #queues: KeyQueues<Claim, Granted>
   readonly #turns = new Turns(MAX_TRANSACTIONS)
 
@@ -146,24 +150,30 @@ class ClaimDesk {
     const blocked = this.#limits.blocked(address)
     if (blocked) throw blocked
 
-    if (!isEnrollmentKey(secret)) throw this.#unknownSecret(call)
+    if (claimCredentialKind(secret) === undefined) throw this.#unknownSecret(call)
     const secretHash = hashToken(secret).toString('hex')
-    const keyId = this.#keyIds.get(secretHash) ?? (await this.#lookUps.add(secretHash))
-    if (keyId === undefined) throw this.#unknownSecret(call)
+    const credential = this.#credentials.get(secretHash) ?? (await this.#lookUps.add(secretHash))
+    if (credential === undefined) throw this.#unknownSecret(call)
 
-    const { claim, mintedToken } = prepareClaim(request, address, this.#options.random)
-    const outcome = await this.#queue(keyId, claim)
+    const { claim, mintedToken } = prepareClaim(request, { address, requestId }, this.#options.random)
+    const outcome = await this.#queue(credential.id, claim)
     if (!outcome) {
-      this.#keyIds.delete(secretHash)
+      this.#credentials.delete(secretHash)
       throw this.#unknownSecret(call)
     }
     if (outcome.kind === 'failed') throw outcome.error
-    if (outcome.kind === 'refused') throw this.#refusal(call, keyId, outcome.code, outcome.detail)
+    if (outcome.kind === 'refused') throw this.#refusal(call, credential, outcome.code, outcome.detail)
 
     const { kind, robot } = outcome
     this.#options.metrics.claims.inc({ outcome: kind })
+    if (kind === 'repeated')
+      this.#options.audit.used({
+        actor: credentialActor(credential),
+        address,
+        at: this.#options.clock.now(),
+      })
     this.#options.log.info(
-      { key_id: keyId, robot_id: robot.id, outcome: kind, address, request_id: requestId },
+      { key_id: credential.id, robot_id: robot.id, outcome: kind, address, request_id: requestId },
       'claim granted',
     )
     return { status: kind === 'admitted' ? 201 : 200, response: this.#response(robot, mintedToken) }
@@ -185,18 +195,30 @@ class ClaimDesk {
     return this.#counted(call, undefined, error, this.#limits.unknownSecret(call.address))
   }
 
-  #refusal(call: ClaimCall, keyId: string, code: ErrorCode, detail: string | undefined): BeaconError {
-    return this.#counted(call, keyId, new BeaconError(code, detail), this.#limits.refusedByKey(keyId))
+  #refusal(
+    call: ClaimCall,
+    credential: CredentialFacts,
+    code: ErrorCode,
+    detail: string | undefined,
+  ): BeaconError {
+    // Whoever waits for a place in the queue does nothing wrong.
+    const retryAfterSeconds = 30 + Math.floor(this.#options.random.fraction() * 60)
+    const error = new BeaconError(code, detail, ERRORS[code].retry ? { retryAfterSeconds } : {})
+    return this.#counted(call, credential, error, this.#limits.refusedByKey(credential.id))
   }
 
   /** The refusal, or the order to wait that takes its place; only the first is worth a line in the log each time. */
   #counted(
-    { address, requestId }: ClaimCall,
-    keyId: string | undefined,
+    call: ClaimCall,
+    credential: CredentialFacts | undefined,
     refusal: BeaconError,
     limit: BeaconError | undefined,
   ): BeaconError {
-    const fields = { key_id: keyId, address, code: refusal.code, request_id: requestId }
+    const { address, requestId } = call
+    this.#options.audit.refused(
+      auditOfRefusal(call, credential, refusal.code, new Date(this.#options.clock.now())),
+    )
+    const fields = { key_id: credential?.id, address, code: refusal.code, request_id: requestId }
     if (limit) this.#options.log.debug(fields, 'claim refused, and its sender told to wait')
     else this.#options.log.info(fields, 'claim refused')
     return limit ?? refusal
@@ -212,13 +234,13 @@ class ClaimDesk {
     }
   }
 
-  async #lookUp(secretHashes: readonly string[]): Promise<(string | undefined)[]> {
+  async #lookUp(secretHashes: readonly string[]): Promise<(CredentialFacts | undefined)[]> {
     const found = await this.#timed('claim_lookup', () =>
       findCredentials(this.#options.database, [...new Set(secretHashes)]),
     )
-    const ids = new Map(found.map(({ secretHash, id }) => [secretHash, id]))
-    for (const [secretHash, id] of ids) this.#keyIds.set(secretHash, id)
-    return secretHashes.map((secretHash) => ids.get(secretHash))
+    const known = new Map(found.map(({ secretHash, ...facts }) => [secretHash, facts]))
+    for (const [secretHash, facts] of known) this.#credentials.set(secretHash, facts)
+    return secretHashes.map((secretHash) => known.get(secretHash))
   }
 
   async #grant(keyId: string, claims: readonly Claim[]): Promise<Granted[]> {

@@ -8,7 +8,12 @@ import {
 } from '../db/claims.ts'
 import type { ErrorCode } from '../errors.ts'
 import type { Fingerprint } from '../protocol/enrolment.ts'
+import { CLONE_SUSPECTED, claimEvent } from './events.ts'
 import { otherNames } from './names.ts'
+import { decideRedemptions } from './redeem.ts'
+
+/** Robots of one credential that may wait for approval, so that one that leaked cannot fill the database. */
+export const MAX_PENDING = 1_000
 
 /** One claim, ready to be decided: everything random is drawn already. Digests are hex. */
 export interface Claim {
@@ -21,6 +26,7 @@ export interface Claim {
   readonly minted: boolean
   readonly machineHash: string | undefined
   readonly address: string
+  readonly requestId: string
   readonly fingerprint: Fingerprint
 }
 
@@ -28,6 +34,8 @@ export interface Claim {
 export interface Known {
   readonly robots: readonly KnownRobot[]
   readonly takenNames: Iterable<string>
+  /** Robots that the key admitted and that wait for approval, counted up to MAX_PENDING. */
+  readonly pending: number
 }
 
 /** A claim's robot as the claimant is told of it. */
@@ -49,9 +57,12 @@ export interface Decision {
 /** A robot as the claims of the group so far left it. */
 interface Standing extends GrantedRobot {
   lifecycle: KnownRobot['lifecycle']
+  lifecycleBefore: KnownRobot['lifecycleBefore']
   readonly credentialId: string | null
+  tokenCredentialId: string | null
   claimId: string | null
   tokenHash: string | null
+  nextTokenHash: string | null
   tokenRevokedAt: Date | null
   readonly machineHash: string | null
   readonly connected: boolean
@@ -64,6 +75,8 @@ interface Book {
   readonly expired: boolean
   readonly admits: (address: string) => boolean
   uses: number
+  pending: number
+  revoked: boolean
   readonly byClaim: Map<string, Standing>
   readonly byToken: Map<string, Standing>
   readonly byMachine: Map<string, Standing[]>
@@ -77,10 +90,11 @@ interface Book {
 }
 
 /**
- * Decides claims of one key in the order given, exactly as if each were decided and written alone. Pure: what it
+ * Decides claims of one credential in the order given, exactly as if each were decided and written alone. Pure: what it
  * answers has to be written while the key and its fleet are still locked.
  */
 export function decideClaims(key: ClaimKey, known: Known, group: readonly Claim[], now: Date): Decision {
+  if (key.kind === 'setup_token') return decideRedemptions(key, known, group, now)
   const book = openBook(key, known, now)
   const outcomes: Outcome[] = []
   for (const claim of group) {
@@ -93,6 +107,8 @@ export function decideClaims(key: ClaimKey, known: Known, group: readonly Claim[
       admitted: [...book.admitted.values()].map((robot) => claimedRobot(robot)),
       rebound: [...book.rebound.values()].map((robot) => claimedRobot(robot)),
       events: book.events,
+      uses: book.admitted.size,
+      revoke: book.revoked && key.revokedAt === null,
     },
   }
 }
@@ -103,6 +119,8 @@ function openBook(key: ClaimKey, known: Known, now: Date): Book {
     expired: key.expiresAt !== null && key.expiresAt <= now,
     admits: addressRule(key.allowedCidrs),
     uses: key.uses,
+    pending: known.pending,
+    revoked: key.revokedAt !== null,
     byClaim: new Map(),
     byToken: new Map(),
     byMachine: new Map(),
@@ -119,7 +137,8 @@ function openBook(key: ClaimKey, known: Known, now: Date): Book {
 
 function enter(book: Book, robot: Standing): void {
   if (robot.claimId !== null) book.byClaim.set(claimPlace(robot, robot.claimId), robot)
-  if (robot.tokenHash !== null) book.byToken.set(robot.tokenHash, robot)
+  for (const token of [robot.tokenHash, robot.nextTokenHash])
+    if (token !== null) book.byToken.set(token, robot)
   if (robot.machineHash !== null) {
     const sameMachine = book.byMachine.get(robot.machineHash)
     if (sameMachine) sameMachine.push(robot)
@@ -153,6 +172,7 @@ function claimedRobot(robot: Standing): ClaimWrites['admitted'][number] {
     id: robot.id,
     name: robot.name,
     lifecycle: robot.lifecycle,
+    lifecycleBefore: robot.lifecycleBefore,
     claimId: robot.claimId,
     tokenHash: robot.tokenHash!,
     machineHash: robot.machineHash,
@@ -170,7 +190,8 @@ function wantsReleased(book: Book, claim: Claim): boolean {
 
 function decideClaim(book: Book, claim: Claim): Outcome {
   const { key } = book
-  if (key.revokedAt !== null) return refused('key_revoked')
+  // A token that revoked itself has admitted somebody, who may ask again for an answer that was lost.
+  if (book.revoked && !key.singleUse) return refused('key_revoked')
   if (!book.admits(claim.address)) return refused('address_not_allowed')
 
   for (const place of placesOf(book, claim)) {
@@ -180,8 +201,9 @@ function decideClaim(book: Book, claim: Claim): Outcome {
   const holder = book.byToken.get(claim.tokenHash)
   if (holder && claim.claimId === undefined && isOwn(book, holder, claim)) return repeated(holder)
 
+  if (book.revoked) return refused('key_revoked')
   if (book.expired) return refused('key_expired')
-  if (book.uses >= key.maxUses) return refused('key_exhausted')
+  if (key.maxUses !== null && book.uses >= key.maxUses) return refused('key_exhausted')
 
   const sameMachine = machineRobots(book, claim)
   const before = sameMachine.find((robot) => robot.fleetId === key.fleetId && robot.lifecycle !== 'retired')
@@ -193,7 +215,9 @@ function decideClaim(book: Book, claim: Claim): Outcome {
     ? before
     : sameMachine.find((robot) => robot.connected && robot.lifecycle !== 'retired')
   if (connected) return suspectClone(book, connected, claim)
-  return before ? bindAnew(book, before, claim) : admit(book, claim)
+  const outcome = before ? bindAnew(book, before, claim) : admit(book, claim)
+  if (key.singleUse && outcome.kind !== 'refused') book.revoked = true
+  return outcome
 }
 
 function refused(code: ErrorCode, detail?: string): Outcome {
@@ -211,6 +235,7 @@ function claimAgain(robot: Standing, claim: Claim): Outcome {
 
 /** The token was claimed under this key, or its robot is this machine's own. */
 function isOwn(book: Book, holder: Standing, claim: Claim): boolean {
+  if (book.revoked) return holder.tokenCredentialId === book.key.id
   return (
     holder.credentialId === book.key.id ||
     (holder.fleetId === book.key.fleetId &&
@@ -229,6 +254,7 @@ function repeated(robot: Standing): Outcome {
 
 function admit(book: Book, claim: Claim): Outcome {
   const { key } = book
+  if (key.requireApproval && book.pending >= MAX_PENDING) return refused('approval_queue_full')
   const name = freeName(book, claim)
   if (name === undefined) return refused('name_taken')
   const robot: Standing = {
@@ -238,18 +264,22 @@ function admit(book: Book, claim: Claim): Outcome {
     heartbeatIntervalMs: key.heartbeatIntervalMs,
     name,
     lifecycle: key.requireApproval ? 'pending' : 'active',
+    lifecycleBefore: null,
     credentialId: key.id,
+    tokenCredentialId: key.id,
     claimId: claim.claimId ?? null,
     tokenHash: claim.tokenHash,
+    nextTokenHash: null,
     tokenRevokedAt: null,
     machineHash: claim.machineHash ?? null,
     connected: false,
     fingerprint: claim.fingerprint,
   }
   book.uses += 1
+  if (robot.lifecycle === 'pending') book.pending += 1
   book.admitted.set(robot.id, robot)
   enter(book, robot)
-  tell(book, robot, claim, 'info', 'enrolled', `enrolled as ${name}`)
+  tell(book, robot, claim, 'enrolled', `enrolled as ${name}`)
   if (robot.lifecycle === 'pending') askApproval(book, robot, claim)
   return { kind: 'admitted', robot }
 }
@@ -266,18 +296,22 @@ function bindAnew(book: Book, robot: Standing, claim: Claim): Outcome {
     claim.claimId === undefined ? null : storedClaimId(robot.credentialId, key.id, claim.claimId)
   if (robot.claimId !== null && robot.claimId !== claimId)
     release(book, book.byClaim, claimPlace(robot, robot.claimId))
-  if (robot.tokenHash !== null && robot.tokenHash !== claim.tokenHash)
-    release(book, book.byToken, robot.tokenHash)
+  for (const token of [robot.tokenHash, robot.nextTokenHash])
+    if (token !== null && token !== claim.tokenHash) release(book, book.byToken, token)
   robot.claimId = claimId
   robot.tokenHash = claim.tokenHash
+  robot.nextTokenHash = null
+  robot.tokenCredentialId = key.id
   robot.tokenRevokedAt = null
   robot.fingerprint = claim.fingerprint
   if (claimId !== null) book.byClaim.set(claimPlace(robot, claimId), robot)
   book.byToken.set(claim.tokenHash, robot)
   if (!book.admitted.has(robot.id)) book.rebound.set(robot.id, robot)
-  tell(book, robot, claim, 'info', 'rebound', 'the same machine enrolled again: it has a new token')
+  tell(book, robot, claim, 'rebound', 'the same machine enrolled again: it has a new token')
   // A key whose robots need approval must not be the way around it for a machine that is known.
   if (key.onExisting === 'approve' || key.requireApproval) {
+    if (robot.lifecycle === 'active' || robot.lifecycle === 'maintenance')
+      robot.lifecycleBefore = robot.lifecycle
     robot.lifecycle = 'pending'
     askApproval(book, robot, claim)
   }
@@ -289,35 +323,19 @@ function release(book: Book, index: Map<string, Standing>, value: string): void 
   book.released.add(value)
 }
 
-/** Two machines with one id, as a copied disk makes them: the one that is connected stays what it is. */
+/** The one that is connected stays what it is. */
 function suspectClone(book: Book, robot: Standing, claim: Claim): Outcome {
   if (!book.suspected.has(robot.id)) {
     book.suspected.add(robot.id)
-    tell(
-      book,
-      robot,
-      claim,
-      'warn',
-      'clone_suspected',
-      'a machine with the same machine_id tried to enroll while this robot was connected',
-    )
+    book.events.push(claimEvent(book.key, robot.id, claim, CLONE_SUSPECTED))
   }
   return refused('robot_online')
 }
 
 function askApproval(book: Book, robot: Standing, claim: Claim): void {
-  tell(book, robot, claim, 'info', 'approval_requested', 'waits for an operator to approve it')
+  tell(book, robot, claim, 'approval_requested', 'waits for an operator to approve it')
 }
 
-function tell(
-  book: Book,
-  robot: Standing,
-  claim: Claim,
-  level: ClaimEvent['level'],
-  code: string,
-  message: string,
-): void {
-  const { hostname, agent_version } = claim.fingerprint
-  const data = { credential_id: book.key.id, address: claim.address, hostname, agent_version }
-  book.events.push({ robotId: robot.id, level, code, message, data })
+function tell(book: Book, robot: Standing, claim: Claim, code: string, message: string): void {
+  book.events.push(claimEvent(book.key, robot.id, claim, { level: 'info', code, message }))
 }

@@ -1,6 +1,8 @@
+import { insertAudit } from '../db/audit.ts'
 import {
   type ClaimKey,
   type ClaimQuestions,
+  countPending,
   findKnownRobots,
   findTakenNames,
   type KnownRobot,
@@ -11,7 +13,8 @@ import {
 } from '../db/claims.ts'
 import { type Database, isRetryable, violatedUnique } from '../db/database.ts'
 import { newId } from '../ids.ts'
-import { type Claim, decideClaims, type Known, type Outcome } from './decide.ts'
+import { auditOfClaims } from './audit.ts'
+import { type Claim, decideClaims, type Known, MAX_PENDING, type Outcome } from './decide.ts'
 import { furtherNames } from './names.ts'
 
 /** How often a transaction is run again after a deadlock, or after a name or token was taken behind its back. */
@@ -67,6 +70,7 @@ async function grantOnce(
     .map((event) => ({ ...event, id: newId() }))
   if (writes.admitted.length + writes.rebound.length + events.length > 0)
     await writeClaims(transaction, key, { ...writes, events }, now)
+  await insertAudit(transaction, auditOfClaims(key, group, outcomes, writes, now))
   return {
     outcomes,
     reboundIds: writes.rebound.map((robot) => robot.id),
@@ -76,7 +80,8 @@ async function grantOnce(
 
 async function look(transaction: Database, key: ClaimKey, group: readonly Claim[]): Promise<Known> {
   // Such a key admits nobody, so nothing else matters.
-  if (key.revokedAt !== null) return { robots: [], takenNames: [] }
+  if (key.revokedAt !== null && !key.singleUse && key.kind !== 'setup_token')
+    return { robots: [], takenNames: [], pending: 0 }
   const questions = questionsOf(key, group)
   await preferIndexes(transaction)
   let robots = await findKnownRobots(transaction, questions)
@@ -88,7 +93,8 @@ async function look(transaction: Database, key: ClaimKey, group: readonly Claim[
   const taken = robots.filter((robot) => robot.fleetId === key.fleetId).map((robot) => robot.name)
   const further = furtherNames(group, taken)
   const takenNames = further.length > 0 ? await findTakenNames(transaction, key.fleetId, further) : []
-  return { robots, takenNames }
+  const pending = key.requireApproval ? await countPending(transaction, key.id, MAX_PENDING) : 0
+  return { robots, takenNames, pending }
 }
 
 function questionsOf(key: ClaimKey, group: readonly Claim[]): ClaimQuestions {
@@ -106,6 +112,7 @@ function questionsOf(key: ClaimKey, group: readonly Claim[]): ClaimQuestions {
 
 /** Records that the group may bind anew: they are held still before it is decided whether they are connected. */
 function bindableRobots(key: ClaimKey, asked: ClaimQuestions, robots: readonly KnownRobot[]): string[] {
+  if (key.robotId !== null) return [key.robotId]
   const machines = new Set<string | null>(asked.machineHashes)
   return robots
     .filter((robot) => robot.fleetId === key.fleetId && machines.has(robot.machineHash))

@@ -14,7 +14,11 @@ export interface PreparedClaim {
 }
 
 /** Draws all that a claim needs at random, so that deciding it is a function of what it is given. */
-export function prepareClaim(request: ClaimRequest, address: string, random: Random): PreparedClaim {
+export function prepareClaim(
+  request: ClaimRequest,
+  from: { readonly address: string; readonly requestId: string },
+  random: Random,
+): PreparedClaim {
   const { fingerprint } = request
   const robotId = newId()
   const mintedToken =
@@ -26,7 +30,8 @@ export function prepareClaim(request: ClaimRequest, address: string, random: Ran
     tokenHash: request.token_hash ?? hashToken(mintedToken!).toString('hex'),
     minted: mintedToken !== undefined,
     machineHash: machineHash(fingerprint.machine_id),
-    address: canonicalAddress(address) ?? 'unknown',
+    address: canonicalAddress(from.address) ?? 'unknown',
+    requestId: from.requestId,
     fingerprint: keptFingerprint(fingerprint),
   }
   return { claim, mintedToken }

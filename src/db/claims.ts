@@ -2,18 +2,26 @@ import { sql } from 'kysely'
 import type { Fingerprint } from '../protocol/enrolment.ts'
 import type { Lifecycle } from '../protocol/frames.ts'
 import type { Database } from './database.ts'
-import type { EventLevel, Labels, OnExisting } from './tables.ts'
+import type { CredentialKind, EventLevel, Labels, OnExisting } from './tables.ts'
 
 /** Digests travel as hex, for they are compared and looked up by value. */
 type Hex = string
+
+/** What of a claim credential never changes. */
+export interface CredentialFacts {
+  readonly id: string
+  readonly name: string
+  readonly siteId: string
+  readonly fleetId: string
+}
 
 /** Finds claim credentials by the digest of their secret. Unknown ones are left out of the answer. */
 export async function findCredentials(
   database: Database,
   secretHashes: readonly Hex[],
-): Promise<{ id: string; secretHash: Hex }[]> {
-  const { rows } = await sql<{ id: string; secretHash: Hex }>`
-    SELECT c.id, asked.hash AS "secretHash"
+): Promise<(CredentialFacts & { secretHash: Hex })[]> {
+  const { rows } = await sql<CredentialFacts & { secretHash: Hex }>`
+    SELECT c.id, c.name, c.site_id AS "siteId", c.fleet_id AS "fleetId", asked.hash AS "secretHash"
     FROM unnest(${[...secretHashes]}::text[]) AS asked (hash)
     JOIN claim_credentials c ON c.secret_hash = decode(asked.hash, 'hex')
   `.execute(database)
@@ -23,12 +31,19 @@ export async function findCredentials(
 /** A claim credential as its claims are decided by. */
 export interface ClaimKey {
   readonly id: string
+  readonly kind: CredentialKind
+  readonly name: string
   readonly siteId: string
   readonly fleetId: string
   /** The fleet's own interval; null: the deployment's. */
   readonly heartbeatIntervalMs: number | null
-  readonly maxUses: number
+  /** Null: as many as come. */
+  readonly maxUses: number | null
   readonly uses: number
+  /** Revokes itself with the first success. */
+  readonly singleUse: boolean
+  /** The one robot of a setup token. */
+  readonly robotId: string | null
   readonly labels: Labels
   readonly allowedCidrs: readonly string[]
   readonly requireApproval: boolean
@@ -48,8 +63,8 @@ export async function lockCredential(
   id: string,
 ): Promise<{ key: ClaimKey; now: Date } | undefined> {
   const { rows } = await sql<ClaimKey & { now: Date }>`
-    SELECT c.id, c.site_id AS "siteId", c.fleet_id AS "fleetId", f.heartbeat_interval_ms AS "heartbeatIntervalMs",
-      c.max_uses AS "maxUses", c.uses, c.labels, c.allowed_cidrs::text[] AS "allowedCidrs",
+    SELECT c.id, c.kind, c.name, c.site_id AS "siteId", c.fleet_id AS "fleetId", f.heartbeat_interval_ms AS "heartbeatIntervalMs",
+      c.max_uses AS "maxUses", c.uses, c.single_use AS "singleUse", c.robot_id AS "robotId", c.labels, c.allowed_cidrs::text[] AS "allowedCidrs",
       c.require_approval AS "requireApproval", c.on_existing AS "onExisting", c.created_at AS "createdAt",
       c.expires_at AS "expiresAt", c.revoked_at AS "revokedAt",
       clock_timestamp() AS now
@@ -73,6 +88,19 @@ export async function preferIndexes(transaction: Database): Promise<void> {
   `.execute(transaction)
 }
 
+/** How many robots that the credential admitted wait for approval, counted up to `limit`. */
+export async function countPending(
+  transaction: Database,
+  credentialId: string,
+  limit: number,
+): Promise<number> {
+  const { rows } = await sql<{ pending: number }>`
+    SELECT count(*)::int AS pending
+    FROM (SELECT FROM robots WHERE credential_id = ${credentialId} AND pending_since IS NOT NULL LIMIT ${limit}) AS waiting
+  `.execute(transaction)
+  return rows[0]?.pending ?? 0
+}
+
 /** A robot that is there already, as far as claims are decided by it. */
 export interface KnownRobot {
   readonly id: string
@@ -82,15 +110,23 @@ export interface KnownRobot {
   readonly heartbeatIntervalMs: number | null
   readonly name: string
   readonly lifecycle: Lifecycle
+  /** What it was before it had to wait for approval; null: it does not wait, or is new. */
+  readonly lifecycleBefore: LifecycleBefore
   readonly credentialId: string | null
+  /** The credential that its token came with. */
+  readonly tokenCredentialId: string | null
   /** As stored: see storedClaimId. */
   readonly claimId: string | null
   readonly tokenHash: Hex | null
+  /** The token that it is changing to. */
+  readonly nextTokenHash: Hex | null
   readonly tokenRevokedAt: Date | null
   readonly machineHash: Hex | null
   /** A session of it is open somewhere, or was a moment ago. */
   readonly connected: boolean
 }
+
+export type LifecycleBefore = 'active' | 'maintenance' | null
 
 /** What claims of one key ask about. */
 export interface ClaimQuestions {
@@ -111,7 +147,7 @@ export function storedClaimId(admittedBy: string | null, credentialId: string, c
   return admittedBy === credentialId ? claimId : `${credentialId}/${claimId}`
 }
 
-/** Finds every robot that bears on the claims: by claim id, token, machine or name. */
+/** Finds every robot that bears on the claims: by claim id, token, machine or name, and a setup token's own. */
 export async function findKnownRobots(transaction: Database, asked: ClaimQuestions): Promise<KnownRobot[]> {
   const { key } = asked
   const foreignClaimIds = asked.claimIds.map((claimId) => storedClaimId(null, key.id, claimId))
@@ -133,11 +169,19 @@ export async function findKnownRobots(transaction: Database, asked: ClaimQuestio
       FROM unnest(${[...asked.tokenHashes]}::text[]) AS asked (hash)
       JOIN robots r ON r.token_hash = decode(asked.hash, 'hex')
       UNION
+      SELECT r.id
+      FROM unnest(${[...asked.tokenHashes]}::text[]) AS asked (hash)
+      JOIN robots r ON r.next_token_hash = decode(asked.hash, 'hex')
+      UNION
+      SELECT id FROM robots WHERE id = ${key.robotId}::uuid
+      UNION
       SELECT id FROM robots WHERE fleet_id = ${key.fleetId} AND name = ANY (${[...asked.names]}::text[])
     )
     SELECT r.id, r.site_id AS "siteId", r.fleet_id AS "fleetId", f.heartbeat_interval_ms AS "heartbeatIntervalMs",
-      r.name, r.lifecycle, r.credential_id AS "credentialId", r.claim_id AS "claimId",
-      encode(r.token_hash, 'hex') AS "tokenHash", r.token_revoked_at AS "tokenRevokedAt",
+      r.name, r.lifecycle, r.lifecycle_before AS "lifecycleBefore", r.credential_id AS "credentialId",
+      r.token_credential_id AS "tokenCredentialId", r.claim_id AS "claimId",
+      encode(r.token_hash, 'hex') AS "tokenHash", encode(r.next_token_hash, 'hex') AS "nextTokenHash",
+      r.token_revoked_at AS "tokenRevokedAt",
       encode(r.machine_hash, 'hex') AS "machineHash",
       -- A stale robot of a server that is gone has no session any more: it is only being waited for.
       coalesce(s.connection = 'online' OR (s.connection = 'stale' AND EXISTS (
@@ -180,6 +224,7 @@ export interface ClaimedRobot {
   readonly id: string
   readonly name: string
   readonly lifecycle: Lifecycle
+  readonly lifecycleBefore: LifecycleBefore
   /** As stored: see storedClaimId. */
   readonly claimId: string | null
   readonly tokenHash: Hex
@@ -202,6 +247,10 @@ export interface ClaimWrites {
   /** Robots there already that have a new token now. */
   readonly rebound: readonly ClaimedRobot[]
   readonly events: readonly ClaimEvent[]
+  /** By how much the credential's uses grow. */
+  readonly uses: number
+  /** The credential ends with these claims. */
+  readonly revoke: boolean
 }
 
 /** Writes what a group of claims changes, and the key's uses, in one statement. */
@@ -211,13 +260,15 @@ export async function writeClaims(
   writes: ClaimWrites,
   now: Date,
 ): Promise<void> {
-  const { admitted, rebound, events } = writes
+  const { admitted, rebound, events, uses, revoke } = writes
   await sql`
     WITH admitted AS (
-      INSERT INTO robots (id, site_id, fleet_id, name, labels, lifecycle, credential_id, claim_id, token_hash,
-        token_issued_at, machine_hash, fingerprint, created_at, updated_at, enrolled_at)
+      INSERT INTO robots (id, site_id, fleet_id, name, labels, lifecycle, pending_since, lifecycle_before,
+        credential_id, token_credential_id, claim_id, token_hash, token_issued_at, machine_hash, fingerprint, created_at, updated_at,
+        enrolled_at)
       SELECT given.id, ${key.siteId}::uuid, ${key.fleetId}::uuid, given.name, ${JSON.stringify(key.labels)}::jsonb,
-        given.lifecycle, ${key.id}::uuid, given.claim_id, decode(given.token_hash, 'hex'), ${now}::timestamptz,
+        given.lifecycle, CASE WHEN given.lifecycle = 'pending' THEN ${now}::timestamptz END, given.lifecycle_before,
+        ${key.id}::uuid, ${key.id}::uuid, given.claim_id, decode(given.token_hash, 'hex'), ${now}::timestamptz,
         decode(given.machine_hash, 'hex'), given.fingerprint, ${now}::timestamptz, ${now}::timestamptz,
         ${now}::timestamptz
       FROM ${robotRows(admitted)}
@@ -227,10 +278,19 @@ export async function writeClaims(
     ), rebound AS (
       UPDATE robots r SET
         lifecycle = given.lifecycle,
+        -- Whoever waits already waits no longer for asking again.
+        pending_since = CASE WHEN given.lifecycle = 'pending' THEN coalesce(r.pending_since, ${now}::timestamptz) END,
+        lifecycle_before = given.lifecycle_before,
+        token_credential_id = ${key.id}::uuid,
         claim_id = given.claim_id,
         token_hash = decode(given.token_hash, 'hex'),
         token_issued_at = ${now}::timestamptz,
         token_revoked_at = NULL,
+        next_token_hash = NULL,
+        next_token_at = NULL,
+        rotation_requested_at = NULL,
+        rotation_reason = NULL,
+        machine_hash = decode(given.machine_hash, 'hex'),
         fingerprint = given.fingerprint,
         updated_at = ${now}::timestamptz,
         enrolled_at = coalesce(r.enrolled_at, ${now}::timestamptz)
@@ -247,7 +307,8 @@ export async function writeClaims(
                   ${events.map((event) => JSON.stringify(event.data))}::jsonb[])
         AS given (id, robot_id, level, code, message, data)
     )
-    UPDATE claim_credentials SET uses = uses + ${admitted.length}::int, last_used_at = ${now}::timestamptz
+    UPDATE claim_credentials SET uses = uses + ${uses}::int, last_used_at = ${now}::timestamptz,
+      revoked_at = CASE WHEN ${revoke}::boolean THEN coalesce(revoked_at, ${now}::timestamptz) ELSE revoked_at END
     WHERE id = ${key.id} AND ${admitted.length + rebound.length > 0}::boolean
   `.execute(transaction)
 }
@@ -256,9 +317,10 @@ function robotRows(robots: readonly ClaimedRobot[]) {
   return sql`unnest(${robots.map((robot) => robot.id)}::uuid[],
                     ${robots.map((robot) => robot.name)}::text[],
                     ${robots.map((robot) => robot.lifecycle)}::text[],
+                    ${robots.map((robot) => robot.lifecycleBefore)}::text[],
                     ${robots.map((robot) => robot.claimId)}::text[],
                     ${robots.map((robot) => robot.tokenHash)}::text[],
                     ${robots.map((robot) => robot.machineHash)}::text[],
                     ${robots.map((robot) => JSON.stringify(robot.fingerprint))}::jsonb[])
-    AS given (id, name, lifecycle, claim_id, token_hash, machine_hash, fingerprint)`
+    AS given (id, name, lifecycle, lifecycle_before, claim_id, token_hash, machine_hash, fingerprint)`
 }

@@ -4,6 +4,11 @@ import type { Claim } from '../../src/claims/decide.ts'
 
 export interface ModelKey {
   readonly id: string
+  readonly kind: 'enrollment_key' | 'provisioning_token' | 'setup_token'
+  /** Stops with the first success. */
+  readonly once: boolean
+  /** A setup token's own robot. */
+  readonly robot?: string
   readonly fleet: string
   readonly maxUses: number
   readonly onExisting: 'rebind' | 'approve' | 'reject'
@@ -11,6 +16,8 @@ export interface ModelKey {
   readonly createdAt: number
   readonly expiresAt: number
   revoked: boolean
+  /** How often it let somebody in, as a new robot or as one that was there. */
+  successes: number
   uses: number
 }
 
@@ -18,20 +25,30 @@ export interface ModelRobot {
   readonly id: string
   fleet: string
   name: string
-  lifecycle: 'pending' | 'active' | 'retired'
-  /** The key that admitted it. */
-  admittedBy: string
+  lifecycle: 'pending' | 'active' | 'maintenance' | 'retired'
+  /** What it is again if nobody approves it. */
+  lifecycleBefore: 'active' | 'maintenance' | undefined
+  /** The key that admitted it; none: an operator made it by hand. */
+  admittedBy: string | undefined
   /** The key of its last claim, and the id of that claim. */
-  claimedWith: string
+  claimedWith: string | undefined
   claimId: string | undefined
-  token: string
+  token: string | undefined
   tokenRevokedAt: number | undefined
-  readonly machine: string | undefined
+  machine: string | undefined
   connected: boolean
 }
 
 export function modelClaim(robots: ModelRobot[], key: ModelKey, claim: Claim, now: number): string {
-  if (key.revoked) return 'key_revoked'
+  if (key.kind === 'setup_token') return modelRedemption(robots, key, claim, now)
+  const outcome = modelEnrolment(robots, key, claim, now)
+  if (/^(admitted|rebound)/.test(outcome)) key.successes += 1
+  return outcome
+}
+
+function modelEnrolment(robots: ModelRobot[], key: ModelKey, claim: Claim, now: number): string {
+  if (key.revoked && !key.once) return 'key_revoked'
+  const spent = key.revoked || (key.once && key.successes > 0)
 
   const sameMachine = robots.filter((robot) => claim.machineHash && robot.machine === claim.machineHash)
   // Robots that other keys admitted are remembered by this key's claim ids only next to their own kin.
@@ -46,11 +63,14 @@ export function modelClaim(robots: ModelRobot[], key: ModelKey, claim: Claim, no
     return repeat(again)
   }
   const holder = robots.find((robot) => robot.token === claim.tokenHash)
-  if (holder && !claim.claimId) {
+  if (holder && !claim.claimId && spent) {
+    if (holder.claimedWith === key.id) return repeat(holder)
+  } else if (holder && !claim.claimId) {
     const own = holder.fleet === key.fleet && sameMachine.includes(holder)
     if (holder.admittedBy === key.id || own) return repeat(holder)
   }
 
+  if (spent) return 'key_revoked'
   if (now >= key.expiresAt) return 'key_expired'
   if (key.uses >= key.maxUses) return 'key_exhausted'
 
@@ -67,7 +87,11 @@ export function modelClaim(robots: ModelRobot[], key: ModelKey, claim: Claim, no
     before.claimId = claim.claimId
     before.claimedWith = key.id
     before.tokenRevokedAt = undefined
-    if (key.onExisting === 'approve' || key.requireApproval) before.lifecycle = 'pending'
+    if (key.onExisting === 'approve' || key.requireApproval) {
+      if (before.lifecycle === 'active' || before.lifecycle === 'maintenance')
+        before.lifecycleBefore = before.lifecycle
+      before.lifecycle = 'pending'
+    }
     return `rebound ${before.id}`
   }
 
@@ -80,6 +104,7 @@ export function modelClaim(robots: ModelRobot[], key: ModelKey, claim: Claim, no
     fleet: key.fleet,
     name,
     lifecycle: key.requireApproval ? 'pending' : 'active',
+    lifecycleBefore: undefined,
     admittedBy: key.id,
     claimedWith: key.id,
     claimId: claim.claimId,
@@ -90,6 +115,36 @@ export function modelClaim(robots: ModelRobot[], key: ModelKey, claim: Claim, no
   })
   key.uses += 1
   return `admitted ${claim.robotId} as ${name}`
+}
+
+function modelRedemption(robots: ModelRobot[], key: ModelKey, claim: Claim, now: number): string {
+  const robot = robots.find((other) => other.id === key.robot)!
+  if (robot.lifecycle === 'retired') return 'robot_retired'
+  if (key.successes > 0) {
+    const same = robot.claimedWith === key.id && robot.claimId === claim.claimId && !claim.minted
+    return same && robot.token === claim.tokenHash ? repeat(robot) : 'setup_token_consumed'
+  }
+  if (key.revoked) return 'key_revoked'
+  if (now >= key.expiresAt) return 'setup_token_expired'
+  if (robots.some((other) => other.token === claim.tokenHash)) return 'token_hash_taken'
+  if (robot.tokenRevokedAt !== undefined && robot.tokenRevokedAt >= key.createdAt) return 'robot_revoked'
+  const twins = robots.filter(
+    (other) =>
+      other !== robot &&
+      other.lifecycle !== 'retired' &&
+      claim.machineHash &&
+      other.machine === claim.machineHash,
+  )
+  if (twins.some((other) => other.connected)) return 'robot_online'
+  if (twins.some((other) => other.fleet === robot.fleet)) return 'machine_known'
+  const outcome = robot.token === undefined ? `admitted ${robot.id} as ${robot.name}` : `rebound ${robot.id}`
+  robot.token = claim.tokenHash
+  robot.tokenRevokedAt = undefined
+  robot.claimedWith = key.id
+  robot.claimId = claim.claimId
+  robot.machine = claim.machineHash
+  key.successes += 1
+  return outcome
 }
 
 function repeat(robot: ModelRobot): string {

@@ -19,7 +19,7 @@ const wish: fc.Arbitrary<Wish> = fc.record({
   machine: fc.option(fc.constantFrom('m1', 'm2', 'm3'), { nil: undefined }),
 })
 
-const keyIndex = fc.nat(2)
+const keyIndex = fc.nat(20)
 const robotIndex = fc.nat(40)
 const step = fc.oneof(
   {
@@ -42,6 +42,8 @@ const step = fc.oneof(
     arbitrary: fc.record({ do: fc.constantFrom('revoke' as const, 'retire' as const), robot: robotIndex }),
   },
   { weight: 1, arbitrary: fc.record({ do: fc.constant('move' as const), robot: robotIndex }) },
+  { weight: 2, arbitrary: fc.record({ do: fc.constant('setup token' as const), robot: robotIndex }) },
+  { weight: 1, arbitrary: fc.record({ do: fc.constant('maintain' as const), robot: robotIndex }) },
   {
     weight: 1,
     arbitrary: fc.record({ do: fc.constant('wait' as const), minutes: fc.integer({ min: 1, max: 50 }) }),
@@ -49,16 +51,30 @@ const step = fc.oneof(
   { weight: 1, arbitrary: fc.record({ do: fc.constant('revoke key' as const), key: keyIndex }) },
 )
 
-type NewKey = Omit<ModelKey, 'id' | 'uses' | 'revoked'>
+type NewKey = Omit<ModelKey, 'id' | 'uses' | 'revoked' | 'successes'>
 
-const newKey: fc.Arbitrary<NewKey> = fc.record({
+const kindOfKey = fc.oneof(
+  fc.record({
+    kind: fc.constant('enrollment_key' as const),
+    once: fc.constant(false),
+    maxUses: fc.integer({ min: 1, max: 12 }),
+  }),
+  fc.record({
+    kind: fc.constant('provisioning_token' as const),
+    once: fc.boolean(),
+    maxUses: fc.constant(Number.POSITIVE_INFINITY),
+  }),
+)
+const policies = fc.record({
   fleet: fc.constantFrom('f1', 'f1', 'f2'),
-  maxUses: fc.integer({ min: 1, max: 12 }),
   onExisting: fc.constantFrom('rebind' as const, 'rebind' as const, 'approve' as const, 'reject' as const),
   requireApproval: fc.boolean(),
   createdAt: fc.constantFrom(0, 60),
   expiresAt: fc.constantFrom(70, 1_000),
 })
+const newKey: fc.Arbitrary<NewKey> = fc
+  .tuple(kindOfKey, policies)
+  .map(([kind, policy]) => ({ ...policy, ...kind }))
 
 const MINUTE = 60_000
 
@@ -70,25 +86,76 @@ interface World {
 }
 
 function world(keys: readonly NewKey[]): World {
-  const store = new RobotStore()
-  const modelKeys = keys.map((key, index) => ({ ...key, id: `k${index}`, uses: 0, revoked: false }))
-  for (const key of modelKeys)
-    store.keys.set(key.id, {
-      id: key.id,
-      siteId: 's',
-      fleetId: key.fleet,
-      heartbeatIntervalMs: null,
-      maxUses: key.maxUses,
-      uses: 0,
-      labels: {},
-      allowedCidrs: [],
-      requireApproval: key.requireApproval,
-      onExisting: key.onExisting,
-      createdAt: new Date(key.createdAt * MINUTE),
-      expiresAt: new Date(key.expiresAt * MINUTE),
-      revokedAt: null,
-    })
-  return { store, model: [], keys: modelKeys, now: 0 }
+  const at: World = { store: new RobotStore(), model: [], keys: [], now: 0 }
+  for (const key of keys) addKey(at, key)
+  return at
+}
+
+/** A robot that an operator made beforehand, in either fleet. */
+function addHandMade(at: World, fleet: string): void {
+  const id = `by-hand-in-${fleet}`
+  at.model.push({
+    id,
+    fleet,
+    name: 'by hand',
+    lifecycle: 'active',
+    lifecycleBefore: undefined,
+    admittedBy: undefined,
+    claimedWith: undefined,
+    claimId: undefined,
+    token: undefined,
+    tokenRevokedAt: undefined,
+    machine: undefined,
+    connected: false,
+  })
+  at.store.robots.set(id, {
+    id,
+    siteId: 's',
+    fleetId: fleet,
+    heartbeatIntervalMs: null,
+    name: 'by hand',
+    lifecycle: 'active',
+    lifecycleBefore: null,
+    credentialId: null,
+    tokenCredentialId: null,
+    claimId: null,
+    tokenHash: null,
+    nextTokenHash: null,
+    tokenRevokedAt: null,
+    machineHash: null,
+    connected: false,
+  })
+}
+
+function addKey(at: World, newKey: NewKey): void {
+  const key: ModelKey = { ...newKey, id: `k${at.keys.length}`, uses: 0, successes: 0, revoked: false }
+  at.keys.push(key)
+  at.store.keys.set(key.id, {
+    id: key.id,
+    kind: key.kind,
+    name: key.id,
+    siteId: 's',
+    fleetId: key.fleet,
+    heartbeatIntervalMs: null,
+    maxUses: key.maxUses === Number.POSITIVE_INFINITY ? null : key.maxUses,
+    uses: 0,
+    singleUse: key.once,
+    robotId: key.robot ?? null,
+    labels: {},
+    allowedCidrs: [],
+    requireApproval: key.requireApproval,
+    onExisting: key.onExisting,
+    createdAt: new Date(key.createdAt * MINUTE),
+    expiresAt: new Date(key.expiresAt * MINUTE),
+    revokedAt: null,
+  })
+}
+
+function revokeKey(at: World, key: ModelKey): void {
+  if (key.revoked) return
+  key.revoked = true
+  const stored = at.store.keys.get(key.id)!
+  at.store.keys.set(key.id, { ...stored, revokedAt: stored.revokedAt ?? new Date(at.now * MINUTE) })
 }
 
 function ready(wishes: readonly Wish[], from: number): Claim[] {
@@ -102,6 +169,7 @@ function ready(wishes: readonly Wish[], from: number): Claim[] {
       minted: token === undefined,
       machineHash: machine,
       address: '192.0.2.1',
+      requestId: 'request',
       fingerprint: {},
     }
   })
@@ -117,17 +185,29 @@ function inWords(outcome: Outcome): string {
 function happen(at: World, event: { do: string; robot?: number; key?: number; minutes?: number }): void {
   const robot = event.robot === undefined ? undefined : at.model[event.robot % (at.model.length || 1)]
   if (event.do === 'wait') at.now += event.minutes!
-  if (event.do === 'revoke key') {
-    const key = at.keys[event.key!]!
-    key.revoked = true
-    at.store.keys.set(key.id, { ...at.store.keys.get(key.id)!, revokedAt: new Date(at.now * MINUTE) })
-  }
+  if (event.do === 'revoke key') revokeKey(at, at.keys[event.key! % at.keys.length]!)
   if (!robot) return
+  if (event.do === 'setup token') {
+    for (const key of at.keys) if (key.robot === robot.id && key.successes === 0) revokeKey(at, key)
+    addKey(at, {
+      kind: 'setup_token',
+      once: false,
+      robot: robot.id,
+      fleet: robot.fleet,
+      maxUses: 1,
+      onExisting: 'reject',
+      requireApproval: false,
+      createdAt: at.now,
+      expiresAt: at.now + 60,
+    })
+  }
+  if (event.do === 'maintain' && robot.lifecycle === 'active') robot.lifecycle = 'maintenance'
   if (event.do === 'connect')
-    robot.connected = robot.tokenRevokedAt === undefined && robot.lifecycle !== 'retired'
+    robot.connected =
+      robot.token !== undefined && robot.tokenRevokedAt === undefined && robot.lifecycle !== 'retired'
   if (event.do === 'disconnect') robot.connected = false
   if (event.do === 'retire') Object.assign(robot, { lifecycle: 'retired', connected: false })
-  if (event.do === 'revoke')
+  if (event.do === 'revoke' && robot.token !== undefined)
     Object.assign(robot, { tokenRevokedAt: robot.tokenRevokedAt ?? at.now, connected: false })
   if (event.do === 'move') {
     const fleet = robot.fleet === 'f1' ? 'f2' : 'f1'
@@ -154,9 +234,11 @@ function storedRobots(store: RobotStore) {
       fleet: robot.fleetId,
       name: robot.name,
       lifecycle: robot.lifecycle,
-      admittedBy: robot.credentialId,
+      lifecycleBefore: robot.lifecycleBefore ?? undefined,
+      admittedBy: robot.credentialId ?? undefined,
+      claimedWith: robot.tokenCredentialId ?? undefined,
       claimId: robot.claimId?.split('/').at(-1),
-      token: robot.tokenHash,
+      token: robot.tokenHash ?? undefined,
       tokenRevokedAt: robot.tokenRevokedAt === null ? undefined : robot.tokenRevokedAt.getTime() / MINUTE,
       machine: robot.machineHash ?? undefined,
       connected: robot.connected,
@@ -165,7 +247,7 @@ function storedRobots(store: RobotStore) {
 }
 
 function modelRobots(model: readonly ModelRobot[]) {
-  return model.map(({ claimedWith: _, ...robot }) => robot).sort((a, b) => (a.id < b.id ? -1 : 1))
+  return [...model].sort((a, b) => (a.id < b.id ? -1 : 1))
 }
 
 test('claims decided in groups come out as claims decided one after the other', () => {
@@ -175,19 +257,22 @@ test('claims decided in groups come out as claims decided one after the other', 
       fc.array(step, { maxLength: 12 }),
       (keys, steps) => {
         const at = world(keys)
+        for (const fleet of ['f1', 'f2']) addHandMade(at, fleet)
         let made = 0
         for (const next of steps) {
           if (next.do !== 'claim') {
             happen(at, next)
             continue
           }
-          const key = at.keys[next.key]!
+          const key = at.keys[next.key % at.keys.length]!
           const claims = ready(next.wishes, made)
           made += claims.length
           const grouped = at.store.claim(key.id, claims, new Date(at.now * MINUTE)).map(inWords)
           expect(grouped).toEqual(claims.map((claim) => modelClaim(at.model, key, claim, at.now)))
           expect(storedRobots(at.store)).toEqual(modelRobots(at.model))
-          expect(at.store.keys.get(key.id)!.uses).toBe(key.uses)
+          const stored = at.store.keys.get(key.id)!
+          expect(stored.uses).toBe(key.kind === 'setup_token' ? key.successes : key.uses)
+          expect(stored.revokedAt !== null).toBe(key.revoked || (key.once && key.successes > 0))
         }
       },
     ),
@@ -228,7 +313,16 @@ test('a key admits the claims that came first', () => {
   fc.assert(
     fc.property(fc.integer({ min: 1, max: 40 }), fc.integer({ min: 1, max: 60 }), (maxUses, count) => {
       const at = world([
-        { fleet: 'f1', maxUses, onExisting: 'rebind', requireApproval: false, createdAt: 0, expiresAt: 9 },
+        {
+          kind: 'enrollment_key',
+          once: false,
+          fleet: 'f1',
+          maxUses,
+          onExisting: 'rebind',
+          requireApproval: false,
+          createdAt: 0,
+          expiresAt: 9,
+        },
       ])
       const wishes = Array.from({ length: count }, (_, index) => ({
         name: 'arm',

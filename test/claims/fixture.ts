@@ -85,6 +85,7 @@ export function startClaims(database: Database, options: Partial<ClaimsOptions> 
     database,
     clock: systemClock,
     random: systemRandom,
+    audit: { refused: () => {}, used: () => {} },
     log: createLog('silent'),
     metrics: createMetrics(),
     defaults: { heartbeatIntervalMs: 10_000 },

@@ -1,5 +1,5 @@
 import { expect } from 'vitest'
-import { type Claim, decideClaims, type Outcome } from '../../src/claims/decide.ts'
+import { type Claim, decideClaims, MAX_PENDING, type Outcome } from '../../src/claims/decide.ts'
 import { furtherNames } from '../../src/claims/names.ts'
 import { type ClaimKey, type ClaimWrites, type KnownRobot, storedClaimId } from '../../src/db/claims.ts'
 
@@ -17,7 +17,7 @@ export class RobotStore {
       const group = claims.slice(outcomes.length)
       const decision = decideClaims(key, this.#look(key, group), group, now)
       expect(decision.outcomes.length).toBeGreaterThan(0)
-      this.#write(key, decision.writes)
+      this.#write(key, decision.writes, now)
       outcomes.push(...decision.outcomes)
     }
     return outcomes
@@ -36,20 +36,27 @@ export class RobotStore {
         machines.includes(robot) ||
         (robot.credentialId === key.id && ids.includes(robot.claimId!)) ||
         (admitters.has(robot.credentialId) && foreignIds.includes(robot.claimId!)) ||
-        group.some((claim) => claim.tokenHash === robot.tokenHash) ||
+        robot.id === key.robotId ||
+        group.some((claim) => [robot.tokenHash, robot.nextTokenHash].includes(claim.tokenHash)) ||
         (robot.fleetId === key.fleetId && names.has(robot.name)),
     )
     const namesOf = (found: readonly KnownRobot[]) =>
       found.filter((robot) => robot.fleetId === key.fleetId).map((robot) => robot.name)
     const further = new Set(furtherNames(group, namesOf(robots)))
-    return { robots, takenNames: namesOf(all).filter((name) => further.has(name)) }
+    const waiting = all.filter((robot) => robot.credentialId === key.id && robot.lifecycle === 'pending')
+    return {
+      robots,
+      takenNames: namesOf(all).filter((name) => further.has(name)),
+      pending: key.requireApproval ? Math.min(waiting.length, MAX_PENDING) : 0,
+    }
   }
 
   #write(
     key: ClaimKey,
-    writes: Pick<ClaimWrites, 'admitted' | 'rebound'> & {
+    writes: Pick<ClaimWrites, 'admitted' | 'rebound' | 'uses' | 'revoke'> & {
       events: readonly { robotId: string; code: string }[]
     },
+    now: Date,
   ) {
     const before = [...this.robots.values()]
     const changed = [...writes.admitted, ...writes.rebound]
@@ -70,17 +77,30 @@ export class RobotStore {
         fleetId: key.fleetId,
         heartbeatIntervalMs: key.heartbeatIntervalMs,
         credentialId: key.id,
+        tokenCredentialId: key.id,
+        nextTokenHash: null,
         tokenRevokedAt: null,
         connected: false,
       })
     }
     for (const robot of writes.rebound) {
       const { name, machineHash, ...rest } = this.robots.get(robot.id)!
-      expect([robot.name, robot.machineHash]).toEqual([name, machineHash])
-      this.robots.set(robot.id, { ...rest, ...robot, tokenRevokedAt: null })
+      expect(robot.name).toBe(name)
+      if (key.kind !== 'setup_token') expect(robot.machineHash).toBe(machineHash)
+      this.robots.set(robot.id, {
+        ...rest,
+        ...robot,
+        tokenCredentialId: key.id,
+        nextTokenHash: null,
+        tokenRevokedAt: null,
+      })
     }
     this.events.push(...writes.events)
-    this.keys.set(key.id, { ...key, uses: key.uses + writes.admitted.length })
+    this.keys.set(key.id, {
+      ...key,
+      uses: key.uses + writes.uses,
+      revokedAt: writes.revoke ? now : key.revokedAt,
+    })
     this.#check()
   }
 
@@ -93,7 +113,8 @@ export class RobotStore {
     const living = all.filter((robot) => robot.machineHash !== null && robot.lifecycle !== 'retired')
     unique(living.map((robot) => `${robot.fleetId} ${robot.machineHash}`))
     for (const key of this.keys.values()) {
-      expect(key.uses).toBeLessThanOrEqual(key.maxUses)
+      expect(key.uses).toBeLessThanOrEqual(key.maxUses ?? Number.POSITIVE_INFINITY)
+      if (key.kind === 'setup_token') continue
       expect(all.filter((robot) => robot.credentialId === key.id).length).toBe(key.uses)
     }
   }

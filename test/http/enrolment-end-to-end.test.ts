@@ -17,6 +17,7 @@ describe('a robot that enrols', () => {
       database: api.db.database,
       clock: systemClock,
       random: systemRandom,
+      audit: { refused: () => {}, used: () => {} },
       log: createLog('silent'),
       metrics: createMetrics(),
       defaults: { heartbeatIntervalMs: 10_000 },
