@@ -6,6 +6,16 @@ import { z } from 'zod'
 import { MAX_HEARTBEAT_INTERVAL_MS, MIN_HEARTBEAT_INTERVAL_MS } from './protocol/limits.ts'
 import { isCheckedToken } from './protocol/tokens.ts'
 
+/** Where people may sign in besides with a password. */
+export interface OidcSettings {
+  readonly issuer: string
+  readonly clientId: string
+  readonly clientSecret: string | undefined
+  readonly scopes: string
+  /** Values of `amr` or `acr` that say that the provider saw a second factor. */
+  readonly secondFactorValues: readonly string[]
+}
+
 /** Settings of the server, read once from the environment. Units stand in the names. */
 export interface Config {
   readonly host: string
@@ -15,6 +25,8 @@ export interface Config {
   readonly dataDir: string
   /** Undefined: a private PostgreSQL of our own in the data folder. */
   readonly databaseUrl: string | undefined
+  /** Of the tables' owner, for migrations; undefined: the same as `databaseUrl`. */
+  readonly databaseOwnerUrl: string | undefined
   readonly adminToken: string | undefined
   /** 32 bytes; undefined: made and kept in the data folder. */
   readonly secretKey: Buffer | undefined
@@ -28,6 +40,7 @@ export interface Config {
   readonly historyMs: number
   readonly gatewayEngine: 'auto' | 'ws'
   readonly bus: 'local' | 'postgres'
+  readonly oidc: OidcSettings | undefined
   /** BEACON_* names that nothing reads: said aloud, not refused, for orchestrators inject names of their own. */
   readonly unknownNames: readonly string[]
 }
@@ -62,6 +75,13 @@ function isCidr(text: string): boolean {
 const KEY = /^([0-9a-fA-F]{64}|[A-Za-z0-9+/]{43}=)$/
 const keyOf = (text: string) => Buffer.from(text, text.length === 64 ? 'hex' : 'base64')
 
+function isIssuer(text: string): boolean {
+  const url = URL.canParse(text) ? new URL(text) : undefined
+  if (!url || url.username || url.password || url.search || url.hash) return false
+  const local = ['localhost', '127.0.0.1', '[::1]'].includes(url.hostname)
+  return url.protocol === 'https:' || (url.protocol === 'http:' && local)
+}
+
 const schema = z.object({
   BEACON_HOST: z.string().min(1).default('127.0.0.1'),
   BEACON_PORT: wholeNumber(0, 65_535).default(8080),
@@ -72,6 +92,10 @@ const schema = z.object({
     .optional(),
   BEACON_DATA_DIR: z.string().min(1).optional(),
   BEACON_DATABASE_URL: z
+    .string()
+    .regex(/^postgres(ql)?:\/\//, 'must begin with postgres://')
+    .optional(),
+  BEACON_DATABASE_OWNER_URL: z
     .string()
     .regex(/^postgres(ql)?:\/\//, 'must begin with postgres://')
     .optional(),
@@ -104,6 +128,25 @@ const schema = z.object({
   BEACON_HISTORY_HOURS: number(1, 24 * 366).default(48),
   BEACON_GATEWAY_ENGINE: z.enum(['auto', 'ws']).default('auto'),
   BEACON_BUS: z.enum(['local', 'postgres']).optional(),
+  BEACON_OIDC_ISSUER: z
+    .string()
+    .refine(isIssuer, 'must be an https address without query (http only for this machine)')
+    .optional(),
+  BEACON_OIDC_CLIENT_ID: z.string().min(1).optional(),
+  BEACON_OIDC_CLIENT_SECRET: z.string().min(1).optional(),
+  BEACON_OIDC_SCOPES: z
+    .string()
+    .refine((scopes) => scopes.split(' ').includes('openid'), 'must hold openid')
+    .default('openid email'),
+  BEACON_OIDC_SECOND_FACTOR: z
+    .string()
+    .transform((list) =>
+      list
+        .split(',')
+        .map((item) => item.trim())
+        .filter(Boolean),
+    )
+    .default([]),
 })
 
 const SECRET_NAMES = [
@@ -111,6 +154,8 @@ const SECRET_NAMES = [
   'BEACON_SECRET_KEY',
   'BEACON_SECRET_KEY_PREVIOUS',
   'BEACON_DATABASE_URL',
+  'BEACON_DATABASE_OWNER_URL',
+  'BEACON_OIDC_CLIENT_SECRET',
 ] as const
 
 /** Takes `NAME_FILE` for the settings that hold secrets, so that they need not stand in the environment. */
@@ -143,6 +188,10 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env): Config {
   const parsed = schema.safeParse(given)
   if (!parsed.success)
     for (const issue of parsed.error.issues) mistakes.push(`${issue.path.join('.')} ${issue.message}`)
+  if (given.BEACON_DATABASE_OWNER_URL && !given.BEACON_DATABASE_URL)
+    mistakes.push('BEACON_DATABASE_OWNER_URL is set, and BEACON_DATABASE_URL is not')
+  if (Boolean(given.BEACON_OIDC_ISSUER) !== Boolean(given.BEACON_OIDC_CLIENT_ID))
+    mistakes.push('BEACON_OIDC_ISSUER and BEACON_OIDC_CLIENT_ID belong together')
   if (!parsed.success || mistakes.length > 0) throw new ConfigError(mistakes)
   const values = parsed.data
   return Object.freeze({
@@ -151,6 +200,7 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env): Config {
     publicUrl: values.BEACON_PUBLIC_URL,
     dataDir: values.BEACON_DATA_DIR ?? defaultDataDir(env),
     databaseUrl: values.BEACON_DATABASE_URL,
+    databaseOwnerUrl: values.BEACON_DATABASE_OWNER_URL,
     adminToken: values.BEACON_ADMIN_TOKEN,
     secretKey: values.BEACON_SECRET_KEY,
     secretKeyPrevious: values.BEACON_SECRET_KEY_PREVIOUS,
@@ -160,8 +210,21 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env): Config {
     historyMs: values.BEACON_HISTORY_HOURS * 3_600_000,
     gatewayEngine: values.BEACON_GATEWAY_ENGINE,
     bus: values.BEACON_BUS ?? (values.BEACON_DATABASE_URL ? 'postgres' : 'local'),
+    oidc: oidcOf(values),
     unknownNames: Object.keys(env).filter((name) => name.startsWith('BEACON_') && !isKnownName(name)),
   })
+}
+
+function oidcOf(values: z.output<typeof schema>): OidcSettings | undefined {
+  const { BEACON_OIDC_ISSUER: issuer, BEACON_OIDC_CLIENT_ID: clientId } = values
+  if (issuer === undefined || clientId === undefined) return undefined
+  return {
+    issuer,
+    clientId,
+    clientSecret: values.BEACON_OIDC_CLIENT_SECRET,
+    scopes: values.BEACON_OIDC_SCOPES,
+    secondFactorValues: values.BEACON_OIDC_SECOND_FACTOR,
+  }
 }
 
 /** Settings of the agent, the operator's command line and other engines, which may stand in the same environment. */

@@ -7,6 +7,8 @@ import { pruneSignIns } from './sign-ins.ts'
 
 export interface MaintenanceOptions {
   readonly database: Database
+  /** Connections that may make and drop the partitions of the heartbeats. */
+  readonly upkeep: Database
   readonly clock: Clock
   /** How long raw heartbeats are kept. */
   readonly historyMs: number
@@ -45,7 +47,7 @@ export function startMaintenance(options: MaintenanceOptions): Maintenance {
   }
   const pass = async () => {
     const ensured = await attempt(options, 'make partitions', async () => {
-      const made = await ensurePartitions(options.database, clock.now(), options.historyMs)
+      const made = await ensurePartitions(options.upkeep, clock.now(), options.historyMs)
       if (made.length > 0) options.log.info({ partitions: made }, 'partitions were made')
     })
     if (ensured) {
@@ -67,9 +69,9 @@ export function startMaintenance(options: MaintenanceOptions): Maintenance {
 }
 
 async function tidy(options: MaintenanceOptions, isStopped: () => boolean): Promise<void> {
-  const { database, clock, historyMs, log } = options
+  const { database, upkeep, clock, historyMs, log } = options
   await attempt(options, 'drop old partitions', async () => {
-    const dropped = await dropOldPartitions(database, clock.now(), historyMs)
+    const dropped = await dropOldPartitions(upkeep, clock.now(), historyMs)
     if (dropped.length > 0) log.info({ partitions: dropped }, 'old partitions were dropped')
   })
   const prune = async (deleteSome: typeof pruneRobotEvents, keptMs: number) => {

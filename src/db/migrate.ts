@@ -16,8 +16,8 @@ export interface MigrateOptions {
   readonly folder?: string
 }
 
-/** "migrat" in ASCII. */
-const LOCK = 0x6d6967726174
+/** "migrat" in ASCII: whoever holds this advisory lock may change the schema, and whose it is. */
+export const MIGRATION_LOCK = 0x6d6967726174
 const OLDEST_POSTGRES = 150_000
 
 const CREATE_HISTORY = `
@@ -46,7 +46,7 @@ export async function migrate({ url, log, folder = migrationsFolder }: MigrateOp
   await connection.connect()
   try {
     await requireVersion(connection)
-    await connection.query('SELECT pg_advisory_lock($1)', [LOCK])
+    await connection.query('SELECT pg_advisory_lock($1)', [MIGRATION_LOCK])
     return await applyMissing(connection, migrations, log)
   } finally {
     // The lock goes with the connection.

@@ -26,6 +26,7 @@ afterEach(async () => {
 function start(): Maintenance {
   maintenance = startMaintenance({
     database: db.database,
+    upkeep: db.database,
     clock,
     historyMs: 48 * HOUR,
     log: createLog('silent'),

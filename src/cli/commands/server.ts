@@ -7,6 +7,7 @@ Settings, from the environment (secrets also as NAME_FILE, the path of a file th
   BEACON_PUBLIC_URL         where robots and operators reach the server from outside
   BEACON_DATA_DIR           folder for its data (/var/lib/beacon-server as root, else ~/.local/share/beacon)
   BEACON_DATABASE_URL       PostgreSQL 15 to 18; without it the server runs one of its own in the data folder
+  BEACON_DATABASE_OWNER_URL for migrations: the owner of the tables, where BEACON_DATABASE_URL is to have fewer rights
   BEACON_ADMIN_TOKEN        the owner's token on an empty database (without it, one is made and printed)
   BEACON_SECRET_KEY         32 bytes, hex or base64; seals retrievable keys (made in the data folder when absent)
   BEACON_TRUSTED_PROXIES    addresses or CIDR ranges whose X-Forwarded-For is believed
@@ -15,6 +16,10 @@ Settings, from the environment (secrets also as NAME_FILE, the path of a file th
   BEACON_HISTORY_HOURS      how long heartbeats are kept (48)
   BEACON_GATEWAY_ENGINE     auto or ws (auto)
   BEACON_BUS                local or postgres: how several servers tell each other (postgres with a database URL)
+  BEACON_OIDC_ISSUER        an OpenID Connect provider that people may sign in with
+  BEACON_OIDC_CLIENT_ID     what it calls this server; and BEACON_OIDC_CLIENT_SECRET
+  BEACON_OIDC_SCOPES        what it is asked for (openid email)
+  BEACON_OIDC_SECOND_FACTOR values of its amr or acr that count as a second factor, separated by commas (none)
 
 It prints one line that starts with "beacon ready" on standard output when it takes requests, logs JSON to standard
 error, and ends with 0 after SIGTERM or SIGINT.
