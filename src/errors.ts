@@ -19,6 +19,8 @@ export const ERRORS = {
 
   second_factor_required: { status: 403, retry: false, title: 'A second factor has to be set up first' },
   cross_site_request: { status: 403, retry: false, title: 'The request came from another site' },
+  invitation_invalid: { status: 403, retry: false, title: 'The invitation does not stand' },
+  session_needed: { status: 403, retry: false, title: 'Only somebody signed in on the page may do this' },
   exceeds_own_rights: { status: 403, retry: false, title: 'Nobody can give more rights than they hold' },
   insufficient_scope: { status: 403, retry: false, title: 'The token lacks the scope this needs' },
   key_revoked: { status: 403, retry: false, title: 'The enrollment key or token was revoked' },
@@ -35,6 +37,8 @@ export const ERRORS = {
   name_taken: { status: 409, retry: false, title: 'The name is taken' },
   not_empty: { status: 409, retry: false, title: 'It is not empty' },
   robot_is_retired: { status: 409, retry: false, title: 'A retired robot cannot be changed' },
+  email_taken: { status: 409, retry: false, title: 'The email is somebody else’s' },
+  second_factor_present: { status: 409, retry: false, title: 'There is a second factor already' },
   last_owner: { status: 409, retry: false, title: 'There has to be an owner' },
   robot_without_token: { status: 409, retry: false, title: 'The robot has no token that stands' },
   robot_pending: { status: 409, retry: false, title: 'The robot waits for approval' },
@@ -63,6 +67,7 @@ export const ERRORS = {
   database_unavailable: { status: 503, retry: true, title: 'The database cannot be reached' },
   draining: { status: 503, retry: true, title: 'The server is shutting down' },
   overloaded: { status: 503, retry: true, title: 'The server has too much to do' },
+  identity_provider_failed: { status: 502, retry: true, title: 'The identity provider gave no fit answer' },
 } as const satisfies Record<string, { status: number; retry: boolean; title: string }>
 
 export type ErrorCode = keyof typeof ERRORS

@@ -161,15 +161,6 @@ export async function listSignIns(db: Database, userId: string, limit: number): 
   return rows
 }
 
-/** The addresses from which somebody signed in to the end, as far as the rows are still there. */
-export async function knownAddresses(db: Database, userId: string): Promise<string[]> {
-  const { rows } = await sql<{ address: string }>`
-    SELECT DISTINCT host(address) AS address FROM sign_ins
-    WHERE user_id = ${userId} AND stage = 'signed_in' AND address IS NOT NULL LIMIT 100
-  `.execute(db)
-  return rows.map(({ address }) => address)
-}
-
 /**
  * Deletes sessions that expired before the given time, and steps of sign-ins that nobody finished, at most `limit`;
  * answers how many.
