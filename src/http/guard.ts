@@ -6,15 +6,14 @@ import { type PlacedKind, placeOf } from '../db/place-of.ts'
 import { BeaconError } from '../errors.ts'
 import { bearerToken } from '../protocol/tokens.ts'
 import type { HttpParts } from './parts.ts'
-import { demandJudgement, demandStanding, watchJudgement } from './reach.ts'
+import { demandJudgement, demandStanding, isScoped, watchJudgement } from './reach.ts'
 
 /** Fails at the start for a route of `app` that does not say who may call it, and where they have to hold that. */
 export function demandScopes(app: FastifyInstance): void {
   app.addHook('onRoute', (route) => {
     const { scope, on } = route.config ?? {}
     if (!scope) throw new Error(`${route.method} ${route.url} does not say which scope it needs`)
-    const needsReach = scope !== 'public' && scope !== 'claim' && scope !== 'person'
-    if (needsReach !== (on !== undefined))
+    if (isScoped(scope) !== (on !== undefined))
       throw new Error(`${route.method} ${route.url} does not say where its scope is needed`)
   })
 }
@@ -39,6 +38,10 @@ export function guardRoutes(app: FastifyInstance, parts: GuardParts): void {
         throw new BeaconError('insufficient_scope', 'a person is needed, or a token of one')
       return
     }
+    if (scope === 'self') {
+      if (principal.kind === 'session') throw new BeaconError('insufficient_scope', 'a token is needed')
+      return
+    }
     if (scope === undefined || !principal.authority.holds(scope))
       throw new BeaconError('insufficient_scope', `the scope ${scope ?? 'of nobody'} is needed`)
   })
@@ -46,8 +49,7 @@ export function guardRoutes(app: FastifyInstance, parts: GuardParts): void {
   app.addHook('preHandler', async (request) => {
     const { scope, on } = request.routeOptions.config
     const { principal } = request
-    if (!principal || scope === undefined || scope === 'person' || scope === 'public' || scope === 'claim')
-      return
+    if (!principal || !isScoped(scope)) return
     if (on === 'listed' || on === 'body') return watchJudgement(request, scope)
     if (principal.authority.covers(scope, DEPLOYMENT)) return
     if (on === undefined || on === 'deployment')

@@ -66,10 +66,10 @@ export type App = FastifyInstance<
 >
 
 /**
- * A scope that the principal has to hold; `person`: somebody who acts for a person, about what is their own; `public`:
- * everybody; `claim`: the handler itself judges the claim credential.
+ * A scope that the principal has to hold; `person`: somebody who acts for a person, about what is their own; `self`:
+ * any token, about itself; `public`: everybody; `claim`: the handler itself judges the claim credential.
  */
-export type RouteScope = Scope | 'person' | 'public' | 'claim'
+export type RouteScope = Scope | 'person' | 'self' | 'public' | 'claim'
 
 /**
  * Where the scope has to be held. `deployment`: everywhere. One of the kinds in db/place-of.ts: where the thing named

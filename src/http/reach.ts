@@ -32,8 +32,9 @@ export function demandStanding(
   if (stands === 'sees') throw new BeaconError('insufficient_scope', `the scope ${scope} is needed there`)
 }
 
-function isScoped(scope: RouteScope | undefined): scope is Scope {
-  return scope !== undefined && scope !== 'public' && scope !== 'claim' && scope !== 'person'
+/** True for routes that ask for a scope, and so for a place where it is held. */
+export function isScoped(scope: RouteScope | undefined): scope is Scope {
+  return scope !== undefined && !['public', 'claim', 'person', 'self'].includes(scope)
 }
 
 /** Where the caller holds the scope of this route: what a list is cut down to. */

@@ -1,0 +1,190 @@
+import type { Bus } from '../bus/bus.ts'
+import { findAccessTokens } from '../db/access-tokens.ts'
+import type { Database } from '../db/database.ts'
+import { findSignIns } from '../db/sign-ins.ts'
+import { BeaconError } from '../errors.ts'
+import type { Log } from '../observe/log.ts'
+import type { Clock, Timer } from '../runtime.ts'
+import type { Authority } from './authority.ts'
+import { type Principal, principalOfSignIn, principalOfToken } from './principal.ts'
+
+/**
+ * Who each of these is at this moment, in the same order, or why they no longer stand. One statement for all tokens and one
+ * for all sessions, however many there are.
+ */
+export async function principalsNow(
+  database: Database,
+  principals: readonly Principal[],
+): Promise<(Principal | BeaconError)[]> {
+  const tokenIds = new Set<string>()
+  const sessionIds = new Set<string>()
+  for (const principal of principals)
+    if (principal.kind !== 'session') tokenIds.add(principal.id)
+    else if (principal.sessionId !== undefined) sessionIds.add(principal.sessionId)
+  const tokens = new Map((await findAccessTokens(database, [...tokenIds])).map((found) => [found.id, found]))
+  const sessions = new Map((await findSignIns(database, [...sessionIds])).map((found) => [found.id, found]))
+  return principals.map((principal) => {
+    if (principal.kind === 'session') {
+      const found = sessions.get(principal.sessionId ?? '')
+      return (found && principalOfSignIn(found)) ?? new BeaconError('credentials_required')
+    }
+    const found = tokens.get(principal.id)
+    return found ? principalOfToken(found) : new BeaconError('token_revoked')
+  })
+}
+
+/** Something that goes on for long in somebody's name: a feed, an export. */
+export interface Watched {
+  readonly principal: Principal
+  /** Whether these rights are still enough for it; asked at once and whenever they may have changed. */
+  readonly mayGoOn: (authority: Authority) => boolean
+  /** Called once, when it has to end, with why. It is no longer watched then. */
+  readonly onEnd: (why: BeaconError) => void
+}
+
+/**
+ * Ends what goes on for long when the token or session behind it is revoked, expires or comes to hold too little: within
+ * two seconds, on every server.
+ */
+export interface Standing {
+  /** Watches until the returned function is called. */
+  watch(watched: Watched): () => void
+  /** How many are watched. */
+  readonly size: number
+  /** Watches nobody any more. */
+  stop(): void
+}
+
+export interface StandingOptions {
+  readonly database: Database
+  readonly bus: Pick<Bus, 'subscribe' | 'onGap'>
+  readonly clock: Clock
+  readonly log: Log
+}
+
+/** For whatever no message told of: a row changed by hand, a session too long without a request. */
+const CHECK_EVERY_MS = 15_000
+/** After a check that failed. */
+const RETRY_MS = 1_000
+/** How long somebody of whom nothing can be learned is trusted. */
+const TRUST_MS = 30_000
+/** Far more than go on at one server; each check is one statement for so many. */
+const CHECKED_AT_ONCE = 2_000
+
+interface Entry extends Watched {
+  /** On the clock's monotonic time. */
+  confirmedAt: number
+  expiry: Timer | undefined
+}
+
+/** Starts to hear of changes; nothing is asked of the database while nothing is watched. */
+export function createStanding({ database, bus, clock, log }: StandingOptions): Standing {
+  const entries = new Set<Entry>()
+  let checking = false
+  /** Something may have changed since the check that is under way began. */
+  let again = false
+  let stopped = false
+  let retry: Timer | undefined
+
+  function remove(entry: Entry): boolean {
+    entry.expiry?.cancel()
+    return entries.delete(entry)
+  }
+
+  function end(entry: Entry, why: BeaconError): void {
+    if (!remove(entry)) return
+    try {
+      entry.onEnd(why)
+    } catch (err) {
+      log.error({ err }, 'something could not be ended whose token no longer stands')
+    }
+  }
+
+  /** Timers only for what ends before the next check: they are not to pile up, and some cannot wait for months. */
+  function armExpiry(entry: Entry, expiresAt: Date | null): void {
+    entry.expiry?.cancel()
+    entry.expiry = undefined
+    if (expiresAt === null) return
+    const leftMs = expiresAt.getTime() - clock.now()
+    if (leftMs > 2 * CHECK_EVERY_MS) return
+    const code = entry.principal.kind === 'session' ? 'credentials_required' : 'token_expired'
+    entry.expiry = clock.after(leftMs, () => end(entry, new BeaconError(code)))
+  }
+
+  function judge(entry: Entry, now: Principal | BeaconError): void {
+    if (!entries.has(entry)) return
+    if (now instanceof BeaconError) return end(entry, now)
+    if (now.barred) return end(entry, new BeaconError(now.barred))
+    if (!entry.mayGoOn(now.authority)) return end(entry, new BeaconError('insufficient_scope'))
+    entry.confirmedAt = clock.monotonic()
+    armExpiry(entry, now.expiresAt)
+  }
+
+  async function checkAll(): Promise<void> {
+    const all = [...entries]
+    for (let start = 0; start < all.length; start += CHECKED_AT_ONCE) {
+      const group = all.slice(start, start + CHECKED_AT_ONCE)
+      const now = await principalsNow(
+        database,
+        group.map((entry) => entry.principal),
+      )
+      group.forEach((entry, index) => {
+        judge(entry, now[index]!)
+      })
+    }
+  }
+
+  /** However many ask for a check while one is under way, one more follows it. */
+  async function check(): Promise<void> {
+    if (checking) {
+      again = true
+      return
+    }
+    checking = true
+    retry?.cancel()
+    retry = undefined
+    try {
+      do {
+        again = false
+        await checkAll()
+      } while (again && !stopped)
+    } catch (err) {
+      log.warn({ err }, 'the tokens that feeds hang on could not be looked at')
+      for (const entry of entries)
+        if (clock.monotonic() - entry.confirmedAt > TRUST_MS)
+          end(entry, new BeaconError('database_unavailable'))
+      if (!stopped && entries.size > 0) retry = clock.after(RETRY_MS, () => void check())
+    } finally {
+      checking = false
+    }
+  }
+
+  const checkIfAny = () => {
+    if (!stopped && entries.size > 0) void check()
+  }
+  bus.subscribe((message) => {
+    if (message.type === 'access_changed') checkIfAny()
+  })
+  bus.onGap(checkIfAny)
+  const timer = clock.every(CHECK_EVERY_MS, checkIfAny)
+
+  return {
+    watch(watched) {
+      const entry: Entry = { ...watched, confirmedAt: clock.monotonic(), expiry: undefined }
+      entries.add(entry)
+      armExpiry(entry, watched.principal.expiresAt)
+      // What changed between the request's own look and now was told to nobody.
+      checkIfAny()
+      return () => void remove(entry)
+    },
+    get size() {
+      return entries.size
+    },
+    stop() {
+      stopped = true
+      timer.cancel()
+      retry?.cancel()
+      for (const entry of entries) remove(entry)
+    },
+  }
+}
