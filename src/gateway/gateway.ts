@@ -1,13 +1,13 @@
-import type { Bus, BusMessage } from '../bus/bus.ts'
+import type { Bus } from '../bus/bus.ts'
 import { type Database, isDatabaseUnavailable } from '../db/database.ts'
 import type { HeartbeatRow } from '../db/heartbeat-writes.ts'
-import { type OpenedSession, readSessionFacts, type SessionFacts } from '../db/sessions.ts'
+import { type OpenedSession, readSessionFacts } from '../db/sessions.ts'
 import { BeaconError } from '../errors.ts'
 import { Registry } from '../fleet/registry.ts'
 import { Grouping } from '../grouping.ts'
 import type { Log } from '../observe/log.ts'
 import type { Metrics } from '../observe/metrics.ts'
-import { CLOSE, type CloseCause, isFinalCloseCode, withReconnectDelay } from '../protocol/close-codes.ts'
+import { CLOSE, isFinalCloseCode, withReconnectDelay } from '../protocol/close-codes.ts'
 import type { HelloFrame, RobotEventFrame } from '../protocol/frames.ts'
 import { HELLO_TIMEOUT_MS, SUBPROTOCOL } from '../protocol/limits.ts'
 import { Releases } from '../releases.ts'
@@ -17,7 +17,8 @@ import type { Admission, RobotSocket, SocketHandler, UpgradeRequest } from '../t
 import { type AuthenticatedRobot, Authenticator } from './authenticator.ts'
 import { Connection, type ConnectionHost } from './connection.ts'
 import { HeartbeatWriter } from './heartbeat-writer.ts'
-import { type PersistParts, untilStored } from './persist.ts'
+import { News } from './news.ts'
+import type { PersistParts } from './persist.ts'
 import { PresenceKeeper } from './presence-keeper.ts'
 import { ServerWatch } from './server-watch.ts'
 import { SessionOpener } from './session-opener.ts'
@@ -44,7 +45,6 @@ const LONGEST_DRAIN_SPAN_MS = 30_000
 /** What stopping waits for writes, and then for sockets to close. */
 const FLUSH_DEADLINE_MS = 8_000
 const CLOSE_DEADLINE_MS = 2_000
-const FACTS_PER_STATEMENT = 1_000
 
 /** Holds the sessions of this server's robots: admits sockets, carries out what their sessions decide, lets them go. */
 export class Gateway implements ConnectionHost {
@@ -61,7 +61,7 @@ export class Gateway implements ConnectionHost {
   readonly #presence: PresenceKeeper
   readonly #watch: ServerWatch
   readonly #announce: Grouping<{ robot_id: string; session_no: number }, undefined>
-  readonly #refresh: Grouping<string, undefined>
+  readonly #news: News
   readonly #givingUp = new AbortController()
   readonly #releases: Releases
   #opening = 0
@@ -93,29 +93,21 @@ export class Gateway implements ConnectionHost {
         return sessions.map(() => undefined)
       },
     })
-    this.#refresh = new Grouping({
-      maxGroup: FACTS_PER_STATEMENT,
-      maxWaiting: 1_000_000,
-      run: async (robotIds) => {
-        const facts = await untilStored(persist, 'read_session_facts', () =>
-          readSessionFacts(database, robotIds),
-        )
-        for (const fact of facts) this.#apply(fact)
-        return robotIds.map(() => undefined)
-      },
+    this.#news = new News({
+      ...parts,
+      persist,
+      registry: this.#registry,
+      authenticator: this.#authenticator,
+      presence: this.#presence,
     })
   }
 
   /** Begins to watch and to listen. Rejects when the database cannot be reached. */
   async start(): Promise<void> {
-    const { bus, clock, metrics } = this.#parts
+    const { clock, metrics } = this.#parts
     await this.#watch.start()
     this.#releases.add('server watch', () => this.#watch.stop())
-    bus.subscribe((message) => this.#onMessage(message))
-    bus.onGap(() => {
-      this.#authenticator.forgetAll()
-      this.#refreshAll([...this.#registry.all()])
-    })
+    this.#news.start()
     const tick = clock.every(TICK_MS, () => this.#tick())
     this.#releases.add('tick', () => tick.cancel())
     metrics.sessions.set(0)
@@ -366,70 +358,10 @@ export class Gateway implements ConnectionHost {
     queueDepth.set({ queue: 'session_opening' }, this.#opening)
   }
 
-  #onMessage(message: BusMessage): void {
-    switch (message.type) {
-      case 'robots_revoked':
-        this.#expel(message.robot_ids, CLOSE.tokenRevoked)
-        break
-      case 'robots_retired':
-        this.#expel(message.robot_ids, CLOSE.retired)
-        break
-      case 'robots_changed':
-        this.#authenticator.forget(message.robot_ids)
-        this.#refreshAll(message.robot_ids.flatMap((robotId) => this.#registry.of(robotId)))
-        break
-      case 'fleet_changed':
-        this.#refreshAll(
-          [...this.#registry.all()].filter((connection) => connection.fleetId === message.fleet_id),
-        )
-        break
-      case 'sessions_opened':
-        for (const { robot_id, session_no } of message.sessions) this.#overtaken(robot_id, session_no)
-        break
-    }
-  }
-
-  #expel(robotIds: readonly string[], cause: CloseCause): void {
-    this.#authenticator.forget(robotIds)
-    for (const robotId of robotIds) {
-      for (const connection of this.#registry.of(robotId)) connection.end(cause)
-      // Without a socket it may still count as online by what was heard: it cannot come back, so that is over.
-      const sessionNo = this.#presence.presence.sessionNoOf(robotId)
-      if (sessionNo !== undefined)
-        this.#presence.write(this.#presence.presence.gone(robotId, sessionNo, cause.reason, this.now()))
-    }
-  }
-
-  #overtaken(robotId: string, newestSessionNo: number): void {
-    for (const connection of this.#registry.of(robotId)) connection.newerSessionOpened(newestSessionNo)
-    this.#presence.presence.handedOver(robotId, newestSessionNo)
-  }
-
-  #refreshAll(connections: readonly Connection[]): void {
-    for (const connection of connections)
-      this.#refresh.add(connection.robotId).catch((error: unknown) => {
-        this.#parts.log.warn({ err: error, robot_id: connection.robotId }, 'could not look a robot up again')
-      })
-  }
-
-  #apply(facts: SessionFacts): void {
-    const { robotId, sessionNo, name, fleetId, lifecycle } = facts
-    this.#overtaken(robotId, sessionNo)
-    const heartbeatIntervalMs = facts.heartbeatIntervalMs ?? this.#parts.defaultIntervalMs
-    for (const connection of this.#registry.of(robotId)) {
-      if (lifecycle === 'retired') connection.end(CLOSE.retired)
-      else if (facts.revoked || facts.tokenHash !== connection.tokenHash) connection.end(CLOSE.tokenRevoked)
-      else if (connection.sessionNo !== undefined) {
-        connection.changed({ name, fleetId, lifecycle, heartbeatIntervalMs })
-        this.#presence.presence.intervalChanged(robotId, connection.sessionNo, heartbeatIntervalMs)
-      }
-    }
-  }
-
   #restatePresence(): void {
     this.#parts.log.warn('the other servers had taken this one for dead; saying again who is here')
     for (const change of this.#presence.presence.restate(this.now())) this.#presence.write(change)
-    this.#refreshAll([...this.#registry.all()])
+    this.#news.lookAgain([...this.#registry.all()])
   }
 
   #resumeAll(): void {

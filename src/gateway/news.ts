@@ -1,0 +1,117 @@
+import type { Bus, BusMessage } from '../bus/bus.ts'
+import type { Database } from '../db/database.ts'
+import { readSessionFacts, type SessionFacts } from '../db/sessions.ts'
+import type { Registry } from '../fleet/registry.ts'
+import { Grouping } from '../grouping.ts'
+import { CLOSE, type CloseCause } from '../protocol/close-codes.ts'
+import type { Authenticator } from './authenticator.ts'
+import type { Connection } from './connection.ts'
+import { type PersistParts, untilStored } from './persist.ts'
+import type { PresenceKeeper } from './presence-keeper.ts'
+
+export interface NewsParts {
+  readonly database: Database
+  readonly bus: Bus
+  readonly persist: PersistParts
+  readonly registry: Registry<Connection>
+  readonly authenticator: Authenticator
+  readonly presence: PresenceKeeper
+  readonly defaultIntervalMs: number
+}
+
+const FACTS_PER_STATEMENT = 1_000
+
+/** Carries what operators and other servers change about robots to the sessions that this server holds. */
+export class News {
+  readonly #parts: NewsParts
+  readonly #refresh: Grouping<string, undefined>
+
+  constructor(parts: NewsParts) {
+    this.#parts = parts
+    this.#refresh = new Grouping({
+      maxGroup: FACTS_PER_STATEMENT,
+      maxWaiting: 1_000_000,
+      run: async (robotIds) => {
+        const facts = await untilStored(parts.persist, 'read_session_facts', () =>
+          readSessionFacts(parts.database, robotIds),
+        )
+        for (const fact of facts) this.#apply(fact)
+        return robotIds.map(() => undefined)
+      },
+    })
+  }
+
+  /** Begins to listen. */
+  start(): void {
+    const { bus, authenticator, registry } = this.#parts
+    bus.subscribe((message) => this.#onMessage(message))
+    bus.onGap(() => {
+      authenticator.forgetAll()
+      this.lookAgain([...registry.all()])
+    })
+  }
+
+  /** Asks the database how the robots of these connections are now. */
+  lookAgain(connections: readonly Connection[]): void {
+    for (const connection of connections)
+      this.#refresh.add(connection.robotId).catch((error: unknown) => {
+        const { log } = this.#parts.persist
+        log.warn({ err: error, robot_id: connection.robotId }, 'could not look a robot up again')
+      })
+  }
+
+  #onMessage(message: BusMessage): void {
+    const { authenticator, registry } = this.#parts
+    switch (message.type) {
+      case 'robots_revoked':
+        this.#expel(message.robot_ids, CLOSE.tokenRevoked)
+        break
+      case 'robots_retired':
+        this.#expel(message.robot_ids, CLOSE.retired)
+        break
+      case 'robots_changed':
+        authenticator.forget(message.robot_ids)
+        this.lookAgain(message.robot_ids.flatMap((robotId) => registry.of(robotId)))
+        break
+      case 'fleet_changed':
+        this.lookAgain([...registry.all()].filter((connection) => connection.fleetId === message.fleet_id))
+        break
+      case 'sessions_opened':
+        for (const { robot_id, session_no } of message.sessions) this.#overtaken(robot_id, session_no)
+        break
+    }
+  }
+
+  #expel(robotIds: readonly string[], cause: CloseCause): void {
+    const { authenticator, registry, presence, persist } = this.#parts
+    authenticator.forget(robotIds)
+    for (const robotId of robotIds) {
+      for (const connection of registry.of(robotId)) connection.end(cause)
+      // Without a socket it may still count as online by what was heard: it cannot come back, so that is over.
+      const sessionNo = presence.presence.sessionNoOf(robotId)
+      if (sessionNo !== undefined)
+        presence.write(presence.presence.gone(robotId, sessionNo, cause.reason, persist.clock.now()))
+    }
+  }
+
+  #overtaken(robotId: string, newestSessionNo: number): void {
+    const { registry, presence } = this.#parts
+    for (const connection of registry.of(robotId)) connection.newerSessionOpened(newestSessionNo)
+    presence.presence.handedOver(robotId, newestSessionNo)
+  }
+
+  #apply(facts: SessionFacts): void {
+    const { registry, presence, defaultIntervalMs } = this.#parts
+    const { robotId, sessionNo, name, fleetId, lifecycle } = facts
+    this.#overtaken(robotId, sessionNo)
+    const heartbeatIntervalMs = facts.heartbeatIntervalMs ?? defaultIntervalMs
+    for (const connection of registry.of(robotId)) {
+      if (lifecycle === 'retired') connection.end(CLOSE.retired)
+      else if (facts.revoked || facts.tokenHash !== connection.tokenHash) connection.end(CLOSE.tokenRevoked)
+      else if (connection.sessionNo !== undefined) {
+        connection.changed({ name, fleetId, lifecycle, heartbeatIntervalMs })
+        presence.presence.intervalChanged(robotId, connection.sessionNo, heartbeatIntervalMs)
+      }
+    }
+  }
+}
