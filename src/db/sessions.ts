@@ -1,11 +1,14 @@
 import { sql } from 'kysely'
 import type { HelloFrame, Lifecycle } from '../protocol/frames.ts'
 import type { Database } from './database.ts'
+import type { RotationReason } from './tables.ts'
 
 /** What a robot token stands for. */
 export interface TokenHolder {
   readonly tokenHash: string
   readonly robotId: string
+  /** It is the robot's next token, which no session was opened with yet. */
+  readonly isNext: boolean
   readonly revoked: boolean
   readonly retired: boolean
 }
@@ -15,21 +18,22 @@ export async function findTokenHolders(
   database: Database,
   tokenHashes: readonly string[],
 ): Promise<TokenHolder[]> {
-  const rows = await database
-    .selectFrom('robots')
-    .select([
-      'id as robotId',
-      sql<string>`encode(token_hash, 'hex')`.as('tokenHash'),
-      sql<boolean>`token_revoked_at IS NOT NULL`.as('revoked'),
-      sql<boolean>`lifecycle = 'retired'`.as('retired'),
-    ])
-    .where(
-      'token_hash',
-      'in',
-      tokenHashes.map((hash) => Buffer.from(hash, 'hex')),
-    )
-    .execute()
-  return rows
+  const holders = (column: 'token_hash' | 'next_token_hash') =>
+    database
+      .selectFrom('robots')
+      .select([
+        'id as robotId',
+        sql<string>`encode(${sql.ref(column)}, 'hex')`.as('tokenHash'),
+        sql<boolean>`${sql.lit(column === 'next_token_hash')}`.as('isNext'),
+        sql<boolean>`token_revoked_at IS NOT NULL`.as('revoked'),
+        sql<boolean>`lifecycle = 'retired'`.as('retired'),
+      ])
+      .where(
+        column,
+        'in',
+        tokenHashes.map((hash) => Buffer.from(hash, 'hex')),
+      )
+  return holders('token_hash').unionAll(holders('next_token_hash')).execute()
 }
 
 export interface SessionToOpen {
@@ -43,6 +47,7 @@ export interface OpenedSession {
   readonly robotId: string
   readonly sessionNo: number
   readonly name: string
+  readonly siteId: string
   readonly fleetId: string
   readonly lifecycle: Lifecycle
   readonly heartbeatIntervalMs: number | null
@@ -51,11 +56,18 @@ export interface OpenedSession {
   readonly faultCodes: readonly string[]
   /** The server that held the robot's session before. */
   readonly previousServerId: string | null
+  /** It came with the next token, which has taken the place of the old one by this. */
+  readonly rotated: boolean
+  /** The request for a new token that stands, or that this session has met. */
+  readonly rotationRequestedAt: Date | null
+  readonly rotationReason: RotationReason | null
 }
 
 /**
  * Opens sessions, at most one for each robot: raises session_no and marks the robots online. Robots whose token no
- * longer stands are left out of the answer.
+ * longer stands are left out of the answer. A session that comes with a robot's next token ends the old one by this same
+ * statement: the robots are held from the look at their tokens on, so that whoever revokes a token, or comes with the
+ * other one, comes wholly before or wholly after.
  */
 export async function openSessions(
   database: Database,
@@ -70,9 +82,28 @@ export async function openSessions(
                   ${sessions.map((session) => session.tokenHash)}::text[],
                   ${sessions.map((session) => JSON.stringify(session.hello))}::jsonb[])
         AS asked (robot_id, hash, hello)
+    ), standing AS (
+      SELECT r.id AS robot_id, r.name, r.site_id, r.fleet_id, r.lifecycle, r.rotation_requested_at, r.rotation_reason,
+        asked.hello, r.token_hash <> asked.token_hash AS rotates
+      FROM asked JOIN robots r ON r.id = asked.robot_id
+      WHERE asked.token_hash IN (r.token_hash, r.next_token_hash)
+        AND r.token_revoked_at IS NULL AND r.lifecycle <> 'retired'
+        AND (r.token_hash = asked.token_hash
+          OR NOT EXISTS (SELECT FROM robots other WHERE other.token_hash = asked.token_hash))
+      ORDER BY r.id
+      FOR NO KEY UPDATE OF r
+    ), rotated AS (
+      UPDATE robots r SET
+        token_hash = r.next_token_hash,
+        token_issued_at = r.next_token_at,
+        next_token_hash = NULL,
+        next_token_at = NULL,
+        rotation_requested_at = NULL,
+        rotation_reason = NULL
+      FROM standing WHERE r.id = standing.robot_id AND standing.rotates
     ), before AS (
       SELECT s.robot_id, s.server_id
-      FROM robot_status s JOIN asked USING (robot_id)
+      FROM robot_status s JOIN standing USING (robot_id)
       ORDER BY s.robot_id
       FOR NO KEY UPDATE OF s
     )
@@ -83,16 +114,17 @@ export async function openSessions(
       connection_reason = 'connected',
       connection_since = CASE WHEN s.connection = 'online' THEN s.connection_since ELSE ${now}::timestamptz END,
       last_seen_at = ${now}::timestamptz,
-      hello = asked.hello
-    FROM asked
+      hello = standing.hello
+    FROM standing
     JOIN before USING (robot_id)
-    JOIN robots r ON r.id = asked.robot_id AND r.token_hash = asked.token_hash
-      AND r.token_revoked_at IS NULL AND r.lifecycle <> 'retired'
-    JOIN fleets f ON f.id = r.fleet_id
-    WHERE s.robot_id = asked.robot_id
-    RETURNING s.robot_id AS "robotId", s.session_no AS "sessionNo", r.name, r.fleet_id AS "fleetId", r.lifecycle,
+    JOIN fleets f ON f.id = standing.fleet_id
+    WHERE s.robot_id = standing.robot_id
+    RETURNING s.robot_id AS "robotId", s.session_no AS "sessionNo", standing.name, standing.site_id AS "siteId",
+      standing.fleet_id AS "fleetId", standing.lifecycle,
       f.heartbeat_interval_ms AS "heartbeatIntervalMs", s.heartbeat_seq AS "heartbeatSeq",
       s.heartbeat_at AS "heartbeatAt", before.server_id AS "previousServerId",
+      standing.rotates AS rotated, standing.rotation_requested_at AS "rotationRequestedAt",
+      standing.rotation_reason AS "rotationReason",
       coalesce((SELECT array_agg(fault ->> 'code') FROM jsonb_array_elements(s.heartbeat -> 'faults') AS fault), '{}')
         AS "faultCodes"
   `.execute(database)
@@ -104,11 +136,14 @@ export interface SessionFacts {
   readonly robotId: string
   readonly sessionNo: number
   readonly tokenHash: string | null
+  readonly nextTokenHash: string | null
   readonly revoked: boolean
   readonly name: string
   readonly fleetId: string
   readonly lifecycle: Lifecycle
   readonly heartbeatIntervalMs: number | null
+  readonly rotationRequestedAt: Date | null
+  readonly rotationReason: RotationReason | null
 }
 
 /** Reads the facts that may end or change live sessions of the robots. */
@@ -118,7 +153,8 @@ export async function readSessionFacts(
 ): Promise<SessionFacts[]> {
   const { rows } = await sql<SessionFacts>`
     SELECT r.id AS "robotId", s.session_no AS "sessionNo", encode(r.token_hash, 'hex') AS "tokenHash",
-      r.token_revoked_at IS NOT NULL AS revoked, r.name, r.fleet_id AS "fleetId", r.lifecycle,
+      encode(r.next_token_hash, 'hex') AS "nextTokenHash", r.rotation_requested_at AS "rotationRequestedAt",
+      r.rotation_reason AS "rotationReason", r.token_revoked_at IS NOT NULL AS revoked, r.name, r.fleet_id AS "fleetId", r.lifecycle,
       f.heartbeat_interval_ms AS "heartbeatIntervalMs"
     FROM unnest(${[...robotIds]}::uuid[]) AS asked (robot_id)
     JOIN robots r ON r.id = asked.robot_id

@@ -11,6 +11,8 @@ export interface AuthenticatedRobot {
   readonly robotId: string
   /** SHA-256 of the token in hex. */
   readonly tokenHash: string
+  /** It is the next token: a session opened with it ends the one before. */
+  readonly isNext: boolean
 }
 
 const CACHED_TOKENS = 100_000
@@ -21,6 +23,7 @@ const MAX_WAITING = 5_000
 
 interface Cached {
   readonly robotId: string
+  readonly isNext: boolean
   readonly until: number
 }
 
@@ -31,7 +34,8 @@ interface Cached {
 export class Authenticator {
   readonly #clock: Clock
   readonly #cache = new LruObject<Cached>(CACHED_TOKENS)
-  readonly #hashesOf = new Map<string, string>()
+  /** A robot that changes its token has two. */
+  readonly #hashesOf = new Map<string, readonly string[]>()
   readonly #lookUp: Grouping<string, TokenHolder | undefined>
   /** Counts forgetting, so that an answer that was on its way meanwhile is not kept. */
   #forgotten = 0
@@ -42,9 +46,9 @@ export class Authenticator {
       maxGroup: MAX_GROUP,
       maxWaiting: MAX_WAITING,
       run: async (hashes) => {
-        const found = new Map(
-          (await findTokenHolders(database, [...new Set(hashes)])).map((row) => [row.tokenHash, row]),
-        )
+        const found = new Map<string, TokenHolder>()
+        for (const holder of await findTokenHolders(database, [...new Set(hashes)]))
+          if (!holder.isNext || !found.has(holder.tokenHash)) found.set(holder.tokenHash, holder)
         return hashes.map((hash) => found.get(hash))
       },
     })
@@ -66,7 +70,8 @@ export class Authenticator {
     if (!isCheckedToken('robot', token)) throw new BeaconError('invalid_token', 'this is not a robot token')
     const tokenHash = hashToken(token).toString('hex')
     const cached = this.#cache.get(tokenHash)
-    if (cached && cached.until > this.#clock.now()) return { robotId: cached.robotId, tokenHash }
+    if (cached && cached.until > this.#clock.now())
+      return { robotId: cached.robotId, tokenHash, isNext: cached.isNext }
     const forgottenBefore = this.#forgotten
     const holder = await this.#lookUp.add(tokenHash).catch((error: unknown) => {
       if (error instanceof GroupFullError) throw new BeaconError('overloaded')
@@ -76,17 +81,16 @@ export class Authenticator {
     if (holder.revoked)
       throw new BeaconError('token_revoked', 'this robot token was revoked; enrol the robot again')
     if (holder.retired) throw new BeaconError('robot_retired', 'this robot was retired')
-    if (forgottenBefore === this.#forgotten) this.#keep(tokenHash, holder.robotId)
-    return { robotId: holder.robotId, tokenHash }
+    const { robotId, isNext } = holder
+    if (forgottenBefore === this.#forgotten) this.#keep({ robotId, tokenHash, isNext })
+    return { robotId, tokenHash, isNext }
   }
 
   /** Forgets what is known of the robots' tokens. */
   forget(robotIds: readonly string[]): void {
     this.#forgotten += 1
     for (const robotId of robotIds) {
-      const tokenHash = this.#hashesOf.get(robotId)
-      if (tokenHash === undefined) continue
-      this.#cache.delete(tokenHash)
+      for (const tokenHash of this.#hashesOf.get(robotId) ?? []) this.#cache.delete(tokenHash)
       this.#hashesOf.delete(robotId)
     }
   }
@@ -97,12 +101,14 @@ export class Authenticator {
     this.#hashesOf.clear()
   }
 
-  #keep(tokenHash: string, robotId: string): void {
+  #keep({ robotId, tokenHash, isNext }: AuthenticatedRobot): void {
     // The index by robot is dropped whole, together with the cache, when it outgrows it.
     if (this.#hashesOf.size >= CACHED_TOKENS) this.forgetAll()
-    const before = this.#hashesOf.get(robotId)
-    if (before !== undefined && before !== tokenHash) this.#cache.delete(before)
-    this.#cache.set(tokenHash, { robotId, until: this.#clock.now() + CACHED_FOR_MS })
-    this.#hashesOf.set(robotId, tokenHash)
+    const others = (this.#hashesOf.get(robotId) ?? []).filter((hash) => hash !== tokenHash)
+    // Of three, the one kept first is long gone.
+    const kept = others.slice(-1)
+    for (const hash of others.slice(0, -1)) this.#cache.delete(hash)
+    this.#cache.set(tokenHash, { robotId, isNext, until: this.#clock.now() + CACHED_FOR_MS })
+    this.#hashesOf.set(robotId, [...kept, tokenHash])
   }
 }

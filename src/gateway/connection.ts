@@ -7,6 +7,7 @@ import { beginSession, step } from '../session/session.ts'
 import type {
   HeartbeatToStore,
   RobotFacts,
+  RotationRequest,
   SessionEffect,
   SessionEnd,
   SessionEvent,
@@ -26,6 +27,7 @@ export interface ConnectionHost {
   storeHeartbeat(connection: Connection, row: HeartbeatRow): void
   heartbeatRefused(reason: string): void
   storeEvent(connection: Connection, event: RobotEventFrame): void
+  storeNextToken(connection: Connection, tokenHash: string): void
   note(connection: Connection, entry: TimelineEntry): void
   frameError(code: string): void
   ended(connection: Connection, end: SessionEnd): void
@@ -49,16 +51,27 @@ const MAX_HELD_BACK_MS = 30_000
 /** What a robot may leave unread before it is dropped. */
 const MAX_OUTBOX_BYTES = 256 * 1024
 
+/** The request for a new token that stands, as the session core takes it. */
+export function rotationIn(
+  row: Pick<OpenedSession, 'rotationRequestedAt' | 'rotationReason'>,
+): RotationRequest | null {
+  if (row.rotationRequestedAt === null) return null
+  return { at: row.rotationRequestedAt.getTime(), reason: row.rotationReason ?? '' }
+}
+
 /** One robot's socket with its session: carries events in and effects out, and knows no rule of its own. */
 export class Connection implements SocketHandler, HeartbeatSender {
   readonly robotId: string
   readonly tokenHash: string
+  /** The socket came with the robot's next token. */
+  readonly withNextToken: boolean
   readonly acceptedAt: number
   readonly #host: ConnectionHost
   readonly #socket: RobotSocket
   #state: SessionState = beginSession()
   #fleetId: string | undefined
   #sessionNo: number | undefined
+  #missedNews = false
   /** Of the sessions of this robot that we were told of. */
   #newestSessionNo = 0
   #openedAt: number | undefined
@@ -74,6 +87,7 @@ export class Connection implements SocketHandler, HeartbeatSender {
     this.#socket = socket
     this.robotId = robot.robotId
     this.tokenHash = robot.tokenHash
+    this.withNextToken = robot.isNext
     this.acceptedAt = host.now()
     this.#countedAt = this.acceptedAt
   }
@@ -86,6 +100,11 @@ export class Connection implements SocketHandler, HeartbeatSender {
   newerSessionOpened(sessionNo: number): void {
     this.#newestSessionNo = Math.max(this.#newestSessionNo, sessionNo)
     if (this.#sessionNo !== undefined && this.#sessionNo < this.#newestSessionNo) this.end(CLOSE.replaced)
+  }
+
+  /** Something about the robot changed while its session was being opened: it has to be looked at once more. */
+  get missedNews(): boolean {
+    return this.#missedNews
   }
 
   /** True when a session with this number is not the robot's newest any more. */
@@ -147,11 +166,16 @@ export class Connection implements SocketHandler, HeartbeatSender {
         latestSeq: session.heartbeatSeq,
         latestAt: session.heartbeatAt?.getTime() ?? null,
         faultCodes: session.faultCodes,
+        rotation: session.rotated ? null : rotationIn(session),
       },
     })
   }
 
   changed(facts: RobotFacts & { readonly fleetId: string }): void {
+    if (this.#sessionNo === undefined) {
+      this.#missedNews = true
+      return
+    }
     const { fleetId, ...rest } = facts
     this.#fleetId = fleetId
     this.#dispatch({ type: 'changed', facts: rest })
@@ -159,6 +183,14 @@ export class Connection implements SocketHandler, HeartbeatSender {
 
   eventStored(id: string): void {
     this.#dispatch({ type: 'events_stored', ids: [id] })
+  }
+
+  nextTokenStored(tokenHash: string): void {
+    this.#dispatch({ type: 'next_token_stored', tokenHash })
+  }
+
+  nextTokenRefused(why: string): void {
+    this.#dispatch({ type: 'next_token_refused', why })
   }
 
   drain(reconnectInMs: number): void {
@@ -235,6 +267,9 @@ export class Connection implements SocketHandler, HeartbeatSender {
         break
       case 'store_event':
         this.#host.storeEvent(this, effect.event)
+        break
+      case 'store_next_token':
+        this.#host.storeNextToken(this, effect.tokenHash)
         break
       case 'timeline':
         this.#host.note(this, effect.entry)

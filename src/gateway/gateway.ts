@@ -18,6 +18,7 @@ import { type AuthenticatedRobot, Authenticator } from './authenticator.ts'
 import { Connection, type ConnectionHost } from './connection.ts'
 import { HeartbeatWriter } from './heartbeat-writer.ts'
 import { News } from './news.ts'
+import { NextTokenWriter } from './next-token-writer.ts'
 import type { PersistParts } from './persist.ts'
 import { PresenceKeeper } from './presence-keeper.ts'
 import { ServerWatch } from './server-watch.ts'
@@ -58,6 +59,7 @@ export class Gateway implements ConnectionHost {
   readonly #opener: SessionOpener
   readonly #heartbeats: HeartbeatWriter
   readonly #timeline: TimelineWriter
+  readonly #nextTokens: NextTokenWriter
   readonly #presence: PresenceKeeper
   readonly #watch: ServerWatch
   readonly #announce: Grouping<{ robot_id: string; session_no: number }, undefined>
@@ -79,6 +81,7 @@ export class Gateway implements ConnectionHost {
     this.#opener = new SessionOpener(database, server.id, clock, metrics)
     this.#heartbeats = new HeartbeatWriter(database, persist, () => this.#resumeAll())
     this.#timeline = new TimelineWriter(database, persist)
+    this.#nextTokens = new NextTokenWriter(database, persist)
     this.#presence = new PresenceKeeper(database, persist, this.#timeline)
     this.#watch = new ServerWatch({
       ...parts,
@@ -144,6 +147,7 @@ export class Gateway implements ConnectionHost {
     await this.#heartbeats.flush()
     await this.#presence.idle()
     await this.#timeline.idle()
+    await this.#nextTokens.idle()
     giveUp.cancel()
     await this.#releases.run()
     this.#givingUp.abort()
@@ -205,7 +209,13 @@ export class Gateway implements ConnectionHost {
     this.#opening += 1
     const { type: _type, ...said } = hello
     this.#opener
-      .open({ robotId: connection.robotId, tokenHash: connection.tokenHash, hello: said })
+      .open({
+        robotId: connection.robotId,
+        tokenHash: connection.tokenHash,
+        withNextToken: connection.withNextToken,
+        address: connection.remoteAddress,
+        hello: said,
+      })
       .then(
         (session) => (session ? this.#opened(connection, session) : this.#notOpened(connection)),
         (error: unknown) => {
@@ -222,6 +232,7 @@ export class Gateway implements ConnectionHost {
     const { metrics, defaultIntervalMs, server, log } = this.#parts
     const { robotId, sessionNo, previousServerId } = session
     const intervalMs = session.heartbeatIntervalMs ?? defaultIntervalMs
+    if (session.rotated) this.#tellOfRotation(robotId)
     if (connection.isOvertaken(sessionNo)) {
       // We were told of a newer session, elsewhere, before we heard of our own.
       connection.end(CLOSE.replaced)
@@ -243,11 +254,20 @@ export class Gateway implements ConnectionHost {
     metrics.sessionsOpened.inc()
     connection.opened(session, intervalMs)
     older?.end(CLOSE.replaced)
+    if (connection.missedNews) this.#news.lookAgain([connection])
     this.note(connection, {
       level: 'info',
       code: 'connected',
       message: `session ${sessionNo} opened`,
       data: { session_no: sessionNo, address: connection.remoteAddress },
+    })
+  }
+
+  /** The old token is void, and all servers have to forget that it ever was one. */
+  #tellOfRotation(robotId: string): void {
+    const { bus, log } = this.#parts
+    bus.publish({ type: 'robots_changed', robot_ids: [robotId] }).catch((error: unknown) => {
+      log.warn({ err: error, robot_id: robotId }, 'could not tell the other servers of a new token')
     })
   }
 
@@ -271,6 +291,36 @@ export class Gateway implements ConnectionHost {
     void this.#timeline.keep(connection.robotId, event).then((stored) => {
       if (stored) connection.eventStored(event.id)
     })
+  }
+
+  storeNextToken(connection: Connection, tokenHash: string): void {
+    const { robotId, remoteAddress: address } = connection
+    this.#nextTokens
+      .write({
+        robotId,
+        sessionNo: connection.sessionNo!,
+        tokenHash: connection.tokenHash,
+        nextTokenHash: tokenHash,
+        address,
+      })
+      .then(
+        (stored) => {
+          switch (stored?.outcome) {
+            case 'stored':
+            case 'kept':
+              return connection.nextTokenStored(tokenHash)
+            case 'taken':
+              return connection.nextTokenRefused('this token was in use before: make another')
+            case 'too_soon':
+              return connection.nextTokenRefused('the token before is too new')
+            default:
+              return this.#news.lookAgain([connection])
+          }
+        },
+        (error: unknown) => {
+          this.#parts.log.warn({ err: error, robot_id: robotId }, 'a next token could not be stored')
+        },
+      )
   }
 
   note(connection: Connection, entry: TimelineEntry): void {
@@ -354,6 +404,7 @@ export class Gateway implements ConnectionHost {
     queueDepth.set({ queue: 'heartbeats' }, this.#heartbeats.waiting)
     queueDepth.set({ queue: 'timeline' }, this.#timeline.waiting)
     queueDepth.set({ queue: 'presence' }, this.#presence.waiting)
+    queueDepth.set({ queue: 'next_tokens' }, this.#nextTokens.waiting)
     queueDepth.set({ queue: 'authentication' }, this.#authenticator.waiting)
     queueDepth.set({ queue: 'session_opening' }, this.#opening)
   }

@@ -5,7 +5,7 @@ import type { Registry } from '../fleet/registry.ts'
 import { Grouping } from '../grouping.ts'
 import { CLOSE, type CloseCause } from '../protocol/close-codes.ts'
 import type { Authenticator } from './authenticator.ts'
-import type { Connection } from './connection.ts'
+import { type Connection, rotationIn } from './connection.ts'
 import { type PersistParts, untilStored } from './persist.ts'
 import type { PresenceKeeper } from './presence-keeper.ts'
 
@@ -104,12 +104,15 @@ export class News {
     const { registry, presence, defaultIntervalMs } = this.#parts
     const { robotId, sessionNo, name, fleetId, lifecycle } = facts
     this.#overtaken(robotId, sessionNo)
+    const standing = [facts.tokenHash, facts.nextTokenHash]
+    const rotation = rotationIn(facts)
     const heartbeatIntervalMs = facts.heartbeatIntervalMs ?? defaultIntervalMs
     for (const connection of registry.of(robotId)) {
       if (lifecycle === 'retired') connection.end(CLOSE.retired)
-      else if (facts.revoked || facts.tokenHash !== connection.tokenHash) connection.end(CLOSE.tokenRevoked)
-      else if (connection.sessionNo !== undefined) {
-        connection.changed({ name, fleetId, lifecycle, heartbeatIntervalMs })
+      else if (facts.revoked || !standing.includes(connection.tokenHash)) connection.end(CLOSE.tokenRevoked)
+      else {
+        connection.changed({ name, fleetId, lifecycle, heartbeatIntervalMs, rotation })
+        if (connection.sessionNo === undefined) continue
         presence.presence.intervalChanged(robotId, connection.sessionNo, heartbeatIntervalMs)
       }
     }

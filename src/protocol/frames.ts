@@ -102,10 +102,16 @@ export const robotEventSchema = z.object({
 
 export const byeSchema = z.object({ type: z.literal('bye'), reason: freeText(120).default('') })
 
+const tokenHash = z.string().regex(/^[0-9a-f]{64}$/, 'must be a SHA-256 in lower-case hex')
+
+/** SHA-256 of the next token, which the robot has made for itself and written down. */
+export const tokenRotatedSchema = z.object({ type: z.literal('token_rotated'), token_hash: tokenHash })
+
 export const robotFrameSchemas = {
   hello: helloSchema,
   heartbeat: heartbeatSchema,
   event: robotEventSchema,
+  token_rotated: tokenRotatedSchema,
   bye: byeSchema,
 } as const
 
@@ -113,7 +119,8 @@ export type HelloFrame = z.infer<typeof helloSchema>
 export type HeartbeatFrame = z.infer<typeof heartbeatSchema>
 export type RobotEventFrame = z.infer<typeof robotEventSchema>
 export type ByeFrame = z.infer<typeof byeSchema>
-export type RobotFrame = HelloFrame | HeartbeatFrame | RobotEventFrame | ByeFrame
+export type TokenRotatedFrame = z.infer<typeof tokenRotatedSchema>
+export type RobotFrame = HelloFrame | HeartbeatFrame | RobotEventFrame | TokenRotatedFrame | ByeFrame
 
 export const welcomeSchema = z.object({
   type: z.literal('welcome'),
@@ -132,6 +139,16 @@ export const settingsSchema = z.object({
   type: z.literal('settings'),
   heartbeat_interval_ms: z.number().int().positive(),
 })
+/** The robot is to make a new token. `reason` is a word for its log: of those that are not known here, too. */
+export const rotateTokenSchema = z.object({
+  type: z.literal('rotate_token'),
+  reason: freeText(64).default(''),
+})
+/** The next token with this hash is in PostgreSQL: it opens sessions, and the first that it opens ends the old one. */
+export const tokenRotationAckSchema = z.object({
+  type: z.literal('token_rotation_ack'),
+  token_hash: tokenHash,
+})
 export const drainSchema = z.object({ type: z.literal('drain'), reconnect_in_ms: z.number().int().min(0) })
 export const errorSchema = z.object({ type: z.literal('error'), code: z.string(), message: z.string() })
 
@@ -140,6 +157,8 @@ export const serverFrameSchemas = {
   ack: ackSchema,
   event_ack: eventAckSchema,
   settings: settingsSchema,
+  rotate_token: rotateTokenSchema,
+  token_rotation_ack: tokenRotationAckSchema,
   drain: drainSchema,
   error: errorSchema,
 } as const
@@ -148,6 +167,16 @@ export type WelcomeFrame = z.infer<typeof welcomeSchema>
 export type AckFrame = z.infer<typeof ackSchema>
 export type EventAckFrame = z.infer<typeof eventAckSchema>
 export type SettingsFrame = z.infer<typeof settingsSchema>
+export type RotateTokenFrame = z.infer<typeof rotateTokenSchema>
+export type TokenRotationAckFrame = z.infer<typeof tokenRotationAckSchema>
 export type DrainFrame = z.infer<typeof drainSchema>
 export type ErrorFrame = z.infer<typeof errorSchema>
-export type ServerFrame = WelcomeFrame | AckFrame | EventAckFrame | SettingsFrame | DrainFrame | ErrorFrame
+export type ServerFrame =
+  | WelcomeFrame
+  | AckFrame
+  | EventAckFrame
+  | SettingsFrame
+  | RotateTokenFrame
+  | TokenRotationAckFrame
+  | DrainFrame
+  | ErrorFrame

@@ -1,11 +1,18 @@
 import { CLOSE, type CloseCause, withReconnectDelay } from '../protocol/close-codes.ts'
 import { decodeRobotFrame } from '../protocol/codec.ts'
-import type { HeartbeatFrame, HelloFrame, RobotFrame, WelcomeFrame } from '../protocol/frames.ts'
+import type {
+  HeartbeatFrame,
+  HelloFrame,
+  RobotFrame,
+  TokenRotatedFrame,
+  WelcomeFrame,
+} from '../protocol/frames.ts'
 import { MAX_FRAME_ERRORS, PROTOCOL_VERSION } from '../protocol/limits.ts'
 import { faultChanges } from './faults.ts'
 import type {
   OpenSession,
   RobotFacts,
+  RotationRequest,
   SessionEffect,
   SessionEnd,
   SessionEvent,
@@ -15,6 +22,8 @@ import type {
 
 /** Frames a robot may send between its hello and the welcome. */
 const MAX_HELD_FRAMES = 256
+/** Next tokens that a robot may name in one session; it needs one. */
+const MAX_TOKENS_NAMED = 3
 
 export interface Step {
   readonly state: SessionState
@@ -60,6 +69,12 @@ export function step(state: SessionState, event: SessionEvent, now: number): Ste
           }),
         ],
       }
+    case 'next_token_stored':
+      return state.phase === 'open'
+        ? { state, effects: [send({ type: 'token_rotation_ack', token_hash: event.tokenHash })] }
+        : { state, effects: NOTHING }
+    case 'next_token_refused':
+      return complain(state, 'token_rotation_refused', event.why)
     case 'changed':
       return state.phase === 'open' ? change(state, event.facts, now) : { state, effects: NOTHING }
     case 'drain':
@@ -120,9 +135,12 @@ function welcome(state: LiveState & { phase: 'opening' }, grant: SessionGrant, n
     latestAt: grant.latestAt ?? Number.NEGATIVE_INFINITY,
     storedSeq: -1,
     faultCodes: grant.faultCodes,
+    rotationAskedAt: undefined,
+    tokensNamed: 0,
   }
+  const asked = askForRotation(open, grant.rotation)
   // Frames that came meanwhile are read now, as if they had come after the welcome.
-  let result: Step = { state: open, effects: [send(welcomeFrame(open, now))] }
+  let result: Step = { state: asked.state, effects: [send(welcomeFrame(open, now)), ...asked.effects] }
   for (const text of state.held) {
     const next = step(result.state, { type: 'text', text }, now)
     result = { state: next.state, effects: [...result.effects, ...next.effects] }
@@ -143,8 +161,31 @@ function takeFrame(state: OpenSession, frame: RobotFrame): Step {
       return farewell(frame.reason)
     case 'event':
       return { state, effects: [{ type: 'store_event', event: frame }] }
+    case 'token_rotated':
+      return takeNextToken(state, frame)
     case 'heartbeat':
       return takeHeartbeat(state, frame)
+  }
+}
+
+function takeNextToken(state: OpenSession, frame: TokenRotatedFrame): Step {
+  if (state.tokensNamed >= MAX_TOKENS_NAMED)
+    return complain(state, 'token_rotation_refused', 'a session has named too many tokens')
+  return {
+    state: { ...state, tokensNamed: state.tokensNamed + 1 },
+    effects: [{ type: 'store_next_token', tokenHash: frame.token_hash }],
+  }
+}
+
+/** Tells the robot of a request, once in a session: one that does not know what to do about it is not asked again. */
+function askForRotation(
+  state: OpenSession,
+  rotation: RotationRequest | null,
+): { state: OpenSession; effects: readonly SessionEffect[] } {
+  if (rotation === null || rotation.at === state.rotationAskedAt) return { state, effects: NOTHING }
+  return {
+    state: { ...state, rotationAskedAt: rotation.at },
+    effects: [send({ type: 'rotate_token', reason: rotation.reason })],
   }
 }
 
@@ -179,17 +220,16 @@ function acknowledge(state: OpenSession, seq: number): Step {
   return { state: { ...state, storedSeq }, effects: [send({ type: 'ack', seq: storedSeq })] }
 }
 
-function change(state: OpenSession, facts: RobotFacts, now: number): Step {
-  const next: OpenSession = { ...state, ...facts }
+function change(state: OpenSession, { rotation, ...facts }: RobotFacts, now: number): Step {
+  const changed: OpenSession = { ...state, ...facts }
+  const effects: SessionEffect[] = []
   // A changed name or lifecycle is said by a new welcome: the frame that carries both.
   if (facts.name !== state.name || facts.lifecycle !== state.lifecycle)
-    return { state: next, effects: [send(welcomeFrame(next, now))] }
-  if (facts.heartbeatIntervalMs !== state.heartbeatIntervalMs)
-    return {
-      state: next,
-      effects: [send({ type: 'settings', heartbeat_interval_ms: facts.heartbeatIntervalMs })],
-    }
-  return { state: next, effects: NOTHING }
+    effects.push(send(welcomeFrame(changed, now)))
+  else if (facts.heartbeatIntervalMs !== state.heartbeatIntervalMs)
+    effects.push(send({ type: 'settings', heartbeat_interval_ms: facts.heartbeatIntervalMs }))
+  const asked = askForRotation(changed, rotation)
+  return { state: asked.state, effects: [...effects, ...asked.effects] }
 }
 
 function welcomeFrame(state: OpenSession, now: number): WelcomeFrame {

@@ -45,6 +45,16 @@ export interface OpenSession {
   readonly storedSeq: number
   /** Codes of the faults that the robot last reported. */
   readonly faultCodes: readonly string[]
+  /** When the request for a new token was made that this robot was told of last; undefined: of none in this session. */
+  readonly rotationAskedAt: number | undefined
+  /** Next tokens that the robot named in this session. */
+  readonly tokensNamed: number
+}
+
+/** A request that the robot makes a new token; `at` tells it from others, in milliseconds since 1970. */
+export interface RotationRequest {
+  readonly at: number
+  readonly reason: string
 }
 
 /** What the database answered when a session was opened. */
@@ -57,6 +67,8 @@ export interface SessionGrant {
   readonly latestSeq: number | null
   readonly latestAt: number | null
   readonly faultCodes: readonly string[]
+  /** A request that stands. */
+  readonly rotation: RotationRequest | null
 }
 
 /** What may change about a robot while it is connected. */
@@ -64,6 +76,7 @@ export interface RobotFacts {
   readonly name: string
   readonly lifecycle: Lifecycle
   readonly heartbeatIntervalMs: number
+  readonly rotation: RotationRequest | null
 }
 
 export type SessionEvent =
@@ -74,6 +87,8 @@ export type SessionEvent =
   | { readonly type: 'events_stored'; readonly ids: readonly string[] }
   /** A heartbeat that the database will never take. */
   | { readonly type: 'rejected'; readonly seq: number }
+  | { readonly type: 'next_token_stored'; readonly tokenHash: string }
+  | { readonly type: 'next_token_refused'; readonly why: string }
   | { readonly type: 'changed'; readonly facts: RobotFacts }
   | { readonly type: 'drain'; readonly reconnectInMs: number }
   /** The server ends the session. */
@@ -113,6 +128,7 @@ export type SessionEffect =
   | { readonly type: 'store_heartbeat'; readonly heartbeat: HeartbeatToStore }
   | { readonly type: 'refuse_heartbeat'; readonly reason: 'pending' }
   | { readonly type: 'store_event'; readonly event: RobotEventFrame }
+  | { readonly type: 'store_next_token'; readonly tokenHash: string }
   | { readonly type: 'timeline'; readonly entry: TimelineEntry }
   | { readonly type: 'frame_error'; readonly code: ErrorFrame['code'] }
   | { readonly type: 'close'; readonly cause: CloseCause }
