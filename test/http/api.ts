@@ -54,8 +54,12 @@ export interface Api {
 
 const SECRET_KEY = Buffer.alloc(32, 7)
 
-export async function startApi(replace: Partial<HttpParts> = {}): Promise<Api> {
-  const db = await createTestDatabase()
+/** `open` may put something between the edge and its database. */
+export async function startApi(
+  replace: Partial<HttpParts> = {},
+  open: (db: TestDatabase) => TestDatabase = (db) => db,
+): Promise<Api> {
+  const db = open(await createTestDatabase())
   const ownerId = await insertPerson(db.database, [{ role: 'owner' }], { name: 'owner' })
   const { id: tokenId, token } = await insertPersonalToken(db.database, ownerId, { name: 'owner' })
   const published: Json[] = []
