@@ -88,12 +88,17 @@ function once<Body>(
     const before = await findAnswer(transaction, name)
     if (before) {
       if (!before.request_hash.equals(hash)) throw new BeaconError('idempotency_key_reused')
-      const { grants = GRANTS_BEFORE, ...kept } = JSON.parse(seal.open(before.body_sealed, context)) as Pick<
-        Answer<Body>,
-        'body' | 'messages'
-      > & { grants?: KeptGrants }
+      const {
+        grants = GRANTS_BEFORE,
+        isOwner = false,
+        ...kept
+      } = JSON.parse(seal.open(before.body_sealed, context)) as Pick<Answer<Body>, 'body' | 'messages'> & {
+        grants?: KeptGrants
+        isOwner?: boolean
+      }
       // What the answer holds was theirs to see with the rights of then.
-      if (!grants.every(({ place, scopes }) => authority.coversAll(scopes, place)))
+      const mayStill = grants.every(({ place, scopes }) => authority.coversAll(scopes, place))
+      if (!mayStill || (isOwner && !authority.isOwner))
         throw new BeaconError(
           'insufficient_scope',
           'this was answered before, and you have lost rights since',
@@ -105,6 +110,7 @@ function once<Body>(
       body: answer.kept ?? answer.body,
       messages: answer.messages,
       grants: keptGrants(authority),
+      isOwner: authority.isOwner,
     }
     await keepAnswer(transaction, name, {
       requestHash: hash,
