@@ -15,6 +15,18 @@ const SEALED = {
     id: { principal_id: 'uuid', key: 'text' },
     context: (id: readonly string[]) => `idempotent request ${id[0]} ${id[1]}`,
   },
+  second_factors: {
+    table: 'second_factors',
+    column: 'secret_sealed',
+    id: { user_id: 'uuid' },
+    context: (id: readonly string[]) => `second factor ${id[0]}`,
+  },
+  sign_ins: {
+    table: 'sign_ins',
+    column: 'flow_sealed',
+    id: { id: 'uuid' },
+    context: (id: readonly string[]) => `sign-in ${id[0]}`,
+  },
 } as const satisfies Record<
   string,
   {
