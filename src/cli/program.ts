@@ -5,6 +5,7 @@ import { addDemoCommand } from './commands/demo.ts'
 import { addKeyCommands } from './commands/keys.ts'
 import { addPlaceCommands } from './commands/places.ts'
 import { addRobotCommands } from './commands/robots.ts'
+import { addSecretCommands } from './commands/secrets.ts'
 import { addServerCommand } from './commands/server.ts'
 import { CliError, EXIT } from './failure.ts'
 import type { Terminal } from './terminal.ts'
@@ -44,6 +45,7 @@ function createProgram(terminal: Terminal, finish: (exitCode: number) => void): 
   addKeyCommands(program, terminal)
   addRobotCommands(program, terminal)
   addPlaceCommands(program, terminal)
+  addSecretCommands(program, terminal)
   addDemoCommand(program, terminal, finish)
   return program
 }
