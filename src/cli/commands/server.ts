@@ -10,6 +10,7 @@ Settings, from the environment (secrets also as NAME_FILE, the path of a file th
   BEACON_DATABASE_OWNER_URL for migrations: the owner of the tables, where BEACON_DATABASE_URL is to have fewer rights
   BEACON_ADMIN_TOKEN        the owner's token on an empty database (without it, one is made and printed)
   BEACON_SECRET_KEY         32 bytes, hex or base64; seals retrievable keys (made in the data folder when absent)
+  BEACON_SECRET_KEY_PREVIOUS  keys that only open, separated by commas: see "beacon secrets rotate --help"
   BEACON_TRUSTED_PROXIES    addresses or CIDR ranges whose X-Forwarded-For is believed
   BEACON_LOG_LEVEL          fatal, error, warn, info, debug, trace or silent (info)
   BEACON_HEARTBEAT_SECONDS  how often robots report (10)
