@@ -20,6 +20,8 @@ function selectRobots(db: Database) {
       'robots.fingerprint',
       'robots.token_issued_at',
       'robots.token_revoked_at',
+      'robots.rotation_requested_at',
+      'robots.rotation_reason',
       'robots.created_at',
       'robots.updated_at',
       'robots.enrolled_at',

@@ -52,6 +52,10 @@ export const robotSchema = component(
     retired_at: time.nullable(),
     token_issued_at: time.nullable(),
     token_revoked_at: time.nullable(),
+    rotation: z
+      .object({ requested_at: time, reason: z.enum(['operator', 'age', 'suspicion']) })
+      .nullable()
+      .describe('It was asked for a new token and has not come with one yet'),
   }),
 )
 
@@ -82,6 +86,9 @@ export function toRobot(row: RobotRow): z.input<typeof robotSchema> {
     retired_at: row.retired_at?.toISOString() ?? null,
     token_issued_at: row.token_issued_at?.toISOString() ?? null,
     token_revoked_at: row.token_revoked_at?.toISOString() ?? null,
+    rotation: row.rotation_requested_at
+      ? { requested_at: row.rotation_requested_at.toISOString(), reason: row.rotation_reason ?? 'operator' }
+      : null,
   }
 }
 

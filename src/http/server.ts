@@ -17,6 +17,7 @@ import { fleetRoutes } from './routes/fleets.ts'
 import { metricsRoutes } from './routes/metrics.ts'
 import { robotActionRoutes } from './routes/robot-actions.ts'
 import { robotHistoryRoutes } from './routes/robot-history.ts'
+import { robotRotationRoutes } from './routes/robot-rotation.ts'
 import { robotRoutes } from './routes/robots.ts'
 import { secretRoutes } from './routes/secrets.ts'
 import { serviceRoutes } from './routes/service.ts'
@@ -31,6 +32,7 @@ const ROUTES: readonly ((app: App, parts: HttpParts) => void)[] = [
   enrollmentKeyRoutes,
   robotRoutes,
   robotActionRoutes,
+  robotRotationRoutes,
   robotHistoryRoutes,
   metricsRoutes,
   secretRoutes,

@@ -16,6 +16,7 @@ const grant: SessionGrant = {
   latestSeq: null,
   latestAt: null,
   faultCodes: [],
+  rotation: null,
 }
 
 /** Feeds events one after the other; answers with the last state and all effects. */
@@ -139,7 +140,10 @@ describe('heartbeats', () => {
     expect(waiting.effects).toEqual([{ type: 'refuse_heartbeat', reason: 'pending' }])
     const approved = run(
       [
-        { type: 'changed', facts: { name: grant.name, lifecycle: 'active', heartbeatIntervalMs: 10_000 } },
+        {
+          type: 'changed',
+          facts: { name: grant.name, lifecycle: 'active', heartbeatIntervalMs: 10_000, rotation: null },
+        },
         heartbeat(2),
       ],
       waiting.state,
@@ -166,7 +170,12 @@ describe('heartbeats', () => {
   })
 
   it('are told when the interval changes', () => {
-    const facts = { name: grant.name, lifecycle: 'active' as const, heartbeatIntervalMs: 2_000 }
+    const facts = {
+      name: grant.name,
+      lifecycle: 'active' as const,
+      heartbeatIntervalMs: 2_000,
+      rotation: null,
+    }
     expect(framesSent(run([{ type: 'changed', facts }], open()).effects)).toEqual([
       { type: 'settings', heartbeat_interval_ms: 2_000 },
     ])
@@ -265,7 +274,7 @@ describe('any sequence of events', () => {
     fc.constantFrom('pending', 'active', 'maintenance').map(
       (lifecycle): SessionEvent => ({
         type: 'changed',
-        facts: { name: 'x', lifecycle: lifecycle as 'active', heartbeatIntervalMs: 500 },
+        facts: { name: 'x', lifecycle: lifecycle as 'active', heartbeatIntervalMs: 500, rotation: null },
       }),
     ),
     fc.constant(text({ type: 'bye' })),
