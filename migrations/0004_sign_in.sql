@@ -21,7 +21,7 @@ CREATE TABLE passwords (
 -- Time-based one-time passwords (RFC 6238).
 CREATE TABLE second_factors (
   user_id uuid PRIMARY KEY REFERENCES users (id) ON DELETE CASCADE,
-  -- AES-256-GCM; see src/access/sign-in/second-factor.ts for its context.
+  -- AES-256-GCM.
   secret_sealed bytea NOT NULL,
   created_at timestamptz NOT NULL DEFAULT now(),
   -- NULL until the first right code: it counts for nothing before.

@@ -4,6 +4,7 @@ import { createAccess } from './access/principal.ts'
 import { createKeyringSeal } from './access/seal.ts'
 import { fileKeyring, settingsKeyring } from './access/secret-key.ts'
 import { createSecretRotation } from './access/secret-rotation.ts'
+import { createSignInDesk } from './access/sign-in/desk.ts'
 import { createAudit } from './audit/desk.ts'
 import type { Bus } from './bus/bus.ts'
 import { createLocalBus } from './bus/local.ts'
@@ -171,6 +172,7 @@ export function createBeacon(config: Config, parts: BeaconParts): Beacon {
       access: createAccess(httpDatabase),
       audit,
       seal,
+      signIn: createSignInDesk({ clock, random, seal, oidc: config.oidc }),
       secrets,
       claims,
       bus,

@@ -109,7 +109,8 @@ export function principalOfSignIn(found: FoundSignIn): Principal | undefined {
     expiresAt: found.expiresAt,
     limits: NO_LIMITS,
     sessionId: found.id,
-    ...rightsOf(found, null),
+    // The identity provider's counts, too, where the settings say so.
+    ...rightsOf({ ...found, hasSecondFactor: found.hasSecondFactor || found.secondFactor }, null),
   }
 }
 

@@ -1,10 +1,12 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { DEPLOYMENT } from '../access/authority.ts'
-import { actorOfPrincipal, type Principal } from '../access/principal.ts'
+import { actorOfPrincipal, type Principal, principalOfSignIn } from '../access/principal.ts'
 import type { Scope } from '../access/scopes.ts'
 import { type PlacedKind, placeOf } from '../db/place-of.ts'
 import { BeaconError } from '../errors.ts'
 import { bearerToken } from '../protocol/tokens.ts'
+import { foundSession } from './browser-sessions.ts'
+import { demandOwnPage } from './own-page.ts'
 import type { HttpParts } from './parts.ts'
 import { demandJudgement, demandStanding, isScoped, watchJudgement } from './reach.ts'
 
@@ -18,7 +20,7 @@ export function demandScopes(app: FastifyInstance): void {
   })
 }
 
-type GuardParts = Pick<HttpParts, 'access' | 'audit' | 'clock' | 'database'>
+type GuardParts = Pick<HttpParts, 'config' | 'access' | 'audit' | 'clock' | 'database'>
 
 /**
  * Lets a request through to its route when the route is public or the bearer holds its scope where the route needs it.
@@ -28,11 +30,11 @@ export function guardRoutes(app: FastifyInstance, parts: GuardParts): void {
   app.decorateRequest('principal', undefined)
   app.decorateRequest('isJudged', undefined)
   app.addHook('onRequest', async (request) => {
-    const { scope } = request.routeOptions.config
+    const { scope, withoutSecondFactor = false } = request.routeOptions.config
     if (request.is404 || scope === 'public' || scope === 'claim') return
     const principal = await authenticate(parts, request)
     request.principal = principal
-    if (principal.barred) throw new BeaconError(principal.barred)
+    if (principal.barred && !withoutSecondFactor) throw new BeaconError(principal.barred)
     if (scope === 'person') {
       if (principal.userId === null)
         throw new BeaconError('insufficient_scope', 'a person is needed, or a token of one')
@@ -69,11 +71,18 @@ export function guardRoutes(app: FastifyInstance, parts: GuardParts): void {
 }
 
 async function authenticate(
-  { access, audit, clock }: GuardParts,
+  { config, access, audit, clock }: GuardParts,
   request: FastifyRequest,
 ): Promise<Principal> {
   const header = request.headers.authorization
-  if (header === undefined) throw new BeaconError('credentials_required')
+  if (header === undefined) {
+    const found = foundSession(request)
+    const principal = found && principalOfSignIn(found)
+    if (!principal) throw new BeaconError('credentials_required')
+    // A browser sends the cookie along with whatever any page makes it send.
+    demandOwnPage(config, request, { silent: false })
+    return principal
+  }
   const token = bearerToken(header)
   if (token === undefined) throw new BeaconError('invalid_token')
   const principal = await access.authenticate(token, request.ip)

@@ -5,6 +5,7 @@ import type { Access, Principal } from '../access/principal.ts'
 import type { Scope } from '../access/scopes.ts'
 import type { Seal } from '../access/seal.ts'
 import type { SecretRotation } from '../access/secret-rotation.ts'
+import type { SignInDesk } from '../access/sign-in/desk.ts'
 import type { Audit } from '../audit/audit.ts'
 import type { Bus } from '../bus/bus.ts'
 import type { Config } from '../config.ts'
@@ -45,6 +46,7 @@ export interface HttpParts {
   readonly access: Access
   readonly audit: Pick<Audit, 'refused' | 'used'>
   readonly seal: Seal
+  readonly signIn: SignInDesk
   readonly secrets: Omit<SecretRotation, 'stop'>
   readonly log: Log
   readonly metrics: Metrics
@@ -84,6 +86,10 @@ declare module 'fastify' {
     on?: RouteReach
     /** What the route writes into the audit log; every route that changes something says it. */
     audit?: readonly string[]
+    /** Open to people who have no second factor although they should: to set one up, and to go. */
+    withoutSecondFactor?: boolean
+    /** A public route that looks at the session's cookie. */
+    withCookie?: boolean
     /** Refusals of this route besides those that follow from its scope, body, query and path. */
     problems?: readonly ErrorCode[]
   }

@@ -5,6 +5,7 @@ import type { ZodTypeProvider } from 'fastify-type-provider-zod'
 import { BeaconError, problemOf } from '../errors.ts'
 import { newId } from '../ids.ts'
 import { acceptJson } from './body.ts'
+import { browserSessions } from './browser-sessions.ts'
 import { documentationPage, documentRoutes } from './documentation.ts'
 import { demandScopes, guardRoutes } from './guard.ts'
 import { baseHeaders, requestIdOf, setBaseHeaders } from './headers.ts'
@@ -113,7 +114,9 @@ export function createHttp(parts: HttpParts): FastifyInstance {
   app.setErrorHandler((error, request, reply) => sendProblem(log, error, request, reply))
   app.addHook('onRequest', async (request, reply) => setBaseHeaders(request, reply))
   observeRequests(app, parts)
-  guardRoutes(app, parts)
+  browserSessions(app, parts)
+  // Once the session of a request is there to be looked at.
+  app.after(() => guardRoutes(app, parts))
   answerUnknown(app)
   acceptJson(app)
 

@@ -6,6 +6,7 @@ import { createAccess } from '../../src/access/principal.ts'
 import { createSeal } from '../../src/access/seal.ts'
 import { settingsKeyring } from '../../src/access/secret-key.ts'
 import { createSecretRotation } from '../../src/access/secret-rotation.ts'
+import { createSignInDesk } from '../../src/access/sign-in/desk.ts'
 import type { ErrorCode } from '../../src/errors.ts'
 import { createHealth } from '../../src/http/health.ts'
 import type { HttpParts } from '../../src/http/parts.ts'
@@ -73,6 +74,12 @@ export async function startApi(
     access: createAccess(db.database),
     audit: { refused: () => {}, used: () => {} },
     seal: createSeal(SECRET_KEY, systemRandom),
+    signIn: createSignInDesk({
+      clock: replace.clock ?? systemClock,
+      random: systemRandom,
+      seal: createSeal(SECRET_KEY, systemRandom),
+      oidc: undefined,
+    }),
     secrets: createSecretRotation({
       database: db.database,
       keyring: settingsKeyring(SECRET_KEY, []),

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import { Secret, TOTP } from 'otpauth'
 import type { Database } from '../../db/database.ts'
+import { sealContext } from '../../db/sealed.ts'
 import {
   confirmSecondFactor,
   findSecondFactor,
@@ -20,10 +21,7 @@ const BACKUP_CODES = 10
 const BACKUP_CODE_CHARACTERS = 16
 const BASE32 = 'abcdefghijklmnopqrstuvwxyz234567'
 
-/** What the secret of somebody's second factor is sealed for. */
-export function secondFactorContext(userId: string): string {
-  return `second factor ${userId}`
-}
+const contextOf = (userId: string) => sealContext('second_factors', userId)
 
 export interface SecondFactorParts {
   readonly seal: Seal
@@ -57,7 +55,7 @@ export function createSecondFactors({ seal, clock, random }: SecondFactorParts):
   ): Promise<boolean> {
     const found = await findSecondFactor(database, userId)
     if (!found || found.confirmed !== confirmed) return false
-    const totp = totpOf(Secret.fromBase32(seal.open(found.secretSealed, secondFactorContext(userId))))
+    const totp = totpOf(Secret.fromBase32(seal.open(found.secretSealed, contextOf(userId))))
     const timestamp = clock.now()
     const delta = totp.validate({ token: code, timestamp, window: WINDOW })
     if (delta === null) return false
@@ -72,7 +70,7 @@ export function createSecondFactors({ seal, clock, random }: SecondFactorParts):
   return {
     async start(database, { id, label }) {
       const secret = new Secret({ buffer: Uint8Array.from(random.bytes(SECRET_BYTES)).buffer })
-      const started = await startSecondFactor(database, id, seal.seal(secret.base32, secondFactorContext(id)))
+      const started = await startSecondFactor(database, id, seal.seal(secret.base32, contextOf(id)))
       return started ? { secret: secret.base32, otpauth_uri: totpOf(secret, label).toString() } : undefined
     },
     async confirm(database, userId, code) {
