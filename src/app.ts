@@ -17,6 +17,7 @@ import { startMaintenance } from './db/maintenance.ts'
 import { migrate } from './db/migrate.ts'
 import { separateRoles } from './db/roles.ts'
 import { Gateway } from './gateway/gateway.ts'
+import { RotationRequests } from './gateway/rotation-requests.ts'
 import { createHealth } from './http/health.ts'
 import { createHttp } from './http/server.ts'
 import { newId } from './ids.ts'
@@ -142,12 +143,17 @@ export function createBeacon(config: Config, parts: BeaconParts): Beacon {
     const audit = createAudit({ database: httpDatabase, clock, log })
     releases.add('audit log', () => audit.stop())
 
+    const rotations = new RotationRequests({ database: gatewayDatabase, bus, clock, log, server })
+    rotations.start()
+    releases.add('requests for new tokens', () => rotations.stop())
+
     const claims = createClaims({
       database: httpDatabase,
       clock,
       random,
       bus,
       audit,
+      onClonesSuspected: (robotIds) => void rotations.suspect(robotIds),
       log,
       metrics,
       defaults: { heartbeatIntervalMs: config.heartbeatIntervalMs },

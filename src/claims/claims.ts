@@ -41,6 +41,8 @@ export interface ClaimsOptions {
       readonly robot_ids: readonly string[]
     }): Promise<void>
   }
+  /** Told of robots that another machine claimed to be while they were connected, as often as their timelines are. */
+  readonly onClonesSuspected?: (robotIds: readonly string[]) => void
   /** Refusals and repetitions; what claims change is written down together with the change. */
   readonly audit: Pick<Audit, 'refused' | 'used'>
   readonly log: Log
@@ -267,6 +269,7 @@ class ClaimDesk {
     )
     this.#options.metrics.claimGroupSize.observe(grant.outcomes?.length ?? claims.length)
     for (const robotId of grant.clonedIds) this.#cloneEvents.take(robotId)
+    if (grant.clonedIds.length > 0) this.#options.onClonesSuspected?.(grant.clonedIds)
     if (grant.reboundIds.length > 0) await this.#tellOfRebound(grant.reboundIds)
     return grant.outcomes ?? claims.map(() => undefined)
   }
