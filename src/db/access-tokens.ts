@@ -1,4 +1,4 @@
-import { type Insertable, type RawBuilder, sql } from 'kysely'
+import { type InsertObject, type RawBuilder, sql } from 'kysely'
 import type { Database } from './database.ts'
 import type { Role, Tables } from './tables.ts'
 
@@ -77,7 +77,7 @@ export async function hasAccessToken(db: Database): Promise<boolean> {
 
 export async function insertAccessToken(
   db: Database,
-  token: Insertable<Tables['access_tokens']>,
+  token: InsertObject<Tables, 'access_tokens'>,
 ): Promise<void> {
   await db.insertInto('access_tokens').values(token).execute()
 }
