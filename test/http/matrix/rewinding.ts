@@ -1,0 +1,81 @@
+import { Kysely, PostgresDialect, type PostgresPool, type PostgresPoolClient } from 'kysely'
+import pg from 'pg'
+import type { Database } from '../../../src/db/database.ts'
+import type { Tables } from '../../../src/db/tables.ts'
+import type { TestDatabase } from '../../support/postgres.ts'
+
+/** A database that goes back to how it was: everything done between `begin` and `rewind` has never been. */
+export interface RewindingDatabase extends TestDatabase {
+  begin(): Promise<void>
+  rewind(): Promise<void>
+  query<Row>(text: string, values?: unknown[]): Promise<Row[]>
+}
+
+const BIGINT = 20
+
+/**
+ * Puts all work on one connection. Between `begin` and `rewind` it is inside one transaction, and the transactions of
+ * the code under test are savepoints of it.
+ */
+export function rewinding(db: TestDatabase): RewindingDatabase {
+  const types = new pg.TypeOverrides()
+  types.setTypeParser(BIGINT, Number)
+  const client = new pg.Client({ connectionString: db.url, types })
+  client.on('error', () => {})
+  const connected = client.connect()
+  let inside = false
+  // Transactions of the code under test take turns, for there is one connection.
+  let turn: Promise<unknown> = Promise.resolve()
+
+  function lend(): PostgresPoolClient {
+    let endTurn: (() => void) | undefined
+    const asSavepoint: Readonly<Record<string, string>> = {
+      begin: 'SAVEPOINT inner_work',
+      commit: 'RELEASE SAVEPOINT inner_work',
+      rollback: 'ROLLBACK TO SAVEPOINT inner_work',
+    }
+    const query = async (text: string, values: readonly unknown[]) => {
+      if (text === 'begin') {
+        const before = turn
+        turn = new Promise<void>((resolve) => {
+          endTurn = resolve
+        })
+        await before
+      }
+      try {
+        return await client.query((inside && asSavepoint[text]) || text, [...values])
+      } finally {
+        if (text === 'commit' || text === 'rollback') endTurn?.()
+      }
+    }
+    return { query, release: () => endTurn?.() } as unknown as PostgresPoolClient
+  }
+
+  const pool: PostgresPool = {
+    connect: async () => {
+      await connected
+      return lend()
+    },
+    end: async () => {},
+  }
+  const database: Database = new Kysely<Tables>({ dialect: new PostgresDialect({ pool }) })
+  return {
+    ...db,
+    database,
+    async begin() {
+      await connected
+      await client.query('BEGIN')
+      inside = true
+    },
+    async rewind() {
+      inside = false
+      await client.query('ROLLBACK')
+    },
+    query: async <Row>(text: string, values: unknown[] = []) =>
+      (await client.query(text, values)).rows as Row[],
+    async drop() {
+      await client.end()
+      await db.drop()
+    },
+  }
+}
