@@ -5,6 +5,8 @@
 export type BusMessage =
   /** The robots' tokens no longer stand: forget them and close their sessions. */
   | { readonly type: 'robots_revoked'; readonly robot_ids: readonly string[] }
+  /** An operator, or time, decided against robots that waited for approval. */
+  | { readonly type: 'robots_denied'; readonly robot_ids: readonly string[] }
   | { readonly type: 'robots_retired'; readonly robot_ids: readonly string[] }
   /** Name, fleet or lifecycle changed: look again. */
   | { readonly type: 'robots_changed'; readonly robot_ids: readonly string[] }

@@ -28,6 +28,7 @@ const envelopeSchema = z.object({
   from: z.string(),
   message: z.discriminatedUnion('type', [
     z.object({ type: z.literal('robots_revoked'), robot_ids: ids }),
+    z.object({ type: z.literal('robots_denied'), robot_ids: ids }),
     z.object({ type: z.literal('robots_retired'), robot_ids: ids }),
     z.object({ type: z.literal('robots_changed'), robot_ids: ids }),
     z.object({ type: z.literal('access_changed') }),

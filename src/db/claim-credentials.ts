@@ -1,11 +1,14 @@
-import { type ExpressionBuilder, sql } from 'kysely'
+import { type ExpressionBuilder, type RawBuilder, sql } from 'kysely'
 import type { Database } from './database.ts'
-import type { Labels, OnExisting, Tables } from './tables.ts'
+import { inReach, type Reach } from './reach.ts'
+import { inOrder, isBehind, placeValue, type SortColumn, type SortedPlace } from './sorting.ts'
+import type { CredentialKind, Labels, OnExisting, Tables } from './tables.ts'
 
-type CredentialStatus = 'active' | 'revoked' | 'expired' | 'exhausted'
+export type CredentialStatus = 'active' | 'revoked' | 'expired' | 'exhausted' | 'consumed'
 
 /** Judged on the database's clock, as claims are. */
 const STATUS = sql<CredentialStatus>`CASE
+  WHEN claim_credentials.single_use AND claim_credentials.last_used_at IS NOT NULL THEN 'consumed'
   WHEN claim_credentials.revoked_at IS NOT NULL THEN 'revoked'
   WHEN claim_credentials.expires_at <= now() THEN 'expired'
   WHEN claim_credentials.uses >= claim_credentials.max_uses THEN 'exhausted'
@@ -20,6 +23,7 @@ const COLUMNS = [
   'secret_sealed',
   'max_uses',
   'uses',
+  'single_use',
   'labels',
   'require_approval',
   'on_existing',
@@ -38,15 +42,21 @@ function columns(_: ExpressionBuilder<Tables, 'claim_credentials'>) {
   ]
 }
 
+/** The kinds that admit new robots; setup tokens are for one that is there. */
+export type FleetCredentialKind = Exclude<CredentialKind, 'setup_token'>
+
 export interface NewCredential {
   readonly id: string
+  readonly kind: FleetCredentialKind
   readonly secretHash: Buffer
   readonly secretSealed: Buffer | null
   readonly lastFour: string
   readonly name: string
   readonly siteId: string
   readonly fleetId: string
-  readonly maxUses: number
+  /** Null: as many as come. */
+  readonly maxUses: number | null
+  readonly singleUse: boolean
   readonly labels: Labels
   readonly allowedCidrs: readonly string[]
   readonly requireApproval: boolean
@@ -56,79 +66,122 @@ export interface NewCredential {
   readonly expiresInSeconds: number | null
 }
 
-export function insertEnrollmentKey(db: Database, key: NewCredential) {
+function expiryIn(seconds: number | null): RawBuilder<Date> | null {
+  return seconds === null ? null : sql<Date>`now() + make_interval(secs => ${seconds})`
+}
+
+export function insertCredential(db: Database, credential: NewCredential) {
   return db
     .insertInto('claim_credentials')
     .values({
-      id: key.id,
-      kind: 'enrollment_key',
-      secret_hash: key.secretHash,
-      secret_sealed: key.secretSealed,
-      last_four: key.lastFour,
-      name: key.name,
-      site_id: key.siteId,
-      fleet_id: key.fleetId,
-      max_uses: key.maxUses,
-      labels: JSON.stringify(key.labels),
+      id: credential.id,
+      kind: credential.kind,
+      secret_hash: credential.secretHash,
+      secret_sealed: credential.secretSealed,
+      last_four: credential.lastFour,
+      name: credential.name,
+      site_id: credential.siteId,
+      fleet_id: credential.fleetId,
+      max_uses: credential.maxUses,
+      single_use: credential.singleUse,
+      labels: JSON.stringify(credential.labels),
       // A range written with an address in it stands for the whole range.
       allowed_cidrs: sql<string[]>`ARRAY(
-        SELECT network(range::inet) FROM unnest(${key.allowedCidrs}::text[]) WITH ORDINALITY AS given (range, place)
+        SELECT network(range::inet) FROM unnest(${credential.allowedCidrs}::text[]) WITH ORDINALITY AS given (range, place)
         ORDER BY place)`,
-      require_approval: key.requireApproval,
-      on_existing: key.onExisting,
-      created_by: key.createdBy,
-      expires_at:
-        key.expiresInSeconds === null
-          ? null
-          : sql<Date>`now() + make_interval(secs => ${key.expiresInSeconds})`,
+      require_approval: credential.requireApproval,
+      on_existing: credential.onExisting,
+      created_by: credential.createdBy,
+      expires_at: expiryIn(credential.expiresInSeconds),
     })
     .returning(columns)
     .executeTakeFirstOrThrow()
 }
 
-export type EnrollmentKeyRow = Awaited<ReturnType<typeof insertEnrollmentKey>>
+export type CredentialRow = Awaited<ReturnType<typeof insertCredential>>
 
-export function findEnrollmentKey(db: Database, id: string): Promise<EnrollmentKeyRow | undefined> {
+export function findCredential(
+  db: Database,
+  kind: FleetCredentialKind,
+  id: string,
+): Promise<CredentialRow | undefined> {
   return db
     .selectFrom('claim_credentials')
     .select(columns)
-    .where('kind', '=', 'enrollment_key')
+    .where('kind', '=', kind)
     .where('id', '=', id)
     .executeTakeFirst()
 }
 
-export interface KeyFilter {
+export interface CredentialFilter {
+  readonly kind: FleetCredentialKind
+  /** Where the list may come from at all. */
+  readonly reach: Reach
   readonly site: string | undefined
   readonly fleet: string | undefined
   readonly status: CredentialStatus | undefined
 }
 
-/** Keys, newest first, those made before `before` when given. */
-export function listEnrollmentKeys(
+export const CREDENTIAL_SORTS = ['created_at', 'last_used_at', 'expires_at', 'name'] as const
+export type CredentialSort = (typeof CREDENTIAL_SORTS)[number]
+
+const SORT_COLUMNS: Record<CredentialSort, SortColumn> = {
+  created_at: { column: sql`claim_credentials.created_at`, type: 'time' },
+  last_used_at: { column: sql`claim_credentials.last_used_at`, type: 'time' },
+  expires_at: { column: sql`claim_credentials.expires_at`, type: 'time' },
+  name: { column: sql`claim_credentials.name`, type: 'text' },
+}
+const ID = sql`claim_credentials.id`
+
+/** Credentials of one kind, sorted, those behind `after` when given; `place_value` is each one's own. */
+export function listCredentials(
   db: Database,
-  filter: KeyFilter,
-  page: { limit: number; before: string | undefined },
-): Promise<EnrollmentKeyRow[]> {
-  const { site, fleet, status } = filter
+  filter: CredentialFilter,
+  page: { sort: CredentialSort; descending: boolean; limit: number; after: SortedPlace | undefined },
+): Promise<(CredentialRow & { place_value: string | number | null })[]> {
+  const { kind, reach, site, fleet, status } = filter
+  const { descending, limit, after } = page
+  const sort = SORT_COLUMNS[page.sort]
   return db
     .selectFrom('claim_credentials')
     .select(columns)
-    .where('kind', '=', 'enrollment_key')
+    .select(placeValue(sort).as('place_value'))
+    .where('kind', '=', kind)
+    .where(inReach(reach, 'claim_credentials.fleet_id'))
     .$if(site !== undefined, (query) => query.where('site_id', '=', site!))
     .$if(fleet !== undefined, (query) => query.where('fleet_id', '=', fleet!))
     .$if(status !== undefined, (query) => query.where(STATUS, '=', status!))
-    .$if(page.before !== undefined, (query) => query.where('id', '<', page.before!))
-    .orderBy('id', 'desc')
-    .limit(page.limit)
+    .$if(after !== undefined, (query) => query.where(isBehind(sort, ID, descending, after!)))
+    .orderBy(inOrder(sort, ID, descending))
+    .limit(limit)
     .execute()
 }
 
-/** Revokes the key, or leaves the time at which that happened before. Waits for claims in flight on this key. */
-export function revokeEnrollmentKey(db: Database, id: string): Promise<EnrollmentKeyRow | undefined> {
+/** Keeps claims with the credential out until the transaction ends; tells whether it was revoked before. */
+export function lockForRevoking(
+  db: Database,
+  kind: FleetCredentialKind,
+  id: string,
+): Promise<{ revoked_at: Date | null } | undefined> {
+  return db
+    .selectFrom('claim_credentials')
+    .select('revoked_at')
+    .where('kind', '=', kind)
+    .where('id', '=', id)
+    .forNoKeyUpdate()
+    .executeTakeFirst()
+}
+
+/** Revokes the credential, or leaves the time at which that happened before. Waits for claims in flight with it. */
+export function revokeCredential(
+  db: Database,
+  kind: FleetCredentialKind,
+  id: string,
+): Promise<CredentialRow | undefined> {
   return db
     .updateTable('claim_credentials')
     .set({ revoked_at: sql`coalesce(revoked_at, now())` })
-    .where('kind', '=', 'enrollment_key')
+    .where('kind', '=', kind)
     .where('id', '=', id)
     .returning(columns)
     .executeTakeFirst()

@@ -17,6 +17,8 @@ function selectRobots(db: Database) {
       'robots.labels',
       'robots.lifecycle',
       'robots.credential_id',
+      'robots.token_credential_id',
+      'robots.pending_since',
       'robots.fingerprint',
       'robots.token_issued_at',
       'robots.token_revoked_at',
@@ -68,6 +70,8 @@ export interface RobotFilter {
   readonly lifecycles?: readonly Lifecycle[] | undefined
   /** Labels that all have to be there; a null value asks for the label alone. */
   readonly labels?: readonly { readonly name: string; readonly value: string | null }[] | undefined
+  /** The credential that admitted the robot, or that its token came with. */
+  readonly credentialId?: string | undefined
   /** Part of the name, or the beginning of the id. */
   readonly text?: string | undefined
 }
@@ -130,6 +134,14 @@ export function listRobots(
     query = query.where(
       sql<boolean>`(robots.name ILIKE ${containing(text)} OR starts_with(robots.id::text, lower(${text})))`,
     )
+  const { credentialId } = filter
+  if (credentialId !== undefined)
+    query = query.where((robot) =>
+      robot.or([
+        robot('robots.credential_id', '=', credentialId),
+        robot('robots.token_credential_id', '=', credentialId),
+      ]),
+    )
   if (page.after) query = query.where(isBehind(page.sort, page.descending, page.after))
   const direction = sql.raw(page.descending ? 'DESC' : 'ASC')
   return query
@@ -173,10 +185,7 @@ export async function insertRobot(
 export async function updateRobot(
   db: Database,
   id: string,
-  change: Pick<
-    Updateable<Tables['robots']>,
-    'name' | 'labels' | 'fleet_id' | 'site_id' | 'lifecycle' | 'retired_at'
-  >,
+  change: Pick<Updateable<Tables['robots']>, 'name' | 'labels' | 'fleet_id' | 'site_id' | 'lifecycle'>,
 ): Promise<void> {
   await db
     .updateTable('robots')
@@ -188,25 +197,64 @@ export async function updateRobot(
 export async function setRobotRetired(db: Database, id: string): Promise<void> {
   await db
     .updateTable('robots')
-    .set({ lifecycle: 'retired', retired_at: sql`now()`, updated_at: sql`now()` })
+    .set({
+      lifecycle: 'retired',
+      lifecycle_before: null,
+      pending_since: null,
+      retired_at: sql`now()`,
+      updated_at: sql`now()`,
+    })
     .where('id', '=', id)
     .execute()
 }
 
-/** Revokes the robots' tokens, where there is one that still stands; returns the ids of those robots. */
-export async function revokeRobotTokens(
+/** A robot as far as has to be told of it. */
+export interface NamedRobot {
+  readonly id: string
+  readonly name: string
+  readonly site_id: string
+  readonly fleet_id: string
+}
+
+/** True for robots that a credential admitted, or whose token came with it. */
+function hangsOn(credentialId: string): RawBuilder<boolean> {
+  return sql`(robots.credential_id = ${credentialId} OR robots.token_credential_id = ${credentialId})`
+}
+
+/** Revokes the robots' tokens, where there is one that still stands; returns those robots. */
+export function revokeRobotTokens(
   db: Database,
-  which: { id: string } | { credentialId: string },
-): Promise<string[]> {
-  const rows = await db
+  which: { id: string } | { credentialId: string; reach: Reach },
+): Promise<NamedRobot[]> {
+  return db
     .updateTable('robots')
     .set({ token_revoked_at: sql`now()`, updated_at: sql`now()` })
     .where('token_hash', 'is not', null)
     .where('token_revoked_at', 'is', null)
-    .where((robot) =>
-      'id' in which ? robot('id', '=', which.id) : robot('credential_id', '=', which.credentialId),
+    .where(
+      'id' in which
+        ? sql<boolean>`robots.id = ${which.id}`
+        : sql<boolean>`${hangsOn(which.credentialId)} AND ${inReach(which.reach, 'robots.fleet_id')}`,
     )
-    .returning('id')
+    .returning(['id', 'name', 'site_id', 'fleet_id'])
     .execute()
-  return rows.map((row) => row.id)
+}
+
+/** Robots that hang on a credential, hold a token that stands, and are not within reach. */
+export async function countOutOfReach(db: Database, credentialId: string, reach: Reach): Promise<number> {
+  if (reach === 'everything') return 0
+  const { count } = await db
+    .selectFrom('robots')
+    .select((robot) => robot.fn.countAll<number>().as('count'))
+    .where(hangsOn(credentialId))
+    .where('token_hash', 'is not', null)
+    .where('token_revoked_at', 'is', null)
+    .where(sql<boolean>`NOT ${inReach(reach, 'robots.fleet_id')}`)
+    .executeTakeFirstOrThrow()
+  return Number(count)
+}
+
+/** Removes the record of a robot with all that hangs on it. Its heartbeats stay until they are too old. */
+export async function deleteRobot(db: Database, id: string): Promise<void> {
+  await db.deleteFrom('robots').where('id', '=', id).execute()
 }

@@ -36,6 +36,10 @@ export class News {
           readSessionFacts(parts.database, robotIds),
         )
         for (const fact of facts) this.#apply(fact)
+        const found = new Set(facts.map((fact) => fact.robotId))
+        const gone = robotIds.filter((robotId) => !found.has(robotId))
+        // Nothing but a denial takes the record of a robot that may have a session.
+        if (gone.length > 0) this.#expel(gone, CLOSE.approvalDenied)
         return robotIds.map(() => undefined)
       },
     })
@@ -65,6 +69,9 @@ export class News {
     switch (message.type) {
       case 'robots_revoked':
         this.#expel(message.robot_ids, CLOSE.tokenRevoked)
+        break
+      case 'robots_denied':
+        this.#expel(message.robot_ids, CLOSE.approvalDenied)
         break
       case 'robots_retired':
         this.#expel(message.robot_ids, CLOSE.retired)

@@ -3,7 +3,17 @@ import type { Principal } from '../access/principal.ts'
 import type { BusMessage } from '../bus/bus.ts'
 import { type Database, violatedUnique } from '../db/database.ts'
 import { violatesReference } from '../db/references.ts'
-import { type LockedRobot, lockRobot, revokeRobotTokens, setRobotRetired, updateRobot } from '../db/robots.ts'
+import {
+  countOutOfReach,
+  deleteRobot,
+  type LockedRobot,
+  lockRobot,
+  type NamedRobot,
+  revokeRobotTokens,
+  setRobotRetired,
+  updateRobot,
+} from '../db/robots.ts'
+import { moveSetupTokens, revokeUnusedSetupTokens } from '../db/setup-tokens.ts'
 import type { Labels } from '../db/tables.ts'
 import { insertTimeline, type TimelineRow } from '../db/timeline.ts'
 import { BeaconError } from '../errors.ts'
@@ -58,7 +68,7 @@ const IDS_PER_MESSAGE = 100
 
 /** The messages that tell of many robots, each short enough for any bus. */
 export function robotMessages(
-  type: 'robots_revoked' | 'robots_retired' | 'robots_changed',
+  type: 'robots_revoked' | 'robots_retired' | 'robots_changed' | 'robots_denied',
   ids: readonly string[],
 ): BusMessage[] {
   const messages: BusMessage[] = []
@@ -173,6 +183,8 @@ export async function editRobot(
   }
   if (happenings.length === 0) return []
   await updateRobot(transaction, id, change).catch(refuseRobot)
+  if (change.fleet_id && change.site_id)
+    await moveSetupTokens(transaction, id, { siteId: change.site_id, fleetId: change.fleet_id })
   await insertTimeline(
     transaction,
     happenings.map((happening) => operatorEvent(id, actor, happening)),
@@ -205,36 +217,51 @@ export async function retireRobot(transaction: Database, id: string, actor: Acto
   return [robotDeed('robot.retired', robot, data)]
 }
 
-/** Revokes the robot's token, where there is one that still stands. */
+/** Revokes the robot's token, where there is one that still stands, and the setup tokens that would give it another. */
 export async function revokeToken(transaction: Database, id: string, actor: Actor): Promise<readonly Deed[]> {
+  const unused = await revokeUnusedSetupTokens(transaction, { robotId: id })
   const robot = await demandLiveRobot(transaction, id, actor)
   const revoked = await revokeRobotTokens(transaction, { id })
   await insertTimeline(
     transaction,
-    revoked.map((robotId) =>
-      operatorEvent(robotId, actor, { code: 'token_revoked', level: 'warn', message: 'Token revoked' }),
+    revoked.map(() =>
+      operatorEvent(id, actor, { code: 'token_revoked', level: 'warn', message: 'Token revoked' }),
     ),
   )
-  return revoked.map(() => robotDeed('robot.token_revoked', robot))
+  if (revoked.length + unused.length === 0) return []
+  return [robotDeed('robot.token_revoked', robot, unused.length > 0 ? { setup_tokens: unused } : undefined)]
 }
 
-/** Revokes the tokens of all robots that a claim credential admitted; returns the robots' ids. */
+/**
+ * Revokes the tokens of all robots that a claim credential admitted or whose token came with it, as far as the caller may
+ * change them, and the setup tokens that would give them others.
+ */
 export async function revokeTokensOfCredential(
   transaction: Database,
   credentialId: string,
   actor: Actor,
-): Promise<string[]> {
-  const revoked = await revokeRobotTokens(transaction, { credentialId })
+): Promise<{ revoked: readonly NamedRobot[]; outOfReach: number }> {
+  const reach = actor.principal.authority.reach('robots:write')
+  await revokeUnusedSetupTokens(transaction, { credentialId })
+  const revoked = await revokeRobotTokens(transaction, { credentialId, reach })
   await insertTimeline(
     transaction,
-    revoked.map((robotId) =>
-      operatorEvent(robotId, actor, {
+    revoked.map((robot) =>
+      operatorEvent(robot.id, actor, {
         code: 'token_revoked',
         level: 'warn',
-        message: 'Token revoked together with the enrollment key that admitted the robot',
+        message: 'Token revoked together with the credential that it came with or that admitted the robot',
         data: { credential_id: credentialId },
       }),
     ),
   )
-  return revoked
+  return { revoked, outOfReach: await countOutOfReach(transaction, credentialId, reach) }
+}
+
+/** Removes the record of a retired robot for good, so that its fleet can go, too. The audit log still tells of it. */
+export async function removeRobot(transaction: Database, id: string, actor: Actor): Promise<readonly Deed[]> {
+  const robot = await demandRobot(transaction, id, actor)
+  if (robot.lifecycle !== 'retired') throw new BeaconError('robot_not_retired')
+  await deleteRobot(transaction, id)
+  return [robotDeed('robot.deleted', robot)]
 }

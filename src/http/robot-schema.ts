@@ -45,7 +45,9 @@ export const robotSchema = component(
     fingerprint: z
       .looseObject(fingerprintSchema.omit({ machine_id: true }).shape)
       .describe('What the machine said of itself when it enrolled'),
-    credential_id: id.nullable().describe('The enrollment key that admitted it'),
+    credential_id: id.nullable().describe('The enrollment key or provisioning token that admitted it'),
+    token_credential_id: id.nullable().describe('The claim credential that its token came with'),
+    pending_since: time.nullable().describe('Since when it waits for approval'),
     created_at: time,
     updated_at: time,
     enrolled_at: time.nullable(),
@@ -80,6 +82,8 @@ export function toRobot(row: RobotRow): z.input<typeof robotSchema> {
     agent: row.hello?.agent ?? null,
     fingerprint,
     credential_id: row.credential_id,
+    token_credential_id: row.token_credential_id,
+    pending_since: row.pending_since?.toISOString() ?? null,
     created_at: row.created_at.toISOString(),
     updated_at: row.updated_at.toISOString(),
     enrolled_at: row.enrolled_at?.toISOString() ?? null,

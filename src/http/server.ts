@@ -11,11 +11,15 @@ import { demandScopes, guardRoutes } from './guard.ts'
 import { baseHeaders, requestIdOf, setBaseHeaders } from './headers.ts'
 import { answerUnknown } from './not-found.ts'
 import type { App, HttpParts } from './parts.ts'
-import { sendProblem } from './problems.ts'
+import { refusalFor, sendProblem } from './problems.ts'
+import { limitRequests } from './rate-limits.ts'
+import { tellRefusal } from './refusals.ts'
 import { enrollmentKeyRoutes } from './routes/enrollment-keys.ts'
 import { enrolmentRoutes } from './routes/enrolment.ts'
+import { fleetTokenRoutes } from './routes/fleet-tokens.ts'
 import { fleetRoutes } from './routes/fleets.ts'
 import { metricsRoutes } from './routes/metrics.ts'
+import { provisioningTokenRoutes } from './routes/provisioning-tokens.ts'
 import { robotActionRoutes } from './routes/robot-actions.ts'
 import { robotHistoryRoutes } from './routes/robot-history.ts'
 import { robotRotationRoutes } from './routes/robot-rotation.ts'
@@ -23,6 +27,7 @@ import { robotRoutes } from './routes/robots.ts'
 import { secretRoutes } from './routes/secrets.ts'
 import { serviceRoutes } from './routes/service.ts'
 import { siteRoutes } from './routes/sites.ts'
+import { tokenRoutes } from './routes/tokens.ts'
 import { validate } from './validation.ts'
 
 const ROUTES: readonly ((app: App, parts: HttpParts) => void)[] = [
@@ -31,11 +36,14 @@ const ROUTES: readonly ((app: App, parts: HttpParts) => void)[] = [
   siteRoutes,
   fleetRoutes,
   enrollmentKeyRoutes,
+  provisioningTokenRoutes,
   robotRoutes,
   robotActionRoutes,
   robotRotationRoutes,
   robotHistoryRoutes,
   metricsRoutes,
+  tokenRoutes,
+  fleetTokenRoutes,
   secretRoutes,
 ]
 
@@ -111,9 +119,13 @@ export function createHttp(parts: HttpParts): FastifyInstance {
   app.setValidatorCompiler(validate)
   // Answers are built field by field and typed by their schemas: what is stored goes out, whoever wrote it.
   app.setSerializerCompiler(() => (data) => JSON.stringify(data))
-  app.setErrorHandler((error, request, reply) => sendProblem(log, error, request, reply))
+  app.setErrorHandler((error, request, reply) => {
+    tellRefusal(parts, request, refusalFor(error))
+    return sendProblem(log, error, request, reply)
+  })
   app.addHook('onRequest', async (request, reply) => setBaseHeaders(request, reply))
   observeRequests(app, parts)
+  limitRequests(app, parts)
   browserSessions(app, parts)
   // Once the session of a request is there to be looked at.
   app.after(() => guardRoutes(app, parts))

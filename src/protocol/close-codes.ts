@@ -16,6 +16,7 @@ export const CLOSE = {
   internal: { code: 4006, reason: 'internal_error' },
   tokenRevoked: { code: 4501, reason: 'token_revoked' },
   retired: { code: 4502, reason: 'robot_retired' },
+  approvalDenied: { code: 4504, reason: 'approval_denied' },
   protocolUnsupported: { code: 4503, reason: 'protocol_unsupported' },
   replaced: { code: 4510, reason: 'replaced_by_newer_session' },
   quarantined: { code: 4511, reason: 'quarantined' },

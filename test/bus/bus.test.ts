@@ -90,6 +90,7 @@ describe('servers on a postgres bus', () => {
     const heard = listen(there)
     const messages: { [Type in BusMessage['type']]: Extract<BusMessage, { type: Type }> } = {
       robots_revoked: { type: 'robots_revoked', robot_ids: [newId()] },
+      robots_denied: { type: 'robots_denied', robot_ids: [newId()] },
       robots_retired: { type: 'robots_retired', robot_ids: [newId()] },
       robots_changed: { type: 'robots_changed', robot_ids: [newId()] },
       access_changed: { type: 'access_changed' },

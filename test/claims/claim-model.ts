@@ -52,10 +52,12 @@ function modelEnrolment(robots: ModelRobot[], key: ModelKey, claim: Claim, now: 
 
   const sameMachine = robots.filter((robot) => claim.machineHash && robot.machine === claim.machineHash)
   // Robots that other keys admitted are remembered by this key's claim ids only next to their own kin.
-  const kin = new Set([key.id, ...sameMachine.map((robot) => robot.admittedBy)])
+  // One made by hand is nobody's kin but its own.
+  const kinOf = (robot: ModelRobot) => robot.admittedBy ?? robot.id
+  const kin = new Set([key.id, ...sameMachine.map(kinOf)])
   const asClaimed = robots
     .filter((robot) => claim.claimId && robot.claimedWith === key.id && robot.claimId === claim.claimId)
-    .filter((robot) => kin.has(robot.admittedBy))
+    .filter((robot) => kin.has(kinOf(robot)))
     .sort((a, b) => Number(b.admittedBy === key.id) - Number(a.admittedBy === key.id))
   const again = asClaimed[0]
   if (again) {

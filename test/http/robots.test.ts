@@ -37,6 +37,8 @@ describe('a robot made by hand', () => {
       agent: null,
       fingerprint: {},
       credential_id: null,
+      token_credential_id: null,
+      pending_since: null,
       created_at: expect.any(String),
       updated_at: expect.any(String),
       enrolled_at: null,

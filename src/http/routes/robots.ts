@@ -1,20 +1,20 @@
 import { z } from 'zod'
 import type { Database } from '../../db/database.ts'
-import { findRobot, insertRobot, listRobots, ROBOT_SORTS, type RobotSort } from '../../db/robots.ts'
+import { findRobot, insertRobot, ROBOT_SORTS, type RobotSort } from '../../db/robots.ts'
 import { insertTimeline } from '../../db/timeline.ts'
 import { BeaconError } from '../../errors.ts'
 import { newId } from '../../ids.ts'
 import { HEALTH, LIFECYCLES } from '../../protocol/frames.ts'
-import { freeText, isStorableText } from '../../protocol/text.ts'
+import { freeText } from '../../protocol/text.ts'
 import { audited } from '../audited.ts'
 import { changing } from '../changing.ts'
-import { decodeCursor, microseconds, pageOf } from '../cursors.ts'
 import { principalOf } from '../guard.ts'
 import { idempotently } from '../idempotency.ts'
 import type { App, HttpParts } from '../parts.ts'
 import { reachOf } from '../reach.ts'
 import { demandFleet } from '../references.ts'
 import { actorOf, editRobot, operatorEvent, refuseRobot, robotDeed } from '../robot-changes.ts'
+import { pageOfRobots } from '../robot-list.ts'
 import { CONNECTIONS, robotSchema, toRobot } from '../robot-schema.ts'
 import {
   byId,
@@ -38,22 +38,14 @@ const listQuery = z.strictObject({
   health: repeated(z.enum(HEALTH)).optional(),
   lifecycle: repeated(z.enum(LIFECYCLES)).optional(),
   label: repeated(labelSelector).optional().describe('`name` or `name=value`; all of them have to match'),
+  credential: id
+    .optional()
+    .describe('Admitted by this enrollment key or provisioning token, or with a token that came with it'),
   q: freeText(128).optional().describe('Part of the name, or the beginning of the id'),
   sort: z.enum(SORT_KEYS).default('name').describe('With `-`: descending. Robots without a value come last'),
   limit: limit(),
   cursor,
 })
-
-/** A place counts for one order only. */
-function placeSchema(sort: RobotSort, descending: boolean) {
-  return z.strictObject({
-    list: z.literal('robots'),
-    sort: z.literal(sort),
-    descending: z.literal(descending),
-    value: sort === 'name' ? z.string().max(512).refine(isStorableText) : microseconds.nullable(),
-    id,
-  })
-}
 
 /** The robot as it is now. */
 export async function showRobot(database: Database, robotId: string) {
@@ -82,8 +74,7 @@ export function robotRoutes(app: App, parts: HttpParts): void {
       const { query } = request
       const descending = query.sort.startsWith('-')
       const sort = (descending ? query.sort.slice(1) : query.sort) as RobotSort
-      const after = decodeCursor(query.cursor, placeSchema(sort, descending))
-      const rows = await listRobots(
+      return pageOfRobots(
         database,
         {
           reach: reachOf(request),
@@ -94,16 +85,10 @@ export function robotRoutes(app: App, parts: HttpParts): void {
           lifecycles: query.lifecycle,
           labels: query.label,
           text: query.q,
+          credentialId: query.credential,
         },
-        { sort, descending, limit: query.limit + 1, after },
+        { sort, descending, limit: query.limit, cursor: query.cursor },
       )
-      return pageOf(rows, query.limit, toRobot, (row) => ({
-        list: 'robots',
-        sort,
-        descending,
-        value: row.place_value,
-        id: row.id,
-      }))
     },
   })
 
