@@ -6,6 +6,11 @@ export interface TokenUse {
   readonly address: string
   /** Milliseconds since 1970. */
   readonly at: number
+  /** The person behind it; null or left out: nobody. */
+  readonly user?: { readonly id: string; readonly name: string | null } | null
+  /** The fleet of a fleet's own token. */
+  readonly siteId?: string | null
+  readonly fleetId?: string | null
 }
 
 /**
@@ -14,7 +19,10 @@ export interface TokenUse {
  * the transaction that makes them.
  */
 export interface Audit {
-  /** Something was refused. What is refused again and again in the same minute is counted instead of repeated. */
+  /**
+   * Something was refused; `data.code` says why. The first of its kind (who, or from where; what; why) is written within
+   * a second; what is refused again in the same minute is counted instead, in a second line when the minute is over.
+   */
   refused(entry: AuditEntry): void
   used(use: TokenUse): void
   /** Writes what was gathered. */

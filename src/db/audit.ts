@@ -1,4 +1,5 @@
 import { sql } from 'kysely'
+import { canonicalAddress } from '../addresses.ts'
 import type { Database } from './database.ts'
 
 /** Who did it. `id` is the token's, credential's or person's own; `userId` the person behind it, where there is one. */
@@ -51,10 +52,12 @@ export async function insertAudit(database: Database, entries: readonly AuditEnt
       ${entries.map((entry) => entry.target?.id ?? null)}::text[],
       ${entries.map((entry) => entry.target?.name ?? null)}::text[],
       ${entries.map((entry) => entry.siteId)}::uuid[], ${entries.map((entry) => entry.fleetId)}::uuid[],
-      ${entries.map((entry) => entry.requestId)}::text[], ${entries.map((entry) => entry.address)}::inet[],
+      ${entries.map((entry) => entry.requestId)}::text[], ${entries.map((entry) => canonicalAddress(entry.address ?? '') ?? null)}::inet[],
       ${entries.map((entry) => JSON.stringify(entry.data))}::jsonb[]
     ) WITH ORDINALITY AS e (id, at, action, outcome, actor_kind, actor_id, actor_name, target_kind, target_id,
       target_name, site_id, fleet_id, request_id, address, data, place)
     ORDER BY e.place
+    -- Sent again, for the answer was lost.
+    ON CONFLICT (id) DO NOTHING
   `.execute(database)
 }

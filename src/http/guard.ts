@@ -2,6 +2,7 @@ import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { DEPLOYMENT } from '../access/authority.ts'
 import { actorOfPrincipal, type Principal, principalOfSignIn } from '../access/principal.ts'
 import type { Scope } from '../access/scopes.ts'
+import type { TokenUse } from '../audit/audit.ts'
 import { type PlacedKind, placeOf } from '../db/place-of.ts'
 import { BeaconError } from '../errors.ts'
 import { bearerToken } from '../protocol/tokens.ts'
@@ -70,6 +71,14 @@ export function guardRoutes(app: FastifyInstance, parts: GuardParts): void {
   })
 }
 
+/** A fleet's own token is used in its fleet; a person's anywhere. */
+function useOf(principal: Principal, address: string, at: number): TokenUse {
+  const { kind, userId, userName, authority } = principal
+  const place = kind === 'fleet_token' ? authority.grants[0]?.place : undefined
+  const user = userId === null ? null : { id: userId, name: userName }
+  return { actor: actorOfPrincipal(principal), address, at, user, ...place }
+}
+
 async function authenticate(
   { config, access, audit, clock }: GuardParts,
   request: FastifyRequest,
@@ -86,7 +95,7 @@ async function authenticate(
   const token = bearerToken(header)
   if (token === undefined) throw new BeaconError('invalid_token')
   const principal = await access.authenticate(token, request.ip)
-  audit.used({ actor: actorOfPrincipal(principal), address: request.ip, at: clock.now() })
+  audit.used(useOf(principal, request.ip, clock.now()))
   return principal
 }
 

@@ -17,6 +17,7 @@ import type { Metrics } from '../observe/metrics.ts'
 import type { ClaimRequest, ClaimResponse } from '../protocol/enrolment.ts'
 import type { Clock, Random } from '../runtime.ts'
 import type { Health } from './health.ts'
+import type { RateLimits } from './rate-limits.ts'
 
 /** What a robot's claim is decided by. Refusals are BeaconErrors. */
 interface ClaimDesk {
@@ -53,6 +54,7 @@ export interface HttpParts {
   readonly clock: Clock
   readonly random: Random
   readonly health: Health
+  readonly rateLimits: RateLimits
   /** Which offers of another protocol are taken up; all other requests that make one are ordinary ones. */
   readonly takesUpgrade: (request: IncomingMessage) => boolean
   /** Path of the robots' WebSocket below the public address. */
@@ -86,6 +88,8 @@ declare module 'fastify' {
     on?: RouteReach
     /** What the route writes into the audit log; every route that changes something says it. */
     audit?: readonly string[]
+    /** The handler tells the audit log itself of those it refuses with 401, 403 or 429. */
+    tellsRefusals?: boolean
     /** Open to people who have no second factor although they should: to set one up, and to go. */
     withoutSecondFactor?: boolean
     /** A public route that looks at the session's cookie. */

@@ -1,0 +1,38 @@
+import type { FastifyRequest } from 'fastify'
+import { DEPLOYMENT } from '../access/authority.ts'
+import { actorOfPrincipal } from '../access/principal.ts'
+import type { BeaconError } from '../errors.ts'
+import { newId } from '../ids.ts'
+import type { HttpParts } from './parts.ts'
+
+/** Refusals that say something about who asked; all others are about what was asked. */
+const TOLD = new Set([401, 403, 429])
+
+/** Tells the audit log of a request that was refused for who made it, unless the route's handler does so itself. */
+export function tellRefusal(
+  { audit, clock }: Pick<HttpParts, 'audit' | 'clock'>,
+  request: FastifyRequest,
+  refusal: BeaconError,
+): void {
+  const { url, config } = request.routeOptions
+  if (!TOLD.has(refusal.status) || url === undefined || config.scope === 'claim' || config.tellsRefusals)
+    return
+  const { principal } = request
+  audit.refused({
+    id: newId(),
+    at: new Date(clock.now()),
+    action: 'request.refused',
+    outcome: 'refused',
+    actor: principal ? actorOfPrincipal(principal) : { kind: 'anonymous', id: null, name: null },
+    // The route's pattern: what stands in its place may be anything.
+    target: { kind: 'route', id: `${request.method} ${url}`, name: null },
+    siteId: DEPLOYMENT.siteId,
+    fleetId: DEPLOYMENT.fleetId,
+    requestId: request.id,
+    address: request.ip,
+    data: {
+      code: refusal.code,
+      ...(principal?.userId ? { user_id: principal.userId, user_name: principal.userName } : {}),
+    },
+  })
+}
