@@ -111,6 +111,12 @@ export class Authority {
     return this.covers('users:manage', place) && this.coversAll(ROLE_SCOPES[role], place)
   }
 
+  /** Sees somebody who holds these roles: manages people at each of their places, or for all the deployment. */
+  seesRolesOf(roles: readonly RoleAt[]): boolean {
+    if (roles.length === 0) return this.covers('users:manage', DEPLOYMENT)
+    return roles.every(({ place }) => this.covers('users:manage', place))
+  }
+
   /**
    * Manages somebody who holds these roles: at each of their places, an owner only as an owner. Somebody without any is
    * managed from the deployment.

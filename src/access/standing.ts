@@ -113,11 +113,13 @@ export function createStanding({ database, bus, clock, log }: StandingOptions): 
 
   function judge(entry: Entry, now: Principal | BeaconError): void {
     if (!entries.has(entry)) return
-    if (now instanceof BeaconError) return end(entry, now)
-    if (now.barred) return end(entry, new BeaconError(now.barred))
-    if (!entry.mayGoOn(now.authority)) return end(entry, new BeaconError('insufficient_scope'))
-    entry.confirmedAt = clock.monotonic()
-    armExpiry(entry, now.expiresAt)
+    if (now instanceof BeaconError) end(entry, now)
+    else if (now.barred) end(entry, new BeaconError(now.barred))
+    else if (!entry.mayGoOn(now.authority)) end(entry, new BeaconError('insufficient_scope'))
+    else {
+      entry.confirmedAt = clock.monotonic()
+      armExpiry(entry, now.expiresAt)
+    }
   }
 
   async function checkAll(): Promise<void> {

@@ -81,8 +81,8 @@ export interface TokenPlace {
 export type TokenHolders =
   | { readonly fleetId: string }
   | { readonly userId: string }
-  /** `self` is within reach, whoever manages them. */
-  | { readonly managedFrom: Reach; readonly self: string }
+  /** `self` is within reach, whoever manages them; `only` this one of them. */
+  | { readonly managedFrom: Reach; readonly self: string; readonly only: string | undefined }
 
 /** True for people all of whose roles are within reach; from the whole deployment everybody is. */
 function managedFrom(reach: Reach): RawBuilder<boolean> {
@@ -97,7 +97,9 @@ function managedFrom(reach: Reach): RawBuilder<boolean> {
 function heldBy(holders: TokenHolders): RawBuilder<boolean> {
   if ('fleetId' in holders) return sql`t.kind = 'fleet' AND t.fleet_id = ${holders.fleetId}`
   if ('userId' in holders) return sql`t.kind = 'personal' AND t.user_id = ${holders.userId}`
-  return sql`t.kind = 'personal' AND (t.user_id = ${holders.self} OR ${managedFrom(holders.managedFrom)})`
+  const { self, only } = holders
+  return sql`t.kind = 'personal' AND (t.user_id = ${self} OR ${managedFrom(holders.managedFrom)})
+    AND ${only === undefined ? sql`true` : sql`t.user_id = ${only}`}`
 }
 
 function placeValue(sort: TokenSort): RawBuilder<string | number | null> {
