@@ -19,6 +19,7 @@ import { separateRoles } from './db/roles.ts'
 import { Gateway } from './gateway/gateway.ts'
 import { RotationRequests } from './gateway/rotation-requests.ts'
 import { createHealth } from './http/health.ts'
+import { RATE_LIMITS, ratePerSecond } from './http/rate-limits.ts'
 import { createHttp } from './http/server.ts'
 import { newId } from './ids.ts'
 import type { Log } from './observe/log.ts'
@@ -187,6 +188,7 @@ export function createBeacon(config: Config, parts: BeaconParts): Beacon {
       clock,
       random,
       health: createHealth({ database: httpDatabase, clock, draining: () => gateway.draining }),
+      rateLimits: { ...RATE_LIMITS, requests: ratePerSecond(config.requestsPerSecond) },
       takesUpgrade: isWebSocketUpgrade,
       gatewayPath: GATEWAY_PATH,
     })

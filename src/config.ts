@@ -34,6 +34,8 @@ export interface Config {
   readonly secretKeyPrevious: readonly Buffer[]
   /** Addresses or CIDR ranges whose X-Forwarded-For is believed. */
   readonly trustedProxies: readonly string[]
+  /** With one token; 0: as many as come. */
+  readonly requestsPerSecond: number
   readonly logLevel: 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'trace' | 'silent'
   readonly heartbeatIntervalMs: number
   /** How long raw heartbeats are kept. */
@@ -120,6 +122,7 @@ const schema = z.object({
     )
     .refine((list) => list.every(isCidr), 'must be addresses or CIDR ranges, separated by commas')
     .default([]),
+  BEACON_REQUESTS_PER_SECOND: number(0, 1_000_000).default(300),
   BEACON_LOG_LEVEL: z.enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']).default('info'),
   BEACON_HEARTBEAT_SECONDS: number(
     MIN_HEARTBEAT_INTERVAL_MS / 1000,
@@ -205,6 +208,7 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env): Config {
     secretKey: values.BEACON_SECRET_KEY,
     secretKeyPrevious: values.BEACON_SECRET_KEY_PREVIOUS,
     trustedProxies: values.BEACON_TRUSTED_PROXIES,
+    requestsPerSecond: values.BEACON_REQUESTS_PER_SECOND,
     logLevel: values.BEACON_LOG_LEVEL,
     heartbeatIntervalMs: Math.round(values.BEACON_HEARTBEAT_SECONDS * 1000),
     historyMs: values.BEACON_HISTORY_HOURS * 3_600_000,

@@ -65,6 +65,16 @@ export class KeyedLimiter {
     return waitMs(this.#options, this.#bucket(key))
   }
 
+  /** Whether a permit of this key was ever taken, as far as is remembered. */
+  knows(key: string): boolean {
+    return this.#buckets.get(key) !== undefined
+  }
+
+  /** The key starts anew. */
+  forget(key: string): void {
+    this.#buckets.delete(key)
+  }
+
   #bucket(key: string): Bucket {
     const nowMs = this.#options.clock.monotonic()
     const known = this.#buckets.get(key)

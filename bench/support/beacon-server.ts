@@ -27,6 +27,7 @@ export async function startBeaconServer(
       // As a server with a database of its own has it.
       BEACON_BUS: 'local',
       BEACON_PORT: '0',
+      BEACON_REQUESTS_PER_SECOND: '0',
       BEACON_ADMIN_TOKEN: ownerToken,
       BEACON_SECRET_KEY: randomBytes(32).toString('hex'),
       BEACON_LOG_LEVEL: 'warn',

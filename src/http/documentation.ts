@@ -19,6 +19,7 @@ const GUARD_PROBLEMS: readonly ErrorCode[] = [
   'second_factor_required',
   'insufficient_scope',
   'not_found',
+  'rate_limited',
 ]
 
 /** Every refusal that a route may answer with, as far as its declaration tells. */

@@ -106,6 +106,12 @@ export function createMetrics() {
       buckets: [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5],
       registers,
     }),
+    rateLimited: new Counter({
+      name: 'beacon_rate_limited_total',
+      help: 'Requests answered with 429, by limit',
+      labelNames: ['limit'] as const,
+      registers,
+    }),
     busMessages: new Counter({
       name: 'beacon_bus_messages_total',
       help: 'Messages between servers, by direction and type',

@@ -10,6 +10,7 @@ import { createSignInDesk } from '../../src/access/sign-in/desk.ts'
 import type { ErrorCode } from '../../src/errors.ts'
 import { createHealth } from '../../src/http/health.ts'
 import type { HttpParts } from '../../src/http/parts.ts'
+import { NO_RATE_LIMITS } from '../../src/http/rate-limits.ts'
 import { createHttp } from '../../src/http/server.ts'
 import { createLog } from '../../src/observe/log.ts'
 import { createMetrics } from '../../src/observe/metrics.ts'
@@ -92,6 +93,8 @@ export async function startApi(
     clock: systemClock,
     random: systemRandom,
     health: createHealth({ database: db.database, clock: systemClock, draining: () => false }),
+    // Tests ask more in a second than anybody else.
+    rateLimits: NO_RATE_LIMITS,
     takesUpgrade: () => false,
     gatewayPath: '/agent/ws',
     ...replace,

@@ -12,6 +12,7 @@ Settings, from the environment (secrets also as NAME_FILE, the path of a file th
   BEACON_SECRET_KEY         32 bytes, hex or base64; seals retrievable keys (made in the data folder when absent)
   BEACON_SECRET_KEY_PREVIOUS  keys that only open, separated by commas: see "beacon secrets rotate --help"
   BEACON_TRUSTED_PROXIES    addresses or CIDR ranges whose X-Forwarded-For is believed
+  BEACON_REQUESTS_PER_SECOND  how often one token may ask, with ten seconds' worth at once (300; 0: as often as it likes)
   BEACON_LOG_LEVEL          fatal, error, warn, info, debug, trace or silent (info)
   BEACON_HEARTBEAT_SECONDS  how often robots report (10)
   BEACON_HISTORY_HOURS      how long heartbeats are kept (48)
