@@ -50,7 +50,7 @@ function leaks({ subject }: Caller, cell: Cell, answer: Answer): string[] {
 
 function wrongItems(rule: Rule, { subject }: Caller, cell: Cell, { body }: Answer): string[] {
   if (cell.items === undefined || rule.who !== 'list') return []
-  const shown = body.items.map((item: Json) => item.id).sort()
+  const shown = (body.items ?? body.robots).map((item: Json) => item.id).sort()
   const due = cell.items.filter(({ at }) => may(subject, rule.scope, at)).map(({ id }) => id)
   return JSON.stringify(shown) === JSON.stringify(due.sort())
     ? []

@@ -210,6 +210,22 @@ export const CELLS: Readonly<Record<string, Cells>> = {
   })),
   'POST /api/robots/{id}/retire': ofRobots((id) => ({ url: `/api/robots/${id}/retire` })),
 
+  'POST /api/robots/{id}/rotate-token': ofRobots((id) => ({ url: `/api/robots/${id}/rotate-token` })),
+  'POST /api/robots/rotate-tokens': (world) => {
+    const url = '/api/robots/rotate-tokens'
+    const items = itemsOf(world.robots)
+    return [
+      { what: 'all', url, body: { filter: {} }, items },
+      { what: 'all, to see', url, body: { filter: {}, dry_run: true }, items },
+      ...FLEETS.map((at) => ({
+        what: `in ${at}`,
+        url,
+        body: { filter: { robot_ids: [world.robots[at]] } },
+        items: items.filter((item) => item.at === at),
+      })),
+    ]
+  },
+
   'GET /api/enrollment-keys': lists('/api/enrollment-keys', (world) => world.keys, ['site', 'fleet']),
   'POST /api/enrollment-keys': (world) =>
     FLEETS.map((at) => ({

@@ -194,6 +194,9 @@ export const RULES: Readonly<Record<string, Rule>> = {
   'POST /api/robots/{id}/approve': robot('robots:write'),
   'POST /api/robots/{id}/retire': robot('robots:write'),
 
+  'POST /api/robots/{id}/rotate-token': robot('robots:write'),
+  'POST /api/robots/rotate-tokens': { who: 'list', scope: 'robots:write' },
+
   'GET /api/enrollment-keys': { who: 'list', scope: 'enrollment-keys:read' },
   'POST /api/enrollment-keys': {
     who: 'named',
