@@ -69,16 +69,21 @@ class AuditDesk {
     const { clock, log } = this.#options
     for (const timer of this.#timers) timer.cancel()
     await Promise.all([this.#writing, this.#touching])
-    for (let attempt = 1; ; attempt++) {
-      const [written, touched] = await Promise.all([this.#write(Number.POSITIVE_INFINITY), this.#touch()])
-      if (written && touched) {
-        this.#tellMissed()
-        if (this.#outbox.isEmpty) return
+    for (let attempt = 1; !(await this.#writeAll()); attempt++) {
+      if (attempt === STOP_ATTEMPTS) {
+        log.error({ lines: this.#outbox.waiting }, 'the last lines of the audit log could not be written')
+        return
       }
-      if (attempt === STOP_ATTEMPTS) break
       await clock.sleep(STOP_PAUSE_MS)
     }
-    log.error({ lines: this.#outbox.waiting }, 'the last lines of the audit log could not be written')
+  }
+
+  /** Writes everything, minutes that are not over included; answers whether it could. */
+  async #writeAll(): Promise<boolean> {
+    const [written, touched] = await Promise.all([this.#write(Number.POSITIVE_INFINITY), this.#touch()])
+    if (!written || !touched) return false
+    this.#tellMissed()
+    return this.#outbox.write()
   }
 
   /** Writes what is due at `now`: first refusals, and the sums of the minutes that are over. */
