@@ -92,6 +92,15 @@ function wrongLines(route: string, caller: Caller, cell: Cell, found: readonly L
   ])
 }
 
+/** Rows written since the world began to be as it is, apart from the log itself. */
+async function writes(): Promise<number> {
+  const [row] = await world.db.query<{ count: number }>(
+    `SELECT coalesce(sum(n_tup_ins + n_tup_upd + n_tup_del), 0)::bigint AS count
+     FROM pg_stat_xact_user_tables WHERE relname NOT LIKE 'audit%'`,
+  )
+  return row!.count
+}
+
 /** Makes the call and takes it back; returns what was wrong with it. */
 async function faults(route: string, caller: Caller, cell: Cell): Promise<string[]> {
   const method = route.split(' ')[0] as 'GET'
@@ -101,6 +110,7 @@ async function faults(route: string, caller: Caller, cell: Cell): Promise<string
   try {
     const due = verdict(rule, subject, cell)
     if (due === 'allowed') await cell.prepare?.(world)
+    const before = await writes()
     const answer = await world.api.call(method, cell.url, cell.body, { token })
     const wrong: string[] = []
     if (said(answer) !== due) wrong.push(`is ${said(answer)} (${answer.status}), not ${due}`)
@@ -113,11 +123,11 @@ async function faults(route: string, caller: Caller, cell: Cell): Promise<string
       }
     }
     wrong.push(...leaks(caller, cell, answer))
-    const found = isChange(route) ? await lines(answer) : []
-    const changed = found.some(({ outcome }) => outcome === 'ok')
-    if (changed && answer.status >= 300) wrong.push('changes something although it is refused')
-    if (!changed && answer.status < 300 && auditOf(route).length > 0 && cell.body?.dry_run !== true)
-      wrong.push('changes something without a line in the audit log')
+    const found = await lines(answer)
+    const told = found.some(({ outcome }) => outcome === 'ok')
+    const changed = answer.status < 300 && (await writes()) > before
+    if (changed && !told && !Object.hasOwn(UNTOLD, route)) wrong.push('changes something and tells nobody')
+    if (told && !changed) wrong.push('tells of something that did not happen')
     wrong.push(...wrongLines(route, caller, cell, found))
     return wrong.map((fault) => `${subject.name}, ${cell.what}: ${fault}`)
   } catch (error) {
