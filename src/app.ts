@@ -5,11 +5,13 @@ import { createKeyringSeal } from './access/seal.ts'
 import { fileKeyring, settingsKeyring } from './access/secret-key.ts'
 import { createSecretRotation } from './access/secret-rotation.ts'
 import { createSignInDesk } from './access/sign-in/desk.ts'
+import { createStanding } from './access/standing.ts'
 import { createAudit } from './audit/desk.ts'
 import type { Bus } from './bus/bus.ts'
 import { createLocalBus } from './bus/local.ts'
 import { createPostgresBus } from './bus/postgres.ts'
 import { createClaims } from './claims/claims.ts'
+import { startPendingExpiry } from './claims/expiry.ts'
 import type { Config } from './config.ts'
 import { openDatabase, openPool } from './db/database.ts'
 import { startEmbeddedPostgres } from './db/embedded.ts'
@@ -18,6 +20,7 @@ import { migrate } from './db/migrate.ts'
 import { separateRoles } from './db/roles.ts'
 import { Gateway } from './gateway/gateway.ts'
 import { RotationRequests } from './gateway/rotation-requests.ts'
+import { baseHeaders } from './http/headers.ts'
 import { createHealth } from './http/health.ts'
 import { RATE_LIMITS, ratePerSecond } from './http/rate-limits.ts'
 import { createHttp } from './http/server.ts'
@@ -141,6 +144,9 @@ export function createBeacon(config: Config, parts: BeaconParts): Beacon {
     const secrets = createSecretRotation({ database: httpDatabase, keyring, seal, clock, log })
     releases.add('secret rotation', () => secrets.stop())
 
+    const standing = createStanding({ database: httpDatabase, bus, clock, log })
+    releases.add('watch over tokens', () => standing.stop())
+
     const audit = createAudit({ database: httpDatabase, clock, log })
     releases.add('audit log', () => audit.stop())
 
@@ -161,6 +167,9 @@ export function createBeacon(config: Config, parts: BeaconParts): Beacon {
     })
     releases.add('claims', () => claims.idle())
 
+    const pendingExpiry = startPendingExpiry({ database: httpDatabase, clock, bus, log })
+    releases.add('expiry of pending robots', () => pendingExpiry.stop())
+
     const gateway = new Gateway({
       database: gatewayDatabase,
       bus,
@@ -177,6 +186,7 @@ export function createBeacon(config: Config, parts: BeaconParts): Beacon {
       config,
       database: httpDatabase,
       access: createAccess(httpDatabase),
+      standing,
       audit,
       seal,
       signIn: createSignInDesk({ clock, random, seal, oidc: config.oidc }),
@@ -197,6 +207,7 @@ export function createBeacon(config: Config, parts: BeaconParts): Beacon {
       server: http.server,
       path: GATEWAY_PATH,
       trustedProxies: config.trustedProxies,
+      headers: (requestId) => baseHeaders(config, requestId),
       admit: (request) => gateway.admit(request),
     })
     releases.add('upgrades', detach)

@@ -19,6 +19,7 @@ const SEEN_EVERY = sql`interval '1 minute'`
 export interface FoundSignIn {
   readonly id: string
   readonly stage: SignInStage
+  readonly method: 'password' | 'oidc' | null
   readonly secondFactor: boolean
   readonly flowSealed: Buffer | null
   readonly expiresAt: Date
@@ -29,10 +30,11 @@ export interface FoundSignIn {
   readonly roles: readonly { role: Role; siteId: string | null; fleetId: string | null }[]
 }
 
-const stands = sql`ended_at IS NULL AND expires_at > clock_timestamp() AND last_seen_at > clock_timestamp() - ${LIFE.idle}`
+/** True for sessions that stand. */
+export const stands = sql`ended_at IS NULL AND expires_at > clock_timestamp() AND last_seen_at > clock_timestamp() - ${LIFE.idle}`
 
 const selectFound = sql`
-  SELECT s.id, s.stage, s.second_factor AS "secondFactor", s.flow_sealed AS "flowSealed",
+  SELECT s.id, s.stage, s.method, s.second_factor AS "secondFactor", s.flow_sealed AS "flowSealed",
     s.expires_at AS "expiresAt", u.id AS "userId", u.name AS "userName",
     coalesce(u.two_factor_enabled, false) AS "hasSecondFactor",
     settings.require_second_factor AS "secondFactorRequired",
@@ -90,12 +92,19 @@ export async function insertSignIn(db: Database, signIn: NewSignIn): Promise<voi
 /** Ends one session; answers whether it stood until now, so that of many who ask at once one is told so. */
 export async function endSignIn(
   db: Database,
-  by: { readonly secretHash: Buffer } | { readonly id: string; readonly userId: string },
+  by:
+    | { readonly id: string; readonly userId: string }
+    /** On the way to the identity provider. */
+    | { readonly openId: string }
+    /** Of whatever step, and whoever's. */
+    | { readonly anyId: string },
 ): Promise<boolean> {
   const which =
-    'secretHash' in by
-      ? sql`secret_hash = ${by.secretHash}`
-      : sql`id = ${by.id} AND user_id = ${by.userId} AND stage = 'signed_in'`
+    'anyId' in by
+      ? sql`id = ${by.anyId}`
+      : 'openId' in by
+        ? sql`id = ${by.openId} AND stage = 'oidc'`
+        : sql`id = ${by.id} AND user_id = ${by.userId} AND stage = 'signed_in'`
   const { numAffectedRows } = await sql`
     UPDATE sign_ins SET ended_at = clock_timestamp(), flow_sealed = NULL WHERE ${which} AND ${stands}
   `.execute(db)
@@ -174,4 +183,9 @@ export async function pruneSignIns(db: Database, before: Date, limit: number): P
     )
   `.execute(db)
   return Number(numAffectedRows ?? 0)
+}
+
+/** Remembers that this session has shown a second factor. */
+export async function markSecondFactor(db: Database, id: string): Promise<void> {
+  await sql`UPDATE sign_ins SET second_factor = true WHERE id = ${id}`.execute(db)
 }

@@ -6,6 +6,7 @@ import type { Scope } from '../access/scopes.ts'
 import type { Seal } from '../access/seal.ts'
 import type { SecretRotation } from '../access/secret-rotation.ts'
 import type { SignInDesk } from '../access/sign-in/desk.ts'
+import type { Standing } from '../access/standing.ts'
 import type { Audit } from '../audit/audit.ts'
 import type { Bus } from '../bus/bus.ts'
 import type { Config } from '../config.ts'
@@ -45,6 +46,8 @@ export interface HttpParts {
   readonly claims: ClaimDesk
   readonly bus: Pick<Bus, 'publish'>
   readonly access: Access
+  /** Ends what goes on for long when whoever asked for it may no longer. */
+  readonly standing: Pick<Standing, 'watch'>
   readonly audit: Pick<Audit, 'refused' | 'used'>
   readonly seal: Seal
   readonly signIn: SignInDesk

@@ -14,18 +14,21 @@ import type { App, HttpParts } from './parts.ts'
 import { refusalFor, sendProblem } from './problems.ts'
 import { limitRequests } from './rate-limits.ts'
 import { tellRefusal } from './refusals.ts'
+import { approvalRoutes } from './routes/approvals.ts'
 import { enrollmentKeyRoutes } from './routes/enrollment-keys.ts'
 import { enrolmentRoutes } from './routes/enrolment.ts'
 import { fleetTokenRoutes } from './routes/fleet-tokens.ts'
 import { fleetRoutes } from './routes/fleets.ts'
 import { metricsRoutes } from './routes/metrics.ts'
 import { provisioningTokenRoutes } from './routes/provisioning-tokens.ts'
+import { revokeAllRoutes } from './routes/revoke-all.ts'
 import { robotActionRoutes } from './routes/robot-actions.ts'
 import { robotHistoryRoutes } from './routes/robot-history.ts'
 import { robotRotationRoutes } from './routes/robot-rotation.ts'
 import { robotRoutes } from './routes/robots.ts'
 import { secretRoutes } from './routes/secrets.ts'
 import { serviceRoutes } from './routes/service.ts'
+import { setupTokenRoutes } from './routes/setup-tokens.ts'
 import { siteRoutes } from './routes/sites.ts'
 import { tokenRoutes } from './routes/tokens.ts'
 import { validate } from './validation.ts'
@@ -37,6 +40,8 @@ const ROUTES: readonly ((app: App, parts: HttpParts) => void)[] = [
   fleetRoutes,
   enrollmentKeyRoutes,
   provisioningTokenRoutes,
+  setupTokenRoutes,
+  approvalRoutes,
   robotRoutes,
   robotActionRoutes,
   robotRotationRoutes,
@@ -44,6 +49,7 @@ const ROUTES: readonly ((app: App, parts: HttpParts) => void)[] = [
   metricsRoutes,
   tokenRoutes,
   fleetTokenRoutes,
+  revokeAllRoutes,
   secretRoutes,
 ]
 
@@ -74,7 +80,7 @@ function observeRequests(app: FastifyInstance, { log, metrics }: Pick<HttpParts,
 }
 
 /** Answers what is not even HTTP. */
-function refuseGarbage(error: Error & { code?: string }, socket: Socket): void {
+function refuseGarbage(config: HttpParts['config'], error: Error & { code?: string }, socket: Socket): void {
   if (error.code === 'ECONNRESET' || !socket.writable) {
     socket.destroy()
     return
@@ -84,7 +90,7 @@ function refuseGarbage(error: Error & { code?: string }, socket: Socket): void {
     problemOf(new BeaconError('invalid_request', 'this is not HTTP as we speak it'), requestId),
   )
   const headers = {
-    ...baseHeaders(requestId),
+    ...baseHeaders(config, requestId),
     'content-type': 'application/problem+json',
     'content-length': Buffer.byteLength(body),
     connection: 'close',
@@ -110,9 +116,9 @@ export function createHttp(parts: HttpParts): FastifyInstance {
     http,
     trustProxy: config.trustedProxies.length > 0 ? [...config.trustedProxies] : false,
     genReqId: requestIdOf,
-    clientErrorHandler: refuseGarbage,
+    clientErrorHandler: (error, socket) => refuseGarbage(config, error, socket),
     frameworkErrors: (error, request, reply) => {
-      setBaseHeaders(request, reply)
+      setBaseHeaders(config, request, reply)
       sendProblem(log, error, request, reply)
     },
   })
@@ -123,7 +129,7 @@ export function createHttp(parts: HttpParts): FastifyInstance {
     tellRefusal(parts, request, refusalFor(error))
     return sendProblem(log, error, request, reply)
   })
-  app.addHook('onRequest', async (request, reply) => setBaseHeaders(request, reply))
+  app.addHook('onRequest', async (request, reply) => setBaseHeaders(config, request, reply))
   observeRequests(app, parts)
   limitRequests(app, parts)
   browserSessions(app, parts)

@@ -7,6 +7,8 @@ import { createSeal } from '../../src/access/seal.ts'
 import { settingsKeyring } from '../../src/access/secret-key.ts'
 import { createSecretRotation } from '../../src/access/secret-rotation.ts'
 import { createSignInDesk } from '../../src/access/sign-in/desk.ts'
+import { createStanding } from '../../src/access/standing.ts'
+import { createLocalBus } from '../../src/bus/local.ts'
 import type { ErrorCode } from '../../src/errors.ts'
 import { createHealth } from '../../src/http/health.ts'
 import type { HttpParts } from '../../src/http/parts.ts'
@@ -67,12 +69,20 @@ export async function startApi(
   const published: Json[] = []
   const logged: Json[] = []
   const log = createLog('debug', { write: (line: string) => void logged.push(JSON.parse(line)) })
+  const bus = createLocalBus()
+  const standing = createStanding({ database: db.database, bus, clock: systemClock, log })
   const parts: HttpParts = {
     config: { publicUrl: undefined, trustedProxies: [], heartbeatIntervalMs: 10_000 },
     database: db.database,
     claims: { claim: () => Promise.reject(new Error('nobody claims here')) },
-    bus: { publish: async (message) => void published.push(message) },
+    bus: {
+      publish(message) {
+        published.push(message)
+        return bus.publish(message)
+      },
+    },
     access: createAccess(db.database),
+    standing,
     audit: { refused: () => {}, used: () => {} },
     seal: createSeal(SECRET_KEY, systemRandom),
     signIn: createSignInDesk({
@@ -136,6 +146,7 @@ export async function startApi(
     patch: (url, body, extra) => call('PATCH', url, body, extra),
     delete: (url, extra) => call('DELETE', url, undefined, extra),
     async close() {
+      standing.stop()
       await app.close()
       await db.drop()
     },
