@@ -173,6 +173,8 @@ class ClaimDesk {
         actor: credentialActor(credential),
         address,
         at: this.#options.clock.now(),
+        siteId: credential.siteId,
+        fleetId: credential.fleetId,
       })
     this.#options.log.info(
       { key_id: credential.id, robot_id: robot.id, outcome: kind, address, request_id: requestId },

@@ -1,6 +1,8 @@
 import type { FastifyRequest } from 'fastify'
 import type { Principal } from '../access/principal.ts'
+import type { Scope } from '../access/scopes.ts'
 import type { BusMessage } from '../bus/bus.ts'
+import { approveRobots } from '../db/approvals.ts'
 import { type Database, violatedUnique } from '../db/database.ts'
 import { violatesReference } from '../db/references.ts'
 import {
@@ -82,10 +84,11 @@ export async function demandRobot(
   transaction: Database,
   id: string,
   { principal }: Actor,
+  scope: Scope = 'robots:write',
 ): Promise<LockedRobot> {
   const robot = await lockRobot(transaction, id)
   if (!robot) throw new BeaconError('not_found', 'there is no such robot')
-  demandStanding(principal.authority, 'robots:write', placeOfRobot(robot), 'robots:read')
+  demandStanding(principal.authority, scope, placeOfRobot(robot), 'robots:read')
   return robot
 }
 
@@ -103,8 +106,13 @@ export function robotDeed(
   return { action, target, place: placeOfRobot(robot), ...(data ? { data } : {}) }
 }
 
-async function demandLiveRobot(transaction: Database, id: string, actor: Actor): Promise<LockedRobot> {
-  const robot = await demandRobot(transaction, id, actor)
+async function demandLiveRobot(
+  transaction: Database,
+  id: string,
+  actor: Actor,
+  scope?: Scope,
+): Promise<LockedRobot> {
+  const robot = await demandRobot(transaction, id, actor, scope)
   if (robot.lifecycle === 'retired') throw new BeaconError('robot_is_retired')
   return robot
 }
@@ -194,15 +202,30 @@ export async function editRobot(
     : [robotDeed('robot.changed', robot, { changed }), ...moved]
 }
 
+/** Locks a robot that waits for approval. */
+export async function demandPendingRobot(
+  transaction: Database,
+  id: string,
+  actor: Actor,
+): Promise<LockedRobot> {
+  const robot = await demandLiveRobot(transaction, id, actor)
+  if (robot.lifecycle !== 'pending') throw new BeaconError('robot_not_pending')
+  return robot
+}
+
+/** Locks a robot that the caller may hand a claim credential of. */
+export function demandRobotToClaim(transaction: Database, id: string, actor: Actor): Promise<LockedRobot> {
+  return demandLiveRobot(transaction, id, actor, 'enrollment-keys:write')
+}
+
 /** Lets a robot that waits for approval take part. */
 export async function approveRobot(
   transaction: Database,
   id: string,
   actor: Actor,
 ): Promise<readonly Deed[]> {
-  const robot = await demandLiveRobot(transaction, id, actor)
-  if (robot.lifecycle !== 'pending') throw new BeaconError('robot_not_pending')
-  await updateRobot(transaction, id, { lifecycle: 'active' })
+  const robot = await demandPendingRobot(transaction, id, actor)
+  await approveRobots(transaction, [id])
   await insertTimeline(transaction, [operatorEvent(id, actor, { code: 'approved', message: 'Approved' })])
   return [robotDeed('robot.approved', robot)]
 }

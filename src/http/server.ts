@@ -19,7 +19,9 @@ import { enrollmentKeyRoutes } from './routes/enrollment-keys.ts'
 import { enrolmentRoutes } from './routes/enrolment.ts'
 import { fleetTokenRoutes } from './routes/fleet-tokens.ts'
 import { fleetRoutes } from './routes/fleets.ts'
+import { invitationRoutes } from './routes/invitations.ts'
 import { metricsRoutes } from './routes/metrics.ts'
+import { oidcRoutes } from './routes/oidc.ts'
 import { provisioningTokenRoutes } from './routes/provisioning-tokens.ts'
 import { revokeAllRoutes } from './routes/revoke-all.ts'
 import { robotActionRoutes } from './routes/robot-actions.ts'
@@ -27,14 +29,24 @@ import { robotHistoryRoutes } from './routes/robot-history.ts'
 import { robotRotationRoutes } from './routes/robot-rotation.ts'
 import { robotRoutes } from './routes/robots.ts'
 import { secretRoutes } from './routes/secrets.ts'
+import { securityRoutes } from './routes/security.ts'
 import { serviceRoutes } from './routes/service.ts'
+import { sessionRoutes } from './routes/session.ts'
 import { setupTokenRoutes } from './routes/setup-tokens.ts'
+import { signInRoutes } from './routes/sign-in.ts'
 import { siteRoutes } from './routes/sites.ts'
 import { tokenRoutes } from './routes/tokens.ts'
+import { userRoutes } from './routes/users.ts'
 import { validate } from './validation.ts'
 
 const ROUTES: readonly ((app: App, parts: HttpParts) => void)[] = [
   serviceRoutes,
+  signInRoutes,
+  oidcRoutes,
+  invitationRoutes,
+  sessionRoutes,
+  userRoutes,
+  securityRoutes,
   enrolmentRoutes,
   siteRoutes,
   fleetRoutes,

@@ -13,7 +13,7 @@ import { idempotently } from '../idempotency.ts'
 import type { App, HttpParts } from '../parts.ts'
 import { reachOf } from '../reach.ts'
 import { demandFleet } from '../references.ts'
-import { actorOf, editRobot, operatorEvent, refuseRobot, robotDeed } from '../robot-changes.ts'
+import { actorOf, editRobot, operatorEvent, refuseRobot, removeRobot, robotDeed } from '../robot-changes.ts'
 import { pageOfRobots } from '../robot-list.ts'
 import { CONNECTIONS, robotSchema, toRobot } from '../robot-schema.ts'
 import {
@@ -141,6 +141,27 @@ export function robotRoutes(app: App, parts: HttpParts): void {
         const deed = robotDeed('robot.created', shown, { labels: shown.labels })
         return { status: 201, body: shown, audit: [audited(request, parts, deed)] }
       }),
+  })
+
+  app.route({
+    method: 'DELETE',
+    url: '/api/robots/:id',
+    config: { scope: 'robots:write', on: 'robot', audit: ['robot.deleted'], problems: ['robot_not_retired'] },
+    schema: {
+      operationId: 'deleteRobot',
+      summary: 'Delete the record of a retired robot',
+      description: 'Its timeline goes with it; the audit log stays. Only then can its fleet be deleted.',
+      tags: ['Robots'],
+      params: byId,
+      response: { 204: z.undefined().describe('Deleted') },
+    },
+    handler: async (request, reply) => {
+      await changing(parts, request, async (transaction) => {
+        const deeds = await removeRobot(transaction, request.params.id, actorOf(request, parts))
+        return { body: null, audit: deeds.map((deed) => audited(request, parts, deed)) }
+      })
+      return reply.code(204).send()
+    },
   })
 
   app.route({
