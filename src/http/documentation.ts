@@ -5,6 +5,7 @@ import type { RouteOptions } from 'fastify'
 import { jsonSchemaTransform, jsonSchemaTransformObject } from 'fastify-type-provider-zod'
 import { ERRORS, type ErrorCode } from '../errors.ts'
 import { version } from '../package.ts'
+import { PAGE_POLICY } from './headers.ts'
 import type { App } from './parts.ts'
 
 type Json = Record<string, unknown>
@@ -159,17 +160,11 @@ export function documentRoutes(app: App): void {
   })
 }
 
-/** Everything that the page needs comes from this server. */
-const PAGE_POLICY = {
-  'default-src': "'none'",
-  'script-src': "'self'",
+const DOCUMENTATION_POLICY = {
+  ...PAGE_POLICY,
   // The hash is of the one style that the page's own script adds to it.
   'style-src': "'self' 'sha256-RL3ie0nH+Lzz2YNqQN83mnU0J1ot4QL7b99vMdIX99w='",
-  'img-src': "'self' data:",
-  'connect-src': "'self'",
-  'base-uri': "'none'",
   'form-action': "'none'",
-  'frame-ancestors': "'none'",
 }
 
 /** The document in a form for people, at /docs. */
@@ -181,7 +176,7 @@ export function documentationPage(app: App): void {
     })
     await page.register(swaggerUi, {
       routePrefix: '/docs',
-      staticCSP: PAGE_POLICY,
+      staticCSP: DOCUMENTATION_POLICY,
       uiConfig: { docExpansion: 'list', deepLinking: true },
       theme: { title: 'Beacon API' },
     })

@@ -1,5 +1,6 @@
 import type { IncomingMessage } from 'node:http'
 import type { FastifyReply, FastifyRequest } from 'fastify'
+import type { Config } from '../config.ts'
 import { newId } from '../ids.ts'
 
 const SANE_ID = /^[A-Za-z0-9._:-]{1,128}$/
@@ -10,18 +11,55 @@ export function requestIdOf(raw: Pick<IncomingMessage, 'headers'>): string {
   return typeof given === 'string' && SANE_ID.test(given) ? given : newId()
 }
 
-/** What every response carries, unless its route says otherwise. */
-export function baseHeaders(requestId: string): Record<string, string> {
+/** What a page of ours may do: everything that it needs comes from this server, and nobody else frames it. */
+export const PAGE_POLICY = {
+  'default-src': "'none'",
+  'script-src': "'self'",
+  'style-src': "'self'",
+  'img-src': "'self' data:",
+  'font-src': "'self'",
+  'connect-src': "'self'",
+  'base-uri': "'none'",
+  'form-action': "'self'",
+  'frame-ancestors': "'none'",
+} as const
+
+/** Answers to programs are no pages: nothing in them is to be run, framed, embedded or kept. */
+const HEADERS = {
+  'x-content-type-options': 'nosniff',
+  'referrer-policy': 'no-referrer',
+  'content-security-policy':
+    "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+  'x-frame-options': 'DENY',
+  'cross-origin-opener-policy': 'same-origin',
+  'cross-origin-resource-policy': 'same-origin',
+  'permissions-policy': 'camera=(), display-capture=(), geolocation=(), microphone=(), payment=(), usb=()',
+  'cache-control': 'no-store',
+} as const
+
+const ONE_YEAR_SECONDS = 31_536_000
+
+/**
+ * What every response carries, unless its route says otherwise. Browsers are told to come over HTTPS alone when that is
+ * how the server is reached.
+ */
+export function baseHeaders(
+  { publicUrl }: Pick<Config, 'publicUrl'>,
+  requestId: string,
+): Record<string, string> {
   return {
     'x-request-id': requestId,
-    'x-content-type-options': 'nosniff',
-    'referrer-policy': 'no-referrer',
-    'content-security-policy': "default-src 'none'; frame-ancestors 'none'",
-    'x-frame-options': 'DENY',
-    'cache-control': 'no-store',
+    ...HEADERS,
+    ...(publicUrl?.startsWith('https:')
+      ? { 'strict-transport-security': `max-age=${ONE_YEAR_SECONDS}` }
+      : {}),
   }
 }
 
-export function setBaseHeaders(request: Pick<FastifyRequest, 'id'>, reply: FastifyReply): void {
-  reply.headers(baseHeaders(request.id))
+export function setBaseHeaders(
+  config: Pick<Config, 'publicUrl'>,
+  request: Pick<FastifyRequest, 'id'>,
+  reply: FastifyReply,
+): void {
+  reply.headers(baseHeaders(config, request.id))
 }

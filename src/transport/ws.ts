@@ -19,6 +19,8 @@ export interface WsTransportOptions {
   readonly server: Server
   readonly path: string
   readonly trustedProxies: readonly string[]
+  /** What refusals carry besides what every refusal does. */
+  readonly headers: (requestId: string) => Readonly<Record<string, string>>
   readonly admit: Admit
 }
 
@@ -40,7 +42,7 @@ export function attachWsTransport(options: WsTransportOptions): () => void {
     // Until the engine takes over, a reset of the connection is nobody's fault.
     const onStreamError = (): void => void stream.destroy()
     stream.on('error', onStreamError)
-    const refuse = (error: BeaconError): void => refuseUpgrade(stream, request, error)
+    const refuse = (error: BeaconError): void => refuseUpgrade(stream, request, error, options.headers)
 
     if (!isWebSocketUpgrade(request)) {
       if (hasBody(request))
@@ -66,10 +68,13 @@ export function attachWsTransport(options: WsTransportOptions): () => void {
           return
         }
         stream.off('error', onStreamError)
-        // A handshake the engine cannot accept (no key, wrong version) it answers with 400 by itself.
         engine.handleUpgrade(request, stream, head, (socket) => own(socket, request, admission.open, trusts))
       })
   }
+  // A handshake that the engine cannot accept: no key, or another version.
+  engine.on('wsClientError', (error, stream, request) =>
+    refuseUpgrade(stream, request, new BeaconError('invalid_request', error.message), options.headers),
+  )
   options.server.on('upgrade', onUpgrade)
   return () => {
     options.server.off('upgrade', onUpgrade)
@@ -167,20 +172,28 @@ const REASONS: Readonly<Record<number, string>> = {
 }
 
 /** Answers an upgrade request with a problem document, in plain HTTP, and hangs up. */
-function refuseUpgrade(stream: Duplex, request: IncomingMessage, error: BeaconError): void {
+function refuseUpgrade(
+  stream: Duplex,
+  request: IncomingMessage,
+  error: BeaconError,
+  more: WsTransportOptions['headers'],
+): void {
   const given = request.headers['x-request-id']
-  const requestId = typeof given === 'string' && /^[A-Za-z0-9._-]{1,128}$/.test(given) ? given : newId()
+  const requestId = typeof given === 'string' && /^[A-Za-z0-9._:-]{1,128}$/.test(given) ? given : newId()
   const body = JSON.stringify(problemOf(error, requestId))
-  const headers = [
-    `HTTP/1.1 ${error.status} ${REASONS[error.status] ?? 'Error'}`,
-    'Connection: close',
-    'Content-Type: application/problem+json; charset=utf-8',
-    `Content-Length: ${Buffer.byteLength(body)}`,
-    'Cache-Control: no-store',
-    `X-Request-Id: ${requestId}`,
-    ...(error.status === 401 ? ['WWW-Authenticate: Bearer'] : []),
-    ...(error.status === 426 ? ['Upgrade: websocket'] : []),
-    ...(error.retryAfterSeconds === undefined ? [] : [`Retry-After: ${error.retryAfterSeconds}`]),
-  ]
-  stream.end(`${headers.join('\r\n')}\r\n\r\n${body}`, () => stream.destroy())
+  const headers: Record<string, string | number> = {
+    'x-request-id': requestId,
+    ...more(requestId),
+    connection: 'close',
+    'content-type': 'application/problem+json; charset=utf-8',
+    'content-length': Buffer.byteLength(body),
+    ...(error.status === 401 ? { 'www-authenticate': 'Bearer realm="beacon"' } : {}),
+    ...(error.status === 426 ? { upgrade: 'websocket' } : {}),
+    ...(error.retryAfterSeconds === undefined ? {} : { 'retry-after': error.retryAfterSeconds }),
+  }
+  const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`)
+  stream.end(
+    `HTTP/1.1 ${error.status} ${REASONS[error.status] ?? 'Error'}\r\n${lines.join('')}\r\n${body}`,
+    () => stream.destroy(),
+  )
 }

@@ -12,7 +12,13 @@ itIsATransport('in-memory', async (admit) => ({
 
 itIsATransport('ws', async (admit) => {
   const server = createServer()
-  const detach = attachWsTransport({ server, path: '/agent/ws', trustedProxies: [], admit })
+  const detach = attachWsTransport({
+    server,
+    path: '/agent/ws',
+    trustedProxies: [],
+    headers: () => ({}),
+    admit,
+  })
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
   const { port } = server.address() as AddressInfo
   const robots: RobotEnd[] = []

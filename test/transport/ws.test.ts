@@ -19,6 +19,7 @@ beforeEach(async () => {
     server,
     path: '/agent/ws',
     trustedProxies: ['127.0.0.0/8'],
+    headers: () => ({ 'cache-control': 'no-store', 'x-content-type-options': 'nosniff' }),
     admit: async (request) => {
       requests.push(request)
       return {
@@ -90,7 +91,7 @@ describe('an upgrade request', () => {
     expect(requests).toEqual([])
   })
 
-  it('without a key is a 400', async () => {
+  it('without a key is a problem of ours, with the headers of every refusal', async () => {
     const answer = await raw([
       'GET /agent/ws HTTP/1.1',
       'Host: x',
@@ -99,6 +100,9 @@ describe('an upgrade request', () => {
       'Sec-WebSocket-Protocol: beacon.v1',
     ])
     expect(answer).toMatch(/^HTTP\/1.1 400 /)
+    expect(answer).toContain('application/problem+json')
+    expect(answer).toContain('"code":"invalid_request"')
+    expect(answer).toContain('x-content-type-options: nosniff')
   })
 
   it('behind a trusted proxy comes from the address that the proxy names', async () => {
