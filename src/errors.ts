@@ -20,6 +20,7 @@ export const ERRORS = {
   second_factor_required: { status: 403, retry: false, title: 'A second factor has to be set up first' },
   cross_site_request: { status: 403, retry: false, title: 'The request came from another site' },
   invitation_invalid: { status: 403, retry: false, title: 'The invitation does not stand' },
+  proof_refused: { status: 403, retry: false, title: 'The code is not right, or was used already' },
   session_needed: { status: 403, retry: false, title: 'Only somebody signed in on the page may do this' },
   exceeds_own_rights: { status: 403, retry: false, title: 'Nobody can give more rights than they hold' },
   insufficient_scope: { status: 403, retry: false, title: 'The token lacks the scope this needs' },

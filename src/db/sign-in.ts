@@ -32,6 +32,22 @@ export async function findSigner(db: Database, userId: string): Promise<FoundSig
   return rows[0]
 }
 
+/**
+ * As `findSigner`; nobody who calls `lockSigner` goes on before the transaction ends, so that a session that is written
+ * down now is there for them to end.
+ */
+export async function shareSigner(db: Database, userId: string): Promise<FoundSigner | undefined> {
+  const { rows } = await sql`
+    SELECT FROM users WHERE id = ${userId} AND removed_at IS NULL FOR SHARE
+  `.execute(db)
+  return rows.length === 0 ? undefined : findSigner(db, userId)
+}
+
+/** Before somebody's password, second factor or sessions are changed: waits for sign-ins that are being written down. */
+export async function lockSigner(db: Database, userId: string): Promise<void> {
+  await sql`SELECT FROM users WHERE id = ${userId} FOR UPDATE`.execute(db)
+}
+
 /** Who this is at the identity provider, as far as it is known. */
 export async function findSignerByIdentity(
   db: Database,

@@ -4,17 +4,19 @@ import fastifySession, { type FastifySessionOptions } from '@fastify/session'
 import type { FastifyInstance, FastifyReply, FastifyRequest, Session } from 'fastify'
 import { type AuditEntry, insertAudit } from '../db/audit.ts'
 import type { Database } from '../db/database.ts'
-import { markSignedIn } from '../db/sign-in.ts'
+import { type FoundSigner, markSignedIn, shareSigner } from '../db/sign-in.ts'
 import { endSignIn, type FoundSignIn, findSignIn, insertSignIn, type NewSignIn } from '../db/sign-ins.ts'
 import { inTransaction } from '../db/transaction.ts'
+import { BeaconError } from '../errors.ts'
 import type { HttpParts } from './parts.ts'
 
 /** A step of a sign-in, to be written down with the session that it begins. */
-export interface Step
-  extends Pick<NewSignIn, 'id' | 'stage' | 'userId' | 'method' | 'secondFactor' | 'flowSealed'> {
+export interface Step extends Pick<NewSignIn, 'id' | 'stage' | 'method' | 'secondFactor' | 'flowSealed'> {
+  /** Who signs in, as they were judged: if they are otherwise by now, nothing is written down. */
+  readonly user: FoundSigner | undefined
+  /** It goes on from the session that the request came with, which has to stand until then. */
+  readonly goesOn?: true
   readonly audit: readonly AuditEntry[]
-  /** Done in the same transaction, before the audit log is written. */
-  readonly also?: (transaction: Database) => Promise<void>
 }
 
 declare module 'fastify' {
@@ -22,7 +24,7 @@ declare module 'fastify' {
     /** As it was found with this request. */
     found?: FoundSignIn
     /** To be written down. */
-    step?: Step & Pick<NewSignIn, 'address' | 'userAgent'>
+    step?: Step & Pick<NewSignIn, 'address' | 'userAgent'> & { readonly before: FoundSignIn | undefined }
   }
 }
 
@@ -84,9 +86,8 @@ export function browserSessions(app: FastifyInstance, { config, database, random
       set(secret, session, done) {
         writeDown(database, hashOf(secret), session).then(() => done(), done)
       },
-      destroy(secret, done) {
-        endSignIn(database, { secretHash: hashOf(secret) }).then(() => done(), done)
-      },
+      // Sessions are ended in the same transaction as what takes their place.
+      destroy: (_, done) => done(),
     },
   })
 }
@@ -94,26 +95,33 @@ export function browserSessions(app: FastifyInstance, { config, database, random
 async function writeDown(database: Database, secretHash: Buffer, { step }: Session): Promise<void> {
   if (!step) return
   await inTransaction(database, async (transaction) => {
-    const { audit, also, ...row } = step
-    await insertSignIn(transaction, { ...row, secretHash })
-    if (step.stage === 'signed_in' && step.userId !== null) await markSignedIn(transaction, step.userId)
-    await also?.(transaction)
+    const { audit, user, before, goesOn, ...row } = step
+    if (user) {
+      const now = await shareSigner(transaction, user.id)
+      if (now?.passwordHash !== user.passwordHash || now?.hasSecondFactor !== user.hasSecondFactor)
+        throw new BeaconError('sign_in_failed', 'password or second factor were changed meanwhile')
+    }
+    const ended = before !== undefined && (await endSignIn(transaction, { anyId: before.id }))
+    if (goesOn && !ended) throw new BeaconError('sign_in_failed', 'the sign-in was ended meanwhile')
+    await insertSignIn(transaction, { ...row, secretHash, userId: user?.id ?? null })
+    if (user && step.stage === 'signed_in') await markSignedIn(transaction, user.id)
     await insertAudit(transaction, audit)
   })
 }
 
 /** Begins a session under a new secret; the one before, of whatever step, ends. */
 export async function beginSession(request: FastifyRequest, step: Step): Promise<void> {
+  const before = foundSession(request)
   await request.session.regenerate()
   const userAgent = request.headers['user-agent']
     ?.replace(/[^\x20-\x7e]/g, '?')
     .slice(0, USER_AGENT_CHARACTERS)
-  request.session.step = { ...step, address: request.ip, userAgent: userAgent || null }
+  request.session.step = { ...step, before, address: request.ip, userAgent: userAgent || null }
   await request.session.save()
 }
 
-/** Ends the session of this request, and takes the cookie away. */
-export async function endSession(
+/** Takes the cookie away; the session itself was ended in the database. */
+export async function dropCookie(
   config: HttpParts['config'],
   request: FastifyRequest,
   reply: FastifyReply,

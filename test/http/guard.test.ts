@@ -56,9 +56,18 @@ describe('every route', () => {
       expect([...SCOPES, 'public', 'claim', 'person', 'self'], `${method} ${path}`).toContain(scope)
   })
 
-  test('of /api but one is closed to the public', () => {
+  test('of /api is closed to the public but for what one learns about the server and signs in with', () => {
     const open = operations().filter(({ path, scope }) => path.startsWith('/api') && scope === 'public')
-    expect(open.map(({ path }) => path)).toEqual(['/api/info'])
+    const paths = open.map(({ method, path }) => `${method} ${path}`)
+    expect(paths.sort()).toEqual([
+      'GET /api/info',
+      'GET /api/sign-in',
+      'GET /api/sign-in/oidc',
+      'GET /api/sign-in/oidc/callback',
+      'POST /api/invitations/accept',
+      'POST /api/sign-in',
+      'POST /api/sign-in/second-factor',
+    ])
   })
 
   test('that is not public answers 401 without credentials', async () => {

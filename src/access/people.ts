@@ -1,0 +1,44 @@
+import type { FoundRole } from '../db/users.ts'
+import type { Authority, Place, RoleAt } from './authority.ts'
+
+/** Roles as the database tells them, as the authority judges them. */
+export const rolesAtPlaces = (roles: readonly FoundRole[]): RoleAt[] =>
+  roles.map(({ role, siteId, fleetId }) => ({ role, place: { siteId, fleetId } }))
+
+const placeKey = ({ siteId, fleetId }: Place) => fleetId ?? siteId ?? 'deployment'
+const roleKey = ({ role, place }: RoleAt) => `${role} ${placeKey(place)}`
+
+export interface RoleChange {
+  readonly added: readonly RoleAt[]
+  readonly removed: readonly RoleAt[]
+}
+
+/**
+ * What it takes to turn the roles that somebody holds within the caller's sight into the ones that are wanted there.
+ * Roles that the caller does not see stay.
+ */
+export function roleChange(
+  authority: Authority,
+  held: readonly RoleAt[],
+  wanted: readonly RoleAt[],
+): RoleChange {
+  const seen = held.filter(({ place }) => authority.covers('users:manage', place))
+  const wantedKeys = new Set(wanted.map(roleKey))
+  const seenKeys = new Set(seen.map(roleKey))
+  return {
+    added: wanted.filter((role) => !seenKeys.has(roleKey(role))),
+    removed: seen.filter((role) => !wantedKeys.has(roleKey(role))),
+  }
+}
+
+/** May make, change and take away each of these roles: what somebody else's whole account takes. */
+export function mayGrantAll(authority: Authority, roles: readonly RoleAt[]): boolean {
+  return roles.every((role) => authority.mayGrant(role))
+}
+
+/** No two roles at the same place. */
+export function firstDoublePlace(roles: readonly RoleAt[]): number {
+  return roles.findIndex(
+    (role, index) => roles.findIndex((other) => placeKey(other.place) === placeKey(role.place)) < index,
+  )
+}
