@@ -10,6 +10,7 @@ export type ClaimAnswer =
   | {
       readonly kind: 'refused'
       readonly exitCode: ExitCode
+      readonly code: string | undefined
       readonly sentence: string
       /** Asking again with the same claim id or token can never work. */
       readonly claimIsSpent: boolean
@@ -18,12 +19,15 @@ export type ClaimAnswer =
 const NEW_KEY = 'make a new enrollment key and start the agent with it'
 
 /** What a person can do about each refusal of a credential. */
-const CREDENTIAL_ADVICE: Readonly<Record<string, string>> = {
+const CREDENTIAL_ADVICE: Readonly<Record<string, string | undefined>> = {
   key_revoked: NEW_KEY,
   key_expired: NEW_KEY,
   key_exhausted: `raise its number of uses, or ${NEW_KEY}`,
   address_not_allowed: "start the agent from an address in the key's allowed_cidrs, or use another key",
   robot_revoked: `this robot was shut out on purpose; to let it in again, ${NEW_KEY}`,
+  // What the server says names the way to a new one already.
+  setup_token_consumed: undefined,
+  setup_token_expired: undefined,
 }
 
 const CONFLICT_ADVICE: Readonly<Record<string, string>> = {
@@ -47,15 +51,20 @@ export function readClaimAnswer(answer: HttpAnswer, now: number): ClaimAnswer {
   }
   if (status === 401 || status === 403) {
     const what = detail ?? 'the server does not take this enrollment key'
-    return refused(EXIT.refused, what, (code && CREDENTIAL_ADVICE[code]) || NEW_KEY)
+    const advice = code && Object.hasOwn(CREDENTIAL_ADVICE, code) ? CREDENTIAL_ADVICE[code] : NEW_KEY
+    return refused(EXIT.refused, code, what, advice)
   }
   if (status === 409 && code !== 'request_in_progress') {
     const what = detail ?? 'this machine or claim is known to the server already'
     const isSpent = code === 'claim_conflict' || code === 'token_hash_taken'
-    return refused(EXIT.conflict, what, code && CONFLICT_ADVICE[code], isSpent)
+    return refused(EXIT.conflict, code, what, code && CONFLICT_ADVICE[code], isSpent)
   }
   if (status === 400 || status === 413 || status === 415 || status === 422)
-    return refused(EXIT.error, `the server does not understand the claim: ${detail ?? `HTTP ${status}`}`)
+    return refused(
+      EXIT.error,
+      code,
+      `the server does not understand the claim: ${detail ?? `HTTP ${status}`}`,
+    )
   const wait = retryAfterMs(answer.retryAfter, now)
   if (status >= 300 && status < 400)
     return retry(
@@ -73,10 +82,11 @@ function retry(why: string, notBeforeMs: number | undefined): ClaimAnswer {
 
 function refused(
   exitCode: ExitCode,
+  code: string | undefined,
   what: string,
   advice?: string | undefined,
   claimIsSpent = false,
 ): ClaimAnswer {
   const sentence = `enrolment refused: ${what.replace(/\.$/, '')}${advice ? `. What to do: ${advice}` : ''}`
-  return { kind: 'refused', exitCode, sentence, claimIsSpent }
+  return { kind: 'refused', exitCode, code, sentence, claimIsSpent }
 }

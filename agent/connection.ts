@@ -5,7 +5,7 @@ import type { HelloFrame, RobotFrame, WelcomeFrame } from '../src/protocol/frame
 import { SUBPROTOCOL } from '../src/protocol/limits.ts'
 import { retryAfterMs } from './backoff.ts'
 import type { Ending } from './ending.ts'
-import { collect, objectIn, problemText } from './http.ts'
+import { collect, objectIn, problemCode, problemText } from './http.ts'
 import type { Log } from './log.ts'
 import type { Clock, Timer } from './runtime.ts'
 import {
@@ -26,6 +26,10 @@ interface ConnectionListener {
   welcomed(welcome: WelcomeFrame, isFirst: boolean): void
   intervalChanged(intervalMs: number, serverIntervalMs: number): void
   acknowledged(seq: number): void
+  /** The server wants a new token. */
+  tokenWanted(reason: string): void
+  /** The token with this hash opens sessions from now on. */
+  tokenStored(tokenHash: string): void
 }
 
 export interface ConnectionParts {
@@ -87,6 +91,16 @@ export class Connection {
     if (this.#session?.phase === 'open') this.#sendText(text)
   }
 
+  /** Tells the server the hash of the next token. */
+  nameToken(tokenHash: string): void {
+    this.#send({ type: 'token_rotated', token_hash: tokenHash })
+  }
+
+  /** Ends the session without a goodbye, to come back at once. */
+  renew(): void {
+    this.#feed({ kind: 'renew' })
+  }
+
   /** Says goodbye once all is acknowledged, or after a short while. */
   leave(): void {
     if (this.#session) this.#feed({ kind: 'leave' })
@@ -128,10 +142,12 @@ export class Connection {
     const timer = this.#parts.clock.after(REFUSAL_TIMEOUT_MS, () => response.destroy())
     const finish = (text: string) => {
       timer.cancel()
-      const detail = problemText(objectIn(text))
+      const body = objectIn(text)
+      const detail = problemText(body)
       this.#end({
         kind: 'refused',
         status,
+        code: problemCode(body),
         why: detail ? `${detail} (HTTP ${status})` : `the server answers HTTP ${status}`,
         notBeforeMs: retryAfterMs(response.headers['retry-after'], this.#parts.clock.now()),
       })
@@ -217,6 +233,12 @@ export class Connection {
         break
       case 'acknowledged':
         listener.acknowledged(effect.seq)
+        break
+      case 'make_token':
+        listener.tokenWanted(effect.reason)
+        break
+      case 'token_stored':
+        listener.tokenStored(effect.tokenHash)
         break
       case 'remark':
         log[effect.level](effect.sentence)

@@ -10,6 +10,8 @@ export type Ending =
   | {
       readonly kind: 'refused'
       readonly status: number
+      /** The code of the problem document, when there is one. */
+      readonly code: string | undefined
       readonly why: string
       readonly notBeforeMs: number | undefined
     }
@@ -21,6 +23,8 @@ export type Ending =
       readonly livedMs: number | undefined
       /** When the server wants it back, by drain or by the close reason. */
       readonly comeBackInMs: number | undefined
+      /** This side ended it, to come back with another token. */
+      readonly comesBackAtOnce: boolean
     }
 
 export type Move =
@@ -30,8 +34,16 @@ export type Move =
       /** Number of the attempt after this one, for the next backoff. */
       readonly nextAttempt: number
       readonly sentence: string
+      /** Nothing went wrong. */
+      readonly isPlanned: boolean
     }
-  | { readonly kind: 'exit'; readonly exitCode: ExitCode; readonly sentence: string }
+  | {
+      readonly kind: 'exit'
+      readonly exitCode: ExitCode
+      readonly sentence: string
+      /** It is the token that is refused, and not the robot: another one may be taken. */
+      readonly isOfToken: boolean
+    }
 
 /** A session that stood this long shows that the way is good: the backoff begins anew. */
 export const SETTLED_AFTER_MS = 30_000
@@ -39,12 +51,12 @@ export const SETTLED_AFTER_MS = 30_000
 const ENROL_AGAIN =
   'To enrol again, run "beacon agent forget", then "beacon agent run" with a new enrollment key'
 
+const TOKEN_REVOKED = 4501
+const ROBOT_RETIRED = 4502
+
 const FINAL: Readonly<Record<number, { exitCode: ExitCode; sentence: string }>> = {
-  4501: {
-    exitCode: EXIT.refused,
-    sentence: `the token of this robot was revoked. ${ENROL_AGAIN}`,
-  },
-  4502: {
+  [TOKEN_REVOKED]: { exitCode: EXIT.refused, sentence: 'the token of this robot was revoked' },
+  [ROBOT_RETIRED]: {
     exitCode: EXIT.refused,
     sentence: `this robot was retired. ${ENROL_AGAIN}`,
   },
@@ -72,11 +84,14 @@ export function nextMove(ending: Ending, attempt: number, fraction: number): Mov
     case 'unreachable':
       return retry(`cannot connect: ${ending.why}`, attempt, fraction)
     case 'refused':
+      if (ending.status === 401 && ending.code === 'robot_retired')
+        return { kind: 'exit', ...FINAL[ROBOT_RETIRED]!, isOfToken: false }
       if (ending.status === 401)
         return {
           kind: 'exit',
           exitCode: EXIT.refused,
-          sentence: `the server does not take the token of this robot: ${ending.why}. ${ENROL_AGAIN}`,
+          sentence: `the server does not take the token of this robot: ${ending.why}`,
+          isOfToken: true,
         }
       return retry(`cannot connect: ${ending.why}`, attempt, fraction, ending.notBeforeMs)
     case 'closed':
@@ -94,16 +109,23 @@ function afterClose(ending: Extract<Ending, { kind: 'closed' }>, attempt: number
       kind: 'exit',
       exitCode: known?.exitCode ?? EXIT.refused,
       sentence: `closed for good (${cause}): ${sentence}`,
+      isOfToken: ending.code === TOKEN_REVOKED,
     }
   }
   const isSettled = ending.livedMs !== undefined && ending.livedMs >= SETTLED_AFTER_MS
   const failures = isSettled ? 0 : attempt
+  if (ending.comesBackAtOnce) {
+    // Once. A server that wants one new token after the other gets them ever more slowly.
+    const delayMs = failures === 0 ? 0 : backoffDelay(failures, fraction)
+    const sentence = 'connecting again with the new token'
+    return { kind: 'retry', delayMs, nextAttempt: failures + 1, sentence, isPlanned: true }
+  }
   if (ending.comeBackInMs !== undefined) {
     // A server that sends every newcomer away at once must not be met by robots that return at once.
     const delayMs = ending.comeBackInMs + (isSettled ? 0 : backoffDelay(failures, fraction))
     const nextAttempt = isSettled ? 0 : failures + 1
     const sentence = `the server asks to come back (${cause}); connecting again in ${duration(delayMs)}`
-    return { kind: 'retry', delayMs, nextAttempt, sentence }
+    return { kind: 'retry', delayMs, nextAttempt, sentence, isPlanned: false }
   }
   return retry(`connection lost (${cause})`, failures, fraction)
 }
@@ -115,5 +137,6 @@ function retry(what: string, attempt: number, fraction: number, notBeforeMs = 0)
     delayMs,
     nextAttempt: attempt + 1,
     sentence: `${what}; trying again in ${duration(delayMs)}`,
+    isPlanned: false,
   }
 }

@@ -4,7 +4,8 @@ import { hashToken, mintCheckedToken } from '../src/protocol/tokens.ts'
 import { claimAddressOf } from './addresses.ts'
 import { backoffDelay } from './backoff.ts'
 import { readClaimAnswer } from './claim-answer.ts'
-import { AgentExit } from './exit.ts'
+import type { Credential } from './credential.ts'
+import { ClaimRefused } from './exit.ts'
 import { postJson } from './http.ts'
 import type { Log } from './log.ts'
 import { fingerprintOf, type Machine } from './machine.ts'
@@ -13,6 +14,8 @@ import type { Identity, PendingClaim } from './state.ts'
 import { describeError, duration } from './text.ts'
 
 const ANSWER_TIMEOUT_MS = 15_000
+/** As long as the server of a session that broke may take to notice: 3 intervals of 10 s and 5 s, and as much again. */
+const ONLINE_GRACE_MS = 70_000
 
 export interface EnrolmentParts {
   readonly clock: Clock
@@ -27,10 +30,12 @@ export interface EnrolmentParts {
 
 export interface EnrolmentWish {
   readonly server: string
-  readonly key: string
+  readonly credential: Credential
   readonly name: string | undefined
   /** A claim that an earlier run may have sent. */
   readonly pending: PendingClaim | undefined
+  /** This machine was the robot a moment ago, and may still count as connected. */
+  readonly wasConnected?: boolean
 }
 
 /**
@@ -40,28 +45,39 @@ export interface EnrolmentWish {
 export async function enrol(wish: EnrolmentWish, parts: EnrolmentParts): Promise<Identity> {
   const { clock, log } = parts
   const claim = claimFor(wish, parts)
+  const startedAt = clock.monotonic()
   for (let attempt = 0; ; attempt++) {
     const outcome = await ask(wish, claim, parts)
-    if (outcome.kind === 'granted') return identityFrom(outcome.response, claim, parts.machine)
-    if (outcome.kind === 'refused') {
+    if (outcome.kind === 'granted') return identityFrom(outcome.response, wish, claim, parts)
+    if (outcome.kind === 'refused' && !mayStillPass(outcome, wish, clock.monotonic() - startedAt)) {
       if (outcome.claimIsSpent) parts.keepPending(undefined)
-      throw new AgentExit(outcome.exitCode, outcome.sentence)
+      throw new ClaimRefused(outcome.exitCode, outcome.sentence)
     }
-    const delay = (outcome.notBeforeMs ?? 0) + backoffDelay(attempt, parts.random.fraction())
-    log.warn(`not enrolled yet: ${outcome.why}; trying again in ${duration(delay)}`)
+    const { why, notBeforeMs = 0 } =
+      outcome.kind === 'retry' ? outcome : { why: 'the server still counts this robot as connected' }
+    const delay = notBeforeMs + backoffDelay(attempt, parts.random.fraction())
+    log.warn(`not enrolled yet: ${why}; trying again in ${duration(delay)}`)
     await clock.sleep(delay, parts.signal)
   }
 }
 
+function mayStillPass(outcome: { readonly code: string | undefined }, wish: EnrolmentWish, forMs: number) {
+  return wish.wasConnected === true && outcome.code === 'robot_online' && forMs < ONLINE_GRACE_MS
+}
+
 function claimFor(wish: EnrolmentWish, parts: EnrolmentParts): PendingClaim {
-  if (wish.pending?.server === wish.server) {
+  const { pending, credential } = wish
+  // A claim belongs to the credential that it was made with.
+  const fits = pending?.credentialHash === undefined || pending.credentialHash === credential.hash
+  if (pending?.server === wish.server && fits) {
     parts.log.info(`finishing the enrolment that was begun before with ${wish.server}`)
-    return wish.pending
+    return pending
   }
   const claim = {
     server: wish.server,
     claimId: v7(),
     robotToken: mintCheckedToken('robot', parts.random.bytes),
+    credentialHash: credential.hash,
   }
   parts.keepPending(claim)
   parts.log.info(`enrolling with ${wish.server}`)
@@ -78,7 +94,7 @@ async function ask(wish: EnrolmentWish, claim: PendingClaim, parts: EnrolmentPar
   const { clock, signal } = parts
   try {
     const limits = { timeoutMs: ANSWER_TIMEOUT_MS, clock, signal }
-    const answer = await postJson(claimAddressOf(wish.server), wish.key, body, limits)
+    const answer = await postJson(claimAddressOf(wish.server), wish.credential.secret, body, limits)
     return readClaimAnswer(answer, clock.now())
   } catch (error) {
     signal.throwIfAborted()
@@ -89,8 +105,9 @@ async function ask(wish: EnrolmentWish, claim: PendingClaim, parts: EnrolmentPar
 
 function identityFrom(
   response: Extract<ReturnType<typeof readClaimAnswer>, { kind: 'granted' }>['response'],
+  { credential }: EnrolmentWish,
   claim: PendingClaim,
-  machine: Machine,
+  { machine, clock }: EnrolmentParts,
 ): Identity {
   return {
     server: claim.server,
@@ -101,6 +118,8 @@ function identityFrom(
     gatewayUrl: response.gateway_url,
     heartbeatIntervalMs: response.heartbeat_interval_ms,
     robotToken: claim.robotToken,
+    tokenMadeAt: new Date(clock.now()).toISOString(),
     machineId: machine.machineId,
+    credentialHash: credential.hash,
   }
 }

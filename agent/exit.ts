@@ -20,3 +20,19 @@ export class AgentExit extends Error {
     this.exitCode = exitCode
   }
 }
+
+/** Ends it because the server does not take its token any more, unless another identity can be had. */
+export class TokenRefused extends AgentExit {
+  constructor(sentence: string) {
+    super(EXIT.refused, sentence)
+    this.name = 'TokenRefused'
+  }
+}
+
+/** Ends it because the server refused its claim credential for good. */
+export class ClaimRefused extends AgentExit {
+  constructor(exitCode: ExitCode, sentence: string) {
+    super(exitCode, sentence)
+    this.name = 'ClaimRefused'
+  }
+}

@@ -1,8 +1,8 @@
 import { homedir, userInfo } from 'node:os'
 import { dirname } from 'node:path'
-import { gatewayFor, remarkOnPlainText } from './addresses.ts'
-import { enrol } from './enrol.ts'
-import { AgentExit, EXIT } from './exit.ts'
+import { gatewayFor } from './addresses.ts'
+import { type BecomingParts, firstIdentity, nextIdentity } from './becoming.ts'
+import { AgentExit, EXIT, TokenRefused } from './exit.ts'
 import { filesOf, forgetIdentity } from './forget.ts'
 import { type Lock, takeLock } from './lock.ts'
 import { createLog, type Log, type LogOutput } from './log.ts'
@@ -18,12 +18,14 @@ import {
   type AgentSettings,
   configPathIn,
   type Environment,
+  lookForCredential,
   readSettings,
 } from './settings.ts'
 import { MemorySpool } from './spool.ts'
-import type { AgentState, Identity } from './state.ts'
-import { loadState, saveState } from './state-file.ts'
+import type { Identity } from './state.ts'
+import { loadState } from './state-file.ts'
 import { identityStatus, NOT_LINKED, readStatus, statusLines } from './status.ts'
+import { Store } from './store.ts'
 import { describeError } from './text.ts'
 
 /** Where the agent's commands write. */
@@ -162,69 +164,66 @@ async function work(
   const about = { running: true, config: places.config, pid: process.pid, version: machine.version }
   lock.answerWith(() => ({ ...identityStatus(undefined), ...about, link: NOT_LINKED }))
 
-  let identity = state.identity ?? (await becomeSomebody(places, state, settings, machine, log, signal))
+  const store = new Store(places, state)
+  const becoming: BecomingParts = {
+    clock,
+    random,
+    log,
+    machine,
+    signal,
+    store,
+    settings,
+    look: () => lookForCredential(flags, env, state.settings),
+  }
+  const board = new SensorBoard(hostSensors(dirname(places.config), clock), clock)
+  const sequence = new Sequence(places.sequence, clock, (error) =>
+    log.warn(`cannot write ${places.sequence}: ${describeError(error)}`),
+  )
+  let spool = new MemorySpool()
+  let identity = await firstIdentity(becoming)
+  while (!signal.aborted) {
+    const robot = new Robot(identity, {
+      clock,
+      random,
+      log,
+      machine,
+      sequence,
+      spool,
+      readSensors: () => board.read(),
+      gatewayUrl: gatewayUrlOf(identity, settings, machine, log),
+      ownIntervalMs: settings.ownIntervalMs,
+      keepIdentity: (changed) => store.keepIdentity(changed),
+      signal,
+    })
+    lock.answerWith(() => ({ ...identityStatus(store.identity), ...about, link: robot.status() }))
+    const refusal = await endOf(robot)
+    if (!refusal) return
+    lock.answerWith(() => ({ ...identityStatus(store.identity), ...about, link: NOT_LINKED }))
+    const next = await nextIdentity(becoming, refusal)
+    // What another robot measured is none of this one's.
+    if (next.robotId !== identity.robotId) spool = new MemorySpool()
+    identity = next
+  }
+}
+
+/** Runs the robot; answers with why its token was refused, if that is what ended it. */
+async function endOf(robot: Robot): Promise<TokenRefused | undefined> {
+  try {
+    await robot.run()
+    return undefined
+  } catch (error) {
+    if (error instanceof TokenRefused) return error
+    throw error
+  }
+}
+
+function gatewayUrlOf(identity: Identity, settings: AgentSettings, machine: Machine, log: Log): string {
   if (identity.machineId !== undefined && identity.machineId !== machine.machineId)
     log.warn('this identity was made on another machine or in another place; only one of the two may run')
   const server = settings.serverIsExplicit ? settings.server : identity.server
   const gateway = gatewayFor(identity, server, settings.serverIsExplicit)
   for (const remark of gateway.remarks) log.warn(remark)
-
-  const board = new SensorBoard(hostSensors(dirname(places.config), clock), clock)
-  const sequence = new Sequence(places.sequence, clock, (error) =>
-    log.warn(`cannot write ${places.sequence}: ${describeError(error)}`),
-  )
-  const robot = new Robot(identity, {
-    clock,
-    random,
-    log,
-    machine,
-    sequence,
-    spool: new MemorySpool(),
-    readSensors: () => board.read(),
-    gatewayUrl: gateway.url,
-    ownIntervalMs: settings.ownIntervalMs,
-    keepIdentity: (changed) => {
-      identity = changed
-      saveState(places, { settings: state.settings, others: state.others, identity })
-    },
-    signal,
-  })
-  lock.answerWith(() => ({ ...identityStatus(identity), ...about, link: robot.status() }))
-  await robot.run()
-}
-
-async function becomeSomebody(
-  places: Places,
-  state: AgentState,
-  settings: AgentSettings,
-  machine: Machine,
-  log: Log,
-  signal: AbortSignal,
-): Promise<Identity> {
-  const remark = remarkOnPlainText(settings.server)
-  if (remark) log.warn(remark)
-  const { settings: inFile, others } = state
-  const identity = await enrol(
-    {
-      server: settings.server,
-      key: settings.enrollmentKey!,
-      name: settings.name,
-      pending: state.pending,
-    },
-    {
-      clock,
-      random,
-      log,
-      machine,
-      signal,
-      keepPending: (pending) =>
-        saveState(places, { settings: inFile, others, ...(pending ? { pending } : {}) }),
-    },
-  )
-  // Twice, so that the copy of the file is this identity too, and not the claim for it.
-  for (let copy = 0; copy < 2; copy++) saveState(places, { settings: inFile, others, identity })
-  log.info(`enrolled as ${identity.name} (id ${identity.robotId})`)
-  return identity
+  return gateway.url
 }
 
 /** Aborts at the first SIGTERM or SIGINT; the second one ends the process where it stands. */

@@ -6,9 +6,10 @@ import {
   type WelcomeFrame,
 } from '../src/protocol/frames.ts'
 import { MAX_FRAME_BYTES, PROTOCOL_VERSION } from '../src/protocol/limits.ts'
+import { hashToken, mintCheckedToken } from '../src/protocol/tokens.ts'
 import { Connection } from './connection.ts'
 import { type Ending, nextMove } from './ending.ts'
-import { AgentExit } from './exit.ts'
+import { AgentExit, TokenRefused } from './exit.ts'
 import type { Log } from './log.ts'
 import type { Machine } from './machine.ts'
 import { Pulse } from './pulse.ts'
@@ -20,6 +21,7 @@ import type { Spool } from './spool.ts'
 import type { Identity } from './state.ts'
 import type { LinkStatus } from './status.ts'
 import { duration } from './text.ts'
+import { TokenKeeper, type Tokens } from './tokens.ts'
 
 export interface RobotParts {
   readonly clock: Clock
@@ -42,6 +44,7 @@ export class Robot {
   readonly #parts: RobotParts
   readonly #pulse: Pulse
   readonly #instanceId: string
+  readonly #tokens: TokenKeeper
   #identity: Identity
   #connection: Connection | undefined
   #lifecycle: Lifecycle | undefined
@@ -57,6 +60,9 @@ export class Robot {
     this.#identity = identity
     this.#parts = parts
     this.#instanceId = parts.random.bytes(12).toString('hex')
+    this.#tokens = new TokenKeeper({ current: identity.robotToken, next: identity.nextToken }, (tokens) =>
+      this.#keepTokens(tokens),
+    )
     const intervalMs = Math.min(
       identity.heartbeatIntervalMs,
       parts.ownIntervalMs ?? identity.heartbeatIntervalMs,
@@ -64,7 +70,10 @@ export class Robot {
     this.#pulse = new Pulse(parts.clock, intervalMs, () => this.#beat())
   }
 
-  /** Works until the signal aborts; throws AgentExit when the server wants this robot no more. */
+  /**
+   * Works until the signal aborts; throws AgentExit when the server wants this robot no more, and of these TokenRefused
+   * when it is only the token that it does not take.
+   */
   async run(): Promise<void> {
     const { signal } = this.#parts
     const leave = () => {
@@ -107,32 +116,51 @@ export class Robot {
   async #holdSessions(): Promise<void> {
     const { clock, random, log, signal } = this.#parts
     let attempt = 0
+    let renewals = 0
     while (!signal.aborted) {
-      const ending = await this.#holdOne()
+      const token = this.#tokens.toUse
+      const ending = await this.#holdOne(token)
       if (signal.aborted) return
-      const move = nextMove(ending, attempt, random.fraction())
-      this.#lastError = move.sentence
-      if (move.kind === 'exit') throw new AgentExit(move.exitCode, move.sentence)
-      log.warn(move.sentence)
-      attempt = move.nextAttempt
+      const isRenewal = ending.kind === 'closed' && ending.comesBackAtOnce
+      const move = nextMove(ending, isRenewal ? renewals : attempt, random.fraction())
+      if (move.kind === 'exit') {
+        this.#lastError = move.sentence
+        if (!move.isOfToken) throw new AgentExit(move.exitCode, move.sentence)
+        if (!this.#tokens.refused(token)) throw new TokenRefused(move.sentence)
+        log.info(`${move.sentence}; there is another one to try`)
+        continue
+      }
+      if (move.isPlanned) {
+        log.info(move.sentence)
+        renewals = move.nextAttempt
+      } else {
+        this.#lastError = move.sentence
+        log.warn(move.sentence)
+        attempt = move.nextAttempt
+      }
       this.#nextAttemptAt = clock.now() + move.delayMs
       await clock.sleep(move.delayMs, signal).catch(() => {})
     }
   }
 
-  async #holdOne(): Promise<Ending> {
+  async #holdOne(token: string): Promise<Ending> {
     const { clock, log, spool, gatewayUrl, ownIntervalMs } = this.#parts
     const connection = new Connection({
       clock,
       log,
       spool,
       url: gatewayUrl,
-      token: this.#identity.robotToken,
+      token,
       hello: () => this.#hello(),
       ownIntervalMs,
       everSentSeq: this.#everSentSeq,
       listener: {
-        welcomed: (welcome, isFirst) => this.#welcomed(welcome, isFirst),
+        welcomed: (welcome, isFirst) => {
+          if (isFirst) this.#openedWith(token)
+          this.#welcomed(welcome, isFirst)
+        },
+        tokenWanted: (reason) => this.#makeToken(reason),
+        tokenStored: (tokenHash) => this.#useNextToken(tokenHash),
         intervalChanged: (intervalMs, serverIntervalMs) => {
           this.#pulse.setInterval(intervalMs)
           this.#learn({ heartbeatIntervalMs: serverIntervalMs })
@@ -190,6 +218,44 @@ export class Robot {
     if (before !== 'pending' && before !== undefined && before !== welcome.lifecycle)
       log.info(`this robot is now ${welcome.lifecycle}`)
     if (!this.#parts.signal.aborted) this.#pulse.start()
+  }
+
+  #keepTokens({ current, next }: Tokens): void {
+    const { clock, keepIdentity } = this.#parts
+    const isNew = next !== undefined
+    const tokenMadeAt = isNew ? new Date(clock.now()).toISOString() : this.#identity.tokenMadeAt
+    const changed = { ...this.#identity, robotToken: current, nextToken: next, tokenMadeAt }
+    // A new token is written twice, so that the copy of the file holds it, too: the old one may soon be worth nothing.
+    for (let copy = 0; copy < (isNew ? 2 : 1); copy++) keepIdentity(changed)
+    this.#identity = changed
+  }
+
+  #openedWith(token: string): void {
+    const { log } = this.#parts
+    try {
+      if (this.#tokens.opened(token)) log.info('this robot has a new token; the one before is void')
+    } catch (error) {
+      if (!(error instanceof AgentExit)) throw error
+      log.warn(`${error.message}; the tokens stay as they were written down before`)
+    }
+  }
+
+  /** Makes the next token, writes it down, and only then tells its hash. */
+  #makeToken(reason: string): void {
+    const { log, random } = this.#parts
+    try {
+      const next = this.#tokens.prepareNext(() => mintCheckedToken('robot', random.bytes))
+      log.info(`the server wants a new token${reason ? ` (${reason})` : ''}: it is made and written down`)
+      this.#connection?.nameToken(hashToken(next).toString('hex'))
+    } catch (error) {
+      if (!(error instanceof AgentExit)) throw error
+      log.warn(`no new token, for it could not be kept: ${error.message}`)
+    }
+  }
+
+  #useNextToken(tokenHash: string): void {
+    const { next } = this.#tokens.tokens
+    if (next !== undefined && hashToken(next).toString('hex') === tokenHash) this.#connection?.renew()
   }
 
   /** Keeps what the server says when it is new. */

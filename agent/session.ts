@@ -47,6 +47,8 @@ export interface SessionState {
   readonly phaseEndsAt: number | undefined
   /** Why this side dropped the connection. */
   readonly dropReason: string | undefined
+  /** This side ended it to come back at once. */
+  readonly comesBackAtOnce: boolean
 }
 
 export type SessionEvent =
@@ -66,6 +68,8 @@ export type SessionEvent =
     }
   | { readonly kind: 'tick' }
   | { readonly kind: 'leave' }
+  /** This side wants to come back with another token. */
+  | { readonly kind: 'renew' }
   | { readonly kind: 'closed' }
 
 export type SessionEffect =
@@ -78,6 +82,10 @@ export type SessionEffect =
   | { readonly kind: 'drop' }
   | { readonly kind: 'welcomed'; readonly welcome: WelcomeFrame; readonly isFirst: boolean }
   | { readonly kind: 'interval'; readonly intervalMs: number; readonly serverIntervalMs: number }
+  /** The server wants a new token. */
+  | { readonly kind: 'make_token'; readonly reason: string }
+  /** The server has the token with this hash in its database. */
+  | { readonly kind: 'token_stored'; readonly tokenHash: string }
   | { readonly kind: 'acknowledged'; readonly seq: number }
   | { readonly kind: 'remark'; readonly level: 'info' | 'warn'; readonly sentence: string }
 
@@ -126,6 +134,7 @@ export function openSession(
     comeBackAt: undefined,
     phaseEndsAt: now + WELCOME_TIMEOUT_MS,
     dropReason: undefined,
+    comesBackAtOnce: false,
   }
   return { state, effects: [{ kind: 'send_hello' }] }
 }
@@ -150,6 +159,10 @@ export function step(state: SessionState, event: SessionEvent, now: number): Ste
       return onTick(state, now)
     case 'leave':
       return onLeave(state, now)
+    case 'renew':
+      return state.phase === 'open'
+        ? close({ ...state, comesBackAtOnce: true }, 1000, 'reconnecting with a new token', now)
+        : { state, effects: [] }
   }
 }
 
@@ -174,6 +187,7 @@ export function endingOf(state: SessionState, code: number, reason: string, now:
     code,
     reason: reason || (state.dropReason ?? ''),
     livedMs: state.welcomedAt === undefined ? undefined : now - state.welcomedAt,
+    comesBackAtOnce: state.comesBackAtOnce,
     comeBackInMs: asked === undefined ? fromDrain : Math.min(asked, MAX_ASKED_PAUSE_MS),
   }
 }
@@ -192,6 +206,13 @@ function onFrame(state: SessionState, frame: ServerFrame, now: number): Step {
     }
     case 'error':
       return remark(state, 'warn', `the server complains: ${frame.message} (${frame.code})`)
+    case 'rotate_token':
+      return {
+        state,
+        effects: state.phase === 'open' ? [{ kind: 'make_token', reason: frame.reason }] : [],
+      }
+    case 'token_rotation_ack':
+      return { state, effects: [{ kind: 'token_stored', tokenHash: frame.token_hash }] }
     case 'event_ack':
       return { state, effects: [] }
   }

@@ -1,7 +1,7 @@
-import { readFileSync } from 'node:fs'
 import { z } from 'zod'
 import { MAX_HEARTBEAT_INTERVAL_MS, MIN_HEARTBEAT_INTERVAL_MS } from '../src/protocol/limits.ts'
 import { displayName } from '../src/protocol/text.ts'
+import { type Credential, type CredentialSource, type Given, readCredential } from './credential.ts'
 import { AgentExit, EXIT } from './exit.ts'
 import { LOG_LEVELS, type LogLevel } from './log.ts'
 import type { FileSettings } from './state.ts'
@@ -10,6 +10,8 @@ import type { FileSettings } from './state.ts'
 export interface AgentFlags {
   readonly enrollmentKey?: string
   readonly enrollmentKeyFile?: string
+  readonly setupToken?: string
+  readonly setupTokenFile?: string
   readonly name?: string
   readonly server?: string
   readonly config?: string
@@ -25,17 +27,11 @@ export interface AgentSettings {
   /** A flag or the environment names the server: it outranks where the identity was enrolled. */
   readonly serverIsExplicit: boolean
   readonly name: string | undefined
-  /** Undefined when the robot is enrolled: then no key is looked for. */
-  readonly enrollmentKey: string | undefined
+  /** What to claim an identity with; undefined when the robot is enrolled: then it is not looked for. */
+  readonly credential: Credential | undefined
   /** The longest pause between heartbeats that the robot itself wants. */
   readonly ownIntervalMs: number | undefined
   readonly logLevel: LogLevel
-}
-
-interface Given {
-  readonly value: string
-  /** How a person knows the setting: by its flag, its variable or its key in agent.toml. */
-  readonly label: string
 }
 
 const DEFAULT_SERVER = 'http://127.0.0.1:8080'
@@ -59,18 +55,6 @@ const secondsSchema = z
 const levelSchema = z
   .enum(['trace', ...LOG_LEVELS, 'fatal'], `must be one of ${LOG_LEVELS.join(', ')}`)
   .transform((level): LogLevel => (level === 'trace' ? 'debug' : level === 'fatal' ? 'error' : level))
-const keySchema = z
-  .string()
-  .regex(/^[\x21-\x7e]{1,512}$/, 'must be one line without spaces')
-  .refine(
-    (key) => !/^rf_(robot|pat|fleet)_/.test(key),
-    'must be an enrollment key (rf_enroll_…), not another token',
-  )
-  .refine(
-    (key) => !/^(rf_enroll_|apt_)/.test(key) || /^(rf_enroll_|apt_)[0-9a-f]{64}$/.test(key),
-    'is not whole: 64 hex digits follow the prefix',
-  )
-
 /** The config file that a flag or the environment names. */
 export function configPathIn(flags: AgentFlags, env: Environment): string | undefined {
   return flags.config || env.BEACON_CONFIG || undefined
@@ -118,15 +102,17 @@ export function readSettings(
       ['log_level in agent.toml', file.logLevel],
     ),
   )
-  const enrollmentKey = isEnrolled ? undefined : take(keySchema, keyIn(flags, env, file, mistakes))
-  if (!isEnrolled && enrollmentKey === undefined && mistakes.length === 0)
-    mistakes.push('this robot is not enrolled yet: --enrollment-key or --enrollment-key-file is needed')
+  const credential = isEnrolled ? undefined : readCredential(sourcesOf(flags, env, file), mistakes)
+  if (!isEnrolled && credential === undefined && mistakes.length === 0)
+    mistakes.push(
+      'this robot is not enrolled yet: --enrollment-key, --enrollment-key-file or --setup-token is needed',
+    )
   if (mistakes.length > 0) throw new AgentExit(EXIT.usage, mistakes.join('\n'))
   return {
     server: server ?? DEFAULT_SERVER,
     serverIsExplicit: Boolean(flags.server || env.BEACON_SERVER),
     name,
-    enrollmentKey,
+    credential,
     ownIntervalMs: seconds === undefined ? undefined : Math.round(seconds * 1_000),
     logLevel: logLevel ?? 'info',
   }
@@ -137,40 +123,30 @@ function first(...candidates: [label: string, value: string | undefined][]): Giv
   return undefined
 }
 
-function keyIn(
+/** What stands in the places for credentials now; a file may hold another one than it did. */
+export function lookForCredential(
   flags: AgentFlags,
   env: Environment,
   file: FileSettings,
-  mistakes: string[],
-): Given | undefined {
-  const pairs = [
+): { readonly credential: Credential | undefined; readonly mistakes: readonly string[] } {
+  const mistakes: string[] = []
+  return { credential: readCredential(sourcesOf(flags, env, file), mistakes), mistakes }
+}
+
+function sourcesOf(flags: AgentFlags, env: Environment, file: FileSettings): CredentialSource[] {
+  return [
     {
       key: first(['--enrollment-key', flags.enrollmentKey]),
-      path: first(['--enrollment-key-file', flags.enrollmentKeyFile]),
+      keyFile: first(['--enrollment-key-file', flags.enrollmentKeyFile]),
+      setupToken: first(['--setup-token', flags.setupToken]),
+      setupTokenFile: first(['--setup-token-file', flags.setupTokenFile]),
     },
     {
       key: first(['BEACON_ENROLLMENT_KEY', env.BEACON_ENROLLMENT_KEY]),
-      path: first(['BEACON_ENROLLMENT_KEY_FILE', env.BEACON_ENROLLMENT_KEY_FILE]),
+      keyFile: first(['BEACON_ENROLLMENT_KEY_FILE', env.BEACON_ENROLLMENT_KEY_FILE]),
+      setupToken: first(['BEACON_SETUP_TOKEN', env.BEACON_SETUP_TOKEN]),
+      setupTokenFile: first(['BEACON_SETUP_TOKEN_FILE', env.BEACON_SETUP_TOKEN_FILE]),
     },
-    { path: first(['enrollment_key_file in agent.toml', file.enrollmentKeyFile]) },
+    { keyFile: first(['enrollment_key_file in agent.toml', file.enrollmentKeyFile]) },
   ]
-  for (const { key, path } of pairs) {
-    if (key && path) mistakes.push(`${key.label} and ${path.label} cannot both be given`)
-    if (key) return key
-    if (path) return keyFrom(path, mistakes)
-  }
-  return undefined
-}
-
-function keyFrom(path: Given, mistakes: string[]): Given | undefined {
-  try {
-    const value = readFileSync(path.value, 'utf8').trim()
-    if (value) return { value, label: `the key in ${path.value}` }
-    mistakes.push(`${path.label}: ${path.value} is empty`)
-  } catch (error) {
-    mistakes.push(
-      `${path.label}: ${path.value} cannot be read (${(error as NodeJS.ErrnoException).code ?? 'unknown error'})`,
-    )
-  }
-  return undefined
 }

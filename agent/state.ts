@@ -12,8 +12,16 @@ export interface Identity {
   readonly gatewayUrl: string
   readonly heartbeatIntervalMs: number
   readonly robotToken: string
+  /** Takes the place of `robotToken` with the first session that it opens. */
+  readonly nextToken?: string | undefined
+  /** When the newest of the two was made, RFC 3339 by this robot's clock. */
+  readonly tokenMadeAt?: string | undefined
   /** Hash of the machine that enrolled; undefined where machines have no id. */
   readonly machineId: string | undefined
+  /** SHA-256 in hex of the claim credential that it enrolled with; undefined: an agent of before did not keep it. */
+  readonly credentialHash?: string | undefined
+  /** The same of others that the server refused since: none is sent again. */
+  readonly refusedCredentials?: readonly string[] | undefined
 }
 
 /** A claim that may have been sent: whatever came of it, asking again with the same id and token finds out. */
@@ -21,6 +29,8 @@ export interface PendingClaim {
   readonly server: string
   readonly claimId: string
   readonly robotToken: string
+  /** SHA-256 in hex of the credential that it is made with. */
+  readonly credentialHash?: string | undefined
 }
 
 /** Settings that a person may write into agent.toml, before or after enrolment. */
@@ -36,6 +46,7 @@ export interface FileSettings {
 export interface AgentState {
   readonly settings: FileSettings
   readonly identity?: Identity
+  /** Beside an identity: the claim that is to take its place. */
   readonly pending?: PendingClaim
   /** Keys that this version does not know: kept as they are. */
   readonly others: Readonly<Record<string, unknown>>
@@ -43,6 +54,7 @@ export interface AgentState {
 
 export const EMPTY_STATE: AgentState = { settings: {}, others: {} }
 
+const sha256 = z.string().regex(/^[0-9a-f]{64}$/, 'is no SHA-256')
 const robotToken = z.string().refine((text) => isCheckedToken('robot', text), 'is damaged')
 
 const settingsShape = {
@@ -63,12 +75,17 @@ const identityShape = {
   gateway_url: z.string().min(1),
   heartbeat_interval_ms: z.number().int().positive(),
   robot_token: robotToken,
+  next_token: robotToken.optional(),
+  token_made_at: z.string().optional(),
   machine_id: z.string().optional(),
+  credential_sha256: sha256.optional(),
+  refused_credentials: z.array(sha256).optional(),
 }
 const pendingShape = z.object({
   server: z.string().min(1),
   claim_id: z.string().min(1),
   robot_token: robotToken,
+  credential_sha256: sha256.optional(),
 })
 
 const newSchema = z.looseObject({ state: z.undefined().optional(), ...settingsShape })
@@ -77,7 +94,12 @@ const claimingSchema = z.looseObject({
   ...settingsShape,
   pending: pendingShape,
 })
-const enrolledSchema = z.looseObject({ state: z.literal('enrolled'), ...settingsShape, ...identityShape })
+const enrolledSchema = z.looseObject({
+  state: z.literal('enrolled'),
+  ...settingsShape,
+  ...identityShape,
+  pending: pendingShape.optional(),
+})
 
 const KNOWN = new Set(['state', 'pending', ...Object.keys(settingsShape), ...Object.keys(identityShape)])
 
@@ -91,12 +113,12 @@ export function parseState(text: string): AgentState {
   const others = Object.fromEntries(Object.entries(table).filter(([key]) => !KNOWN.has(key)))
   if (table.state === 'enrolled') {
     const found = checked(enrolledSchema, table)
-    return { settings: settingsIn(found), identity: identityIn(found), others }
+    const pending = found.pending ? { pending: pendingIn(found.pending) } : {}
+    return { settings: settingsIn(found), identity: identityIn(found), ...pending, others }
   }
   if (table.state === 'claiming') {
     const found = checked(claimingSchema, table)
-    const { server, claim_id: claimId, robot_token: token } = found.pending
-    return { settings: settingsIn(found), pending: { server, claimId, robotToken: token }, others }
+    return { settings: settingsIn(found), pending: pendingIn(found.pending), others }
   }
   if ('robot_token' in table) throw new Error('it holds a robot token, but not state = "enrolled"')
   return { settings: settingsIn(checked(newSchema, table)), others }
@@ -129,6 +151,15 @@ function settingsIn(table: SettingsTable): FileSettings {
   return Object.fromEntries(Object.entries(found).filter(([, value]) => value !== undefined))
 }
 
+function pendingIn(table: z.infer<typeof pendingShape>): PendingClaim {
+  return {
+    server: table.server,
+    claimId: table.claim_id,
+    robotToken: table.robot_token,
+    credentialHash: table.credential_sha256,
+  }
+}
+
 function identityIn(table: z.infer<typeof enrolledSchema>): Identity {
   return {
     server: table.server,
@@ -139,7 +170,11 @@ function identityIn(table: z.infer<typeof enrolledSchema>): Identity {
     gatewayUrl: table.gateway_url,
     heartbeatIntervalMs: table.heartbeat_interval_ms,
     robotToken: table.robot_token,
+    nextToken: table.next_token,
+    tokenMadeAt: table.token_made_at,
     machineId: table.machine_id,
+    credentialHash: table.credential_sha256,
+    refusedCredentials: table.refused_credentials,
   }
 }
 
@@ -161,14 +196,23 @@ export function renderState(state: AgentState): string {
     gateway_url: identity?.gatewayUrl,
     heartbeat_interval_ms: identity?.heartbeatIntervalMs,
     machine_id: identity?.machineId,
+    credential_sha256: identity?.credentialHash,
+    refused_credentials: identity?.refusedCredentials?.length ? [...identity.refusedCredentials] : undefined,
+    token_made_at: identity?.tokenMadeAt,
     robot_token: identity?.robotToken,
+    next_token: identity?.nextToken,
     ...state.others,
-    pending: identity || !pending ? undefined : pendingTable(pending),
+    pending: pending && pendingTable(pending),
   }
   // The state comes before all else, or a file cut short early would read as a new one.
   return stringify({ state: kind }) + REMARK + stringify(table)
 }
 
-function pendingTable(pending: PendingClaim): Record<string, string> {
-  return { server: pending.server, claim_id: pending.claimId, robot_token: pending.robotToken }
+function pendingTable(pending: PendingClaim): Record<string, string | undefined> {
+  return {
+    server: pending.server,
+    claim_id: pending.claimId,
+    robot_token: pending.robotToken,
+    credential_sha256: pending.credentialHash,
+  }
 }

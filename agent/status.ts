@@ -31,6 +31,8 @@ export interface IdentityStatus {
   readonly site_id: string | null
   readonly fleet_id: string | null
   readonly gateway_url: string | null
+  /** When its newest token was made, by its own clock. */
+  readonly token_made_at: string | null
 }
 
 export interface AgentStatus extends IdentityStatus {
@@ -65,6 +67,7 @@ export function identityStatus(identity: Identity | undefined): IdentityStatus {
     site_id: identity?.siteId ?? null,
     fleet_id: identity?.fleetId ?? null,
     gateway_url: identity?.gatewayUrl ?? null,
+    token_made_at: identity?.tokenMadeAt ?? null,
   }
 }
 
@@ -85,6 +88,7 @@ export function statusLines(status: AgentStatus): string[] {
     ['fleet', status.fleet_id],
     ['server', status.server],
     ['gateway', status.gateway_url],
+    ['token', status.token_made_at && `made at ${status.token_made_at}`],
     ['config', status.config],
     ['agent', status.running ? `running, pid ${status.pid}, version ${status.version}` : 'not running'],
     ['connection', link && connectionText(link)],

@@ -6,7 +6,9 @@ import type { AgentFlags } from '../../agent/settings.ts'
 const DEFAULTS = `
 Each flag can also be set in the environment, by the name in brackets. A flag outranks the environment, which outranks
 agent.toml. The identity is kept in $XDG_CONFIG_HOME/roboflare/agent.toml, else ~/.config/roboflare/agent.toml; for root
-in /etc/beacon/agent.toml. Once it is enrolled, a robot needs no key and sends none.
+in /etc/beacon/agent.toml. Once it is enrolled, a robot needs no key and sends none, unless its token is refused: then it
+enrols anew when the key file holds another key than the one it enrolled with. A setup token that was not used yet gives
+an enrolled robot new credentials.
 
 Exit codes: 0 fine, 1 error, 2 usage, 3 credential refused for good, 5 identity conflict.`
 
@@ -21,8 +23,10 @@ export function addAgentCommands(program: Command): void {
   agent
     .command('run')
     .description('enrol if need be, then stay connected and send heartbeats until stopped')
-    .option('--enrollment-key <key>', 'key to enrol with (BEACON_ENROLLMENT_KEY)')
+    .option('--enrollment-key <key>', 'key or provisioning token to enrol with (BEACON_ENROLLMENT_KEY)')
     .option('--enrollment-key-file <file>', 'file that holds the key (BEACON_ENROLLMENT_KEY_FILE)')
+    .option('--setup-token <token>', 'token that an operator made for this one robot (BEACON_SETUP_TOKEN)')
+    .option('--setup-token-file <file>', 'file that holds it (BEACON_SETUP_TOKEN_FILE)')
     .option('--name <name>', 'name the robot asks for (BEACON_NAME)')
     .option('--server <url>', 'address of the control plane (BEACON_SERVER; default http://127.0.0.1:8080)')
     .option('--config <path>', CONFIG)
@@ -34,6 +38,7 @@ export function addAgentCommands(program: Command): void {
       process.title = 'beacon agent run'
       const env = { ...process.env }
       delete process.env.BEACON_ENROLLMENT_KEY
+      delete process.env.BEACON_SETUP_TOKEN
       const { runAgent } = await import('../../agent/main.ts')
       // Not only the code: a sensor that hangs in the kernel must not keep the process.
       process.exit(await runAgent(flags, env, output()))

@@ -23,6 +23,8 @@ function connectTo(url: string) {
     listener: {
       welcomed() {},
       intervalChanged() {},
+      tokenWanted() {},
+      tokenStored() {},
       acknowledged: (seq) => spool.acknowledge(seq),
     },
   })

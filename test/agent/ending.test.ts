@@ -10,6 +10,7 @@ const closed = (code: number, more: Partial<Extract<Ending, { kind: 'closed' }>>
   reason: '',
   livedMs: undefined,
   comeBackInMs: undefined,
+  comesBackAtOnce: false,
   ...more,
 })
 const fractions = fc.double({ min: 0, max: 1, maxExcluded: true, noNaN: true })
@@ -21,6 +22,7 @@ describe('after an attempt to hold a session', () => {
       fc.record({
         kind: fc.constant('refused' as const),
         status: fc.integer({ min: 0, max: 999 }),
+        code: fc.constantFrom(undefined, 'invalid_token', 'robot_retired'),
         why: fc.string(),
         notBeforeMs: fc.option(fc.nat(), { nil: undefined }),
       }),
@@ -30,6 +32,7 @@ describe('after an attempt to hold a session', () => {
         reason: fc.string(),
         livedMs: fc.option(fc.nat(), { nil: undefined }),
         comeBackInMs: fc.option(fc.nat({ max: 3_600_000 }), { nil: undefined }),
+        comesBackAtOnce: fc.boolean(),
       }),
     )
     fc.assert(
@@ -53,7 +56,11 @@ describe('after an attempt to hold a session', () => {
     fc.assert(
       fc.property(fc.nat({ max: 3_600_000 }), fc.nat({ max: 50 }), fractions, (asked, attempt, fraction) => {
         const moves = [
-          nextMove({ kind: 'refused', status: 503, why: '', notBeforeMs: asked }, attempt, fraction),
+          nextMove(
+            { kind: 'refused', status: 503, code: undefined, why: '', notBeforeMs: asked },
+            attempt,
+            fraction,
+          ),
           nextMove(closed(1012, { comeBackInMs: asked }), attempt, fraction),
         ]
         for (const move of moves) {
@@ -77,5 +84,36 @@ describe('after an attempt to hold a session', () => {
   test('a settled robot returns exactly when the server asked for it', () => {
     const move = nextMove(closed(1012, { livedMs: SETTLED_AFTER_MS, comeBackInMs: 1_234 }), 3, 0.9)
     expect(move).toMatchObject({ delayMs: 1_234, nextAttempt: 0 })
+  })
+})
+
+describe('a session left for a new token', () => {
+  const renewed = (livedMs: number) => closed(1000, { comesBackAtOnce: true, livedMs })
+
+  test('is followed by another at once', () => {
+    expect(nextMove(renewed(10), 0, 0.9)).toMatchObject({ kind: 'retry', delayMs: 0, isPlanned: true })
+    expect(nextMove(renewed(SETTLED_AFTER_MS), 7, 0.9)).toMatchObject({ delayMs: 0, nextAttempt: 1 })
+  })
+
+  test('is followed ever more slowly when the server wants no end of them', () => {
+    for (const attempt of [1, 2, 5])
+      expect(nextMove(renewed(10), attempt, 0.999)).toMatchObject({
+        delayMs: Math.floor(backoffCeiling(attempt) * 0.999),
+        nextAttempt: attempt + 1,
+      })
+  })
+})
+
+describe('a refusal is of the token alone', () => {
+  test('when the token is revoked or unknown, and not when the robot is retired', () => {
+    const refused = (code: string | undefined) =>
+      nextMove({ kind: 'refused', status: 401, code, why: 'no', notBeforeMs: undefined }, 0, 0)
+    expect(refused('token_revoked')).toMatchObject({ isOfToken: true })
+    expect(refused('invalid_token')).toMatchObject({ isOfToken: true })
+    expect(refused(undefined)).toMatchObject({ isOfToken: true })
+    expect(refused('robot_retired')).toMatchObject({ isOfToken: false })
+    expect(nextMove(closed(4501), 0, 0)).toMatchObject({ isOfToken: true })
+    for (const code of [4502, 4503, 4510, 4511, 4599])
+      expect(nextMove(closed(code), 0, 0)).toMatchObject({ isOfToken: false })
   })
 })

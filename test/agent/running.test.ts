@@ -254,7 +254,7 @@ describe('the server can send a robot away for good', () => {
       code: 4501,
       reason: 'token_revoked',
       exit: 3,
-      says: /token of this robot was revoked.*beacon agent forget/,
+      says: /token of this robot was revoked.*What to do: make a new enrollment key/,
     },
     { code: 4502, reason: 'robot_retired', exit: 3, says: /retired/ },
     { code: 4503, reason: 'protocol_unsupported', exit: 3, says: /Update the agent/ },
@@ -282,7 +282,7 @@ describe('the server can send a robot away for good', () => {
       plane.onUpgrade = () => problem(401, 'token_revoked', 'The token was revoked')
     })
     expect(await agent.exited).toBe(3)
-    expect(agent.logText).toMatch(/The token was revoked.*beacon agent forget/)
+    expect(agent.logText).toMatch(/The token was revoked.*What to do: make a new enrollment key/)
     expect(robot.state().identity).toBeDefined()
   })
 })

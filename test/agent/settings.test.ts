@@ -31,7 +31,7 @@ describe('settings', () => {
       server: 'https://flag.example',
       serverIsExplicit: true,
       name: 'from env',
-      enrollmentKey: KEY,
+      credential: expect.objectContaining({ secret: KEY, isSetupToken: false }),
       ownIntervalMs: 5_000,
       logLevel: 'info',
     })
@@ -52,14 +52,16 @@ describe('settings', () => {
   test('a key may come from a file, and the flag for it outranks a key in the environment', () => {
     const path = join(temporaryFolder(), 'key')
     writeFileSync(path, `${OTHER_KEY}\n`)
-    expect(read({ enrollmentKeyFile: path }, { BEACON_ENROLLMENT_KEY: KEY }).enrollmentKey).toBe(OTHER_KEY)
-    expect(read({}, { BEACON_ENROLLMENT_KEY_FILE: path }).enrollmentKey).toBe(OTHER_KEY)
-    expect(read({}, {}, { enrollmentKeyFile: path }).enrollmentKey).toBe(OTHER_KEY)
+    expect(read({ enrollmentKeyFile: path }, { BEACON_ENROLLMENT_KEY: KEY }).credential?.secret).toBe(
+      OTHER_KEY,
+    )
+    expect(read({}, { BEACON_ENROLLMENT_KEY_FILE: path }).credential?.secret).toBe(OTHER_KEY)
+    expect(read({}, {}, { enrollmentKeyFile: path }).credential?.secret).toBe(OTHER_KEY)
   })
 
   test('an enrolled robot looks for no key, not even a file that is gone', () => {
     const settings = read({ enrollmentKeyFile: '/nowhere/key' }, {}, {}, true)
-    expect(settings.enrollmentKey).toBeUndefined()
+    expect(settings.credential).toBeUndefined()
   })
 
   test('every mistake is told at once, by the name it was made under', () => {

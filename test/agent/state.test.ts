@@ -23,6 +23,9 @@ const text = fc.string({ unit: 'grapheme', minLength: 1 })
 const token = fc
   .uint8Array({ minLength: 32, maxLength: 32 })
   .map((bytes) => mintCheckedToken('robot', () => bytes))
+const digest = fc
+  .uint8Array({ minLength: 32, maxLength: 32 })
+  .map((bytes) => Buffer.from(bytes).toString('hex'))
 const settings = fc.record(
   {
     enrollmentKeyFile: text,
@@ -40,15 +43,27 @@ const identity = fc.record({
   gatewayUrl: text,
   heartbeatIntervalMs: fc.integer({ min: 1, max: 3_600_000 }),
   robotToken: token,
+  nextToken: fc.option(token, { nil: undefined }),
+  tokenMadeAt: fc.option(text, { nil: undefined }),
   machineId: fc.option(text, { nil: undefined }),
+  credentialHash: fc.option(digest, { nil: undefined }),
+  refusedCredentials: fc.option(fc.array(digest, { minLength: 1 }), { nil: undefined }),
 })
-const pending = fc.record({ server: text, claimId: text, robotToken: token })
+const pending = fc.record({
+  server: text,
+  claimId: text,
+  robotToken: token,
+  credentialHash: fc.option(digest, { nil: undefined }),
+})
 const others = fc.constantFrom({}, { colour: 'red' }, { later: { deep: [1, 2] } })
 
 const enrolledState: fc.Arbitrary<AgentState> = fc.record({ settings, identity, others })
+/** Its token was refused, and it has begun to claim another identity. */
+const enrollingAnew: fc.Arbitrary<AgentState> = fc.record({ settings, identity, pending, others })
 const claimingState: fc.Arbitrary<AgentState> = fc.record({ settings, pending, others })
 const anyState: fc.Arbitrary<AgentState> = fc.oneof(
   enrolledState,
+  enrollingAnew,
   claimingState,
   fc.record({ settings, others }).filter((state) => renderState(state).includes('=')),
 )
