@@ -1,0 +1,37 @@
+import { execFile } from 'node:child_process'
+import { join } from 'node:path'
+import type { Environment } from '../support/server-process.ts'
+
+const BEACON = join(import.meta.dirname, '../../bin/beacon.js')
+
+export interface Ran {
+  readonly code: number
+  readonly stdout: string
+  readonly stderr: string
+}
+
+/** Runs the real `beacon …` as a process of its own, as this operator or, without a key, as nobody. */
+export function beacon(
+  argv: readonly string[],
+  { url, apiKey, env = {} }: { url?: string; apiKey?: string; env?: Environment } = {},
+): Promise<Ran> {
+  return new Promise((resolve) => {
+    execFile(
+      process.execPath,
+      [BEACON, ...argv],
+      {
+        env: {
+          PATH: process.env.PATH ?? '',
+          HOME: '/nonexistent',
+          NO_COLOR: '1',
+          ...(url === undefined ? {} : { BEACON_URL: url }),
+          ...(apiKey === undefined ? {} : { BEACON_API_KEY: apiKey }),
+          ...env,
+        },
+        timeout: 60_000,
+        maxBuffer: 16 * 1024 * 1024,
+      },
+      (error, stdout, stderr) => resolve({ code: error ? Number(error.code ?? -1) : 0, stdout, stderr }),
+    )
+  })
+}
