@@ -22,6 +22,9 @@ export function enrolmentRoutes(app: App, parts: HttpParts): void {
         'key_revoked',
         'key_expired',
         'key_exhausted',
+        'setup_token_consumed',
+        'setup_token_expired',
+        'approval_queue_full',
         'address_not_allowed',
         'robot_revoked',
         'claim_conflict',
@@ -34,9 +37,9 @@ export function enrolmentRoutes(app: App, parts: HttpParts): void {
     },
     schema: {
       operationId: 'enroll',
-      summary: "Claim a robot's identity with an enrollment key",
+      summary: "Claim a robot's identity with an enrollment key, provisioning token or setup token",
       description:
-        'The key is the bearer. Send `token_hash`, the SHA-256 of a token that the robot made itself, and `claim_id`, so that a claim whose answer was lost can be sent again. Without `token_hash` the answer holds a token, once.',
+        'The credential is the bearer: `rf_enroll_…`, `apt_…` or `rf_setup_…`; a setup token binds its own robot, and `name` counts for nothing then. Send `token_hash`, the SHA-256 of a token that the robot made itself, and `claim_id`, so that a claim whose answer was lost can be sent again. Without `token_hash` the answer holds a token, once.',
       tags: ['Agents'],
       body: claimRequestSchema,
       response: {
@@ -48,7 +51,10 @@ export function enrolmentRoutes(app: App, parts: HttpParts): void {
       if (health.draining) throw new BeaconError('draining', undefined, { retryAfterSeconds: 1 })
       const header = request.headers.authorization
       if (header === undefined)
-        throw new BeaconError('credentials_required', 'an enrollment key is needed as bearer')
+        throw new BeaconError(
+          'credentials_required',
+          'an enrollment key, provisioning token or setup token is needed as bearer',
+        )
       const secret = bearerToken(header)
       if (secret === undefined) throw new BeaconError('invalid_token')
       const { status, response } = await claims.claim({
