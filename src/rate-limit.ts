@@ -20,8 +20,10 @@ export function fullBucket(rate: Rate, nowMs: number): Bucket {
 /** The same bucket later: permits came back over time, never beyond the burst. */
 export function refill(rate: Rate, bucket: Bucket, nowMs: number): Bucket {
   const elapsedMs = Math.max(0, nowMs - bucket.atMs)
+  // Within one moment, even an unlimited rate gives nothing back: infinity times zero is no number.
+  const gained = elapsedMs === 0 ? 0 : (elapsedMs * rate.perMinute) / 60_000
   return {
-    permits: Math.min(rate.burst, bucket.permits + (elapsedMs * rate.perMinute) / 60_000),
+    permits: Math.min(rate.burst, bucket.permits + gained),
     atMs: Math.max(nowMs, bucket.atMs),
   }
 }

@@ -49,3 +49,9 @@ test('keys have buckets of their own, and the one not seen for longest is forgot
   expect(limiter.take('c')).toBe(0)
   expect(limiter.take('b')).toBe(0)
 })
+
+test('what is unlimited stays so within one moment', () => {
+  const unlimited = { burst: Number.POSITIVE_INFINITY, perMinute: Number.POSITIVE_INFINITY }
+  const limiter = new KeyedLimiter({ ...unlimited, clock: new ManualClock(), maxKeys: 10 })
+  for (let calls = 0; calls < 3; calls++) expect([limiter.take('a'), limiter.wait('a')]).toEqual([0, 0])
+})
