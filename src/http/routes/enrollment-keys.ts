@@ -198,7 +198,10 @@ export function enrollmentKeyRoutes(app: App, parts: HttpParts): void {
       querystring: z.strictObject({ limit: limit(), cursor }),
       response: { 200: listOf(robotSchema) },
     },
-    handler: (request) => robotsOfCredential(database, request, request.params.id, request.query),
+    handler: async (request) => {
+      const { id } = foundCredential(KIND, await findCredential(database, KIND, request.params.id))
+      return robotsOfCredential(database, request, id, request.query)
+    },
   })
 
   app.route({

@@ -80,7 +80,12 @@ export function secretRoutes(app: App, parts: HttpParts): void {
   app.route({
     method: 'POST',
     url: '/api/secrets/rotate',
-    config: { scope: 'tokens:manage', on: 'deployment', problems: ['secret_key_in_settings'] },
+    config: {
+      scope: 'tokens:manage',
+      on: 'deployment',
+      audit: ['secret_key.added', 'secret_key.rotated'],
+      problems: ['secret_key_in_settings'],
+    },
     schema: {
       operationId: 'rotateSecrets',
       summary: 'Take a new key, and seal everything anew with it',
