@@ -3,7 +3,8 @@ import { z } from 'zod'
 
 const MAX_CIDRS = 64
 
-const cidr = z.string().refine((text) => {
+/** One address, or a range of them. */
+export const cidr = z.string().refine((text) => {
   const found = /^([0-9A-Fa-f:.]+)(?:\/(0|[1-9]\d{0,2}))?$/.exec(text)
   const family = isIP(found?.[1] ?? '')
   return family !== 0 && Number(found?.[2] ?? 0) <= (family === 4 ? 32 : 128)

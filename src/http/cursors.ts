@@ -7,7 +7,7 @@ const MAX_LENGTH = 1024
 type Place = Readonly<Record<string, string | number | boolean | null>>
 
 /** Opaque to callers: where a list goes on. */
-function encodeCursor(place: Place): string {
+export function encodeCursor(place: Place): string {
   return Buffer.from(JSON.stringify(place)).toString('base64url')
 }
 

@@ -15,6 +15,7 @@ import { refusalFor, sendProblem } from './problems.ts'
 import { limitRequests } from './rate-limits.ts'
 import { tellRefusal } from './refusals.ts'
 import { approvalRoutes } from './routes/approvals.ts'
+import { auditRoutes } from './routes/audit.ts'
 import { enrollmentKeyRoutes } from './routes/enrollment-keys.ts'
 import { enrolmentRoutes } from './routes/enrolment.ts'
 import { fleetTokenRoutes } from './routes/fleet-tokens.ts'
@@ -59,6 +60,7 @@ const ROUTES: readonly ((app: App, parts: HttpParts) => void)[] = [
   robotRotationRoutes,
   robotHistoryRoutes,
   metricsRoutes,
+  auditRoutes,
   tokenRoutes,
   fleetTokenRoutes,
   revokeAllRoutes,
