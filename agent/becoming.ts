@@ -97,8 +97,10 @@ async function become(
   const server = before && !settings.serverIsExplicit ? before.server : settings.server
   const remark = remarkOnPlainText(server)
   if (remark) log.warn(remark)
+  // Should it become another robot by this, it keeps its name if that is free.
+  const name = settings.name ?? before?.name
   const identity = await enrol(
-    { server, credential, name: settings.name, pending: store.pending, wasConnected },
+    { server, credential, name, pending: store.pending, wasConnected },
     { ...parts, keepPending: (pending) => store.keepPending(pending) },
   )
   store.becomeIdentity(identity)

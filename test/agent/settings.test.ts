@@ -94,4 +94,20 @@ describe('settings', () => {
       '--enrollment-key and --enrollment-key-file cannot both be given',
     ])
   })
+
+  test('a setup token has places of its own, and none beside a key', () => {
+    const token = `rf_setup_${'abcdefghijk'.repeat(5)}`
+    expect(read({ setupToken: token }).credential).toMatchObject({ secret: token, isSetupToken: true })
+    expect(read({}, { BEACON_SETUP_TOKEN: token }).credential?.isSetupToken).toBe(true)
+    expect(mistakes({ enrollmentKey: KEY, setupToken: token })).toEqual([
+      '--enrollment-key and --setup-token cannot both be given',
+    ])
+    expect(mistakes({ setupToken: KEY })).toEqual(['--setup-token must be a setup token (rf_setup_…)'])
+    expect(mistakes({ setupToken: token.slice(0, -1) })).toEqual([
+      '--setup-token is not whole: it has 64 characters',
+    ])
+    expect(mistakes({ enrollmentKey: token })).toEqual([
+      '--enrollment-key is a setup token: give it as --setup-token',
+    ])
+  })
 })
