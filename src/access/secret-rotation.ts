@@ -2,10 +2,9 @@ import { type AuditEntry, insertAudit } from '../db/audit.ts'
 import { type Database, isDatabaseUnavailable } from '../db/database.ts'
 import {
   countSealed,
-  databaseMoment,
   findSealedOtherwise,
-  isOlderTransactionOpen,
   lockSecretKeys,
+  openTransactions,
   replaceSealed,
   SEALED_KINDS,
   type SealedKind,
@@ -65,11 +64,14 @@ export interface SecretRotationOptions {
   readonly seal: Seal
   readonly clock: Clock
   readonly log: Log
+  /** What is sealed before its transaction begins is written within this time. */
+  readonly graceMs?: number
 }
 
 const BATCH = 200
 const RETRY_MS = 2_000
 const LOOK_MS = 100
+const GRACE_MS = 1_000
 
 export function createSecretRotation(options: SecretRotationOptions): SecretRotation {
   const { database, keyring, clock, log } = options
@@ -140,7 +142,7 @@ export function createSecretRotation(options: SecretRotationOptions): SecretRota
 }
 
 async function rotate(
-  { database, keyring, seal, clock }: SecretRotationOptions,
+  { database, keyring, seal, clock, graceMs = GRACE_MS }: SecretRotationOptions,
   signal: AbortSignal,
   keepOld: boolean,
   deed: RotationDeed,
@@ -148,7 +150,7 @@ async function rotate(
 ): Promise<void> {
   const { current, older } = keyring.keys()
   const olderIds = new Set(older.map(sealKeyId))
-  const begun = await databaseMoment(database)
+  const before = new Set(await openTransactions(database))
   let resealed = 0
   const sealAll = async () => {
     for (const kind of SEALED_KINDS)
@@ -158,8 +160,10 @@ async function rotate(
       })
   }
   await sealAll()
-  // Until now, what had been sealed with an older key a moment before the new one came may not have been committed.
-  while (await isOlderTransactionOpen(database, begun)) await clock.sleep(LOOK_MS, signal)
+  // What was sealed with an older key a moment before the new one came may not be there to be seen before now.
+  while ((await openTransactions(database)).some((name) => before.has(name)))
+    await clock.sleep(LOOK_MS, signal)
+  await clock.sleep(graceMs, signal)
   await sealAll()
   await inTransaction(database, async (transaction) => {
     await lockSecretKeys(transaction)
@@ -167,9 +171,9 @@ async function rotate(
     const unreadable = left.reduce((sum, { count }) => sum + count, 0)
     const needed = new Set(left.map(({ keyId }) => keyId))
     const unused = (key: Buffer) => olderIds.has(sealKeyId(key)) && !needed.has(sealKeyId(key))
-    const before = keyring.file?.keys().length ?? 0
+    const keysBefore = keyring.file?.keys().length ?? 0
     if (keyring.file && !keepOld) await keyring.file.remove(unused)
-    const keysRemoved = before - (keyring.file?.keys().length ?? 0)
+    const keysRemoved = keysBefore - (keyring.file?.keys().length ?? 0)
     tell({ unreadable, keysRemoved })
     await insertAudit(transaction, [deed({ resealed, unreadable, keys_removed: keysRemoved })])
   })

@@ -123,20 +123,12 @@ export async function lockSecretKeys(database: Database): Promise<void> {
   await sql`SELECT pg_advisory_xact_lock(hashtextextended('beacon.secret_keys', 0))`.execute(database)
 }
 
-/** A moment on the database's clock, to the microsecond. */
-export async function databaseMoment(database: Database): Promise<string> {
-  const { rows } = await sql<{ moment: string }>`SELECT clock_timestamp()::text AS moment`.execute(database)
-  return rows[0]!.moment
-}
-
-/** Whether a transaction of a server that began before the moment is still open. */
-export async function isOlderTransactionOpen(database: Database, moment: string): Promise<boolean> {
-  const { rows } = await sql<{ open: boolean }>`
-    SELECT EXISTS (
-      SELECT FROM pg_stat_activity
-      WHERE datname = current_database() AND application_name LIKE 'beacon %' AND pid <> pg_backend_pid()
-        AND xact_start < ${moment}::timestamptz
-    ) AS open
+/** Transactions of servers that are open now. pg_locks tells of all of them, whatever role asks. */
+export async function openTransactions(database: Database): Promise<readonly string[]> {
+  const { rows } = await sql<{ name: string }>`
+    SELECT l.virtualxid AS name FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+    WHERE l.locktype = 'virtualxid' AND l.granted AND a.datname = current_database()
+      AND a.application_name LIKE 'beacon %' AND pid <> pg_backend_pid()
   `.execute(database)
-  return rows[0]!.open
+  return rows.map(({ name }) => name)
 }

@@ -7,6 +7,8 @@ import { createKeyringSeal, createSeal, type Seal, sealKeyId } from '../../src/a
 import { fileKeyring, type Keyring, settingsKeyring } from '../../src/access/secret-key.ts'
 import { createSecretRotation, type SecretRotation } from '../../src/access/secret-rotation.ts'
 import type { AuditEntry } from '../../src/db/audit.ts'
+import { type Database, openDatabase, openPool } from '../../src/db/database.ts'
+import { withRole } from '../../src/db/roles.ts'
 import { SEALED_COLUMNS, SEALED_KINDS, type SealedKind, sealContext } from '../../src/db/sealed.ts'
 import { inTransaction } from '../../src/db/transaction.ts'
 import { newId } from '../../src/ids.ts'
@@ -32,8 +34,19 @@ afterEach(async () => {
 const log = createLog('silent')
 const ADDED = 'secret.key'
 
-function start(keyring: Keyring, seal: Seal = createKeyringSeal(keyring, systemRandom)): SecretRotation {
-  const rotation = createSecretRotation({ database: db.database, keyring, seal, clock: systemClock, log })
+function start(
+  keyring: Keyring,
+  seal: Seal = createKeyringSeal(keyring, systemRandom),
+  database: Database = db.database,
+): SecretRotation {
+  const rotation = createSecretRotation({
+    database,
+    keyring,
+    seal,
+    clock: systemClock,
+    log,
+    graceMs: 1,
+  })
   running.push(rotation)
   return rotation
 }
@@ -288,13 +301,23 @@ describe('while the key changes', () => {
     const keyring = await ring()
     const seal = createKeyringSeal(keyring, systemRandom)
     const secrets = await Secrets.make(2, seal)
+    // The server works as a role that may not look into what other logins do.
+    const role = `rotating_${randomBytes(4).toString('hex')}`
+    await db.pool.query(`CREATE ROLE ${role}; GRANT ALL ON ALL TABLES IN SCHEMA public TO ${role}`)
+    const pool = openPool({
+      url: withRole(db.url, role),
+      name: 'beacon test role',
+      maxConnections: 2,
+      statementTimeoutMs: 20_000,
+      onIdleError: () => {},
+    })
     const client = await db.pool.connect()
     try {
       await client.query('BEGIN')
       await client.query('SELECT 1')
       const principal = newId()
       const envelope = seal.seal('in flight', sealContext('answers', principal, 'late'))
-      const rotation = start(keyring)
+      const rotation = start(keyring, seal, openDatabase(pool))
       await inTransaction(db.database, (transaction) => rotation.takeNewKey(transaction))
       rotation.sealAnew({ keepOld: false, deed })
       await eventually(async () => (await rotation.status()).rotation?.resealed === 8)
@@ -311,6 +334,9 @@ describe('while the key changes', () => {
       await secrets.expectReadable(await freshSeal())
     } finally {
       client.release()
+      await Promise.all(running.map((rotation) => rotation.stop()))
+      await pool.end()
+      await db.pool.query(`DROP OWNED BY ${role}; DROP ROLE ${role}`)
     }
   })
 
