@@ -119,7 +119,7 @@ export async function startApi(
       options.headers = { authorization: `Bearer ${extra.token ?? token}`, ...options.headers }
     if (body !== undefined) options.payload = body as NonNullable<InjectOptions['payload']>
     const response = await app.inject(options)
-    const isJson = /json/.test(String(response.headers['content-type'] ?? ''))
+    const isJson = /[/+]json/.test(String(response.headers['content-type'] ?? ''))
     const answer = {
       status: response.statusCode,
       headers: response.headers,
