@@ -43,6 +43,12 @@ export const ISSUING_ROUTES: readonly string[] = [
   'POST /api/tokens/self/rotate',
   'POST /api/fleets/:id/tokens',
   'POST /api/fleets/:id/tokens/:token_id/rotate',
+  'POST /api/robots/:id/setup-token',
+  'POST /api/users',
+  'POST /api/users/:id/invite',
+  'POST /api/session/second-factor',
+  'POST /api/session/second-factor/confirm',
+  'POST /api/session/second-factor/backup-codes',
   'POST /api/secrets/rotate',
 ]
 
