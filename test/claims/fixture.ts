@@ -2,12 +2,19 @@ import { createHash } from 'node:crypto'
 import { sql } from 'kysely'
 import { type ClaimCall, type Claims, type ClaimsOptions, createClaims } from '../../src/claims/claims.ts'
 import type { Database } from '../../src/db/database.ts'
+import { insertRobot } from '../../src/db/robots.ts'
 import type { BeaconError, ErrorCode } from '../../src/errors.ts'
 import { newId } from '../../src/ids.ts'
 import { createLog } from '../../src/observe/log.ts'
 import { createMetrics } from '../../src/observe/metrics.ts'
 import type { ClaimRequest } from '../../src/protocol/enrolment.ts'
-import { hashToken, mintEnrollmentKey } from '../../src/protocol/tokens.ts'
+import {
+  type ClaimCredentialKind,
+  hashToken,
+  mintEnrollmentKey,
+  mintProvisioningToken,
+  mintSetupToken,
+} from '../../src/protocol/tokens.ts'
 import { systemClock, systemRandom } from '../../src/runtime.ts'
 
 export interface TestFleet {
@@ -35,13 +42,24 @@ export async function createFleet(database: Database, heartbeatIntervalMs?: numb
 }
 
 export interface KeySettings {
-  readonly maxUses?: number
+  readonly kind?: ClaimCredentialKind
+  /** Null: as many as come. */
+  readonly maxUses?: number | null
+  readonly singleUse?: boolean
+  /** A setup token's own robot. */
+  readonly robotId?: string
   readonly expiresAt?: Date
   readonly createdAt?: Date
   readonly onExisting?: 'rebind' | 'approve' | 'reject'
   readonly requireApproval?: boolean
   readonly allowedCidrs?: string[]
   readonly labels?: Record<string, string>
+}
+
+const MINT: Readonly<Record<ClaimCredentialKind, () => string>> = {
+  enrollment_key: mintEnrollmentKey,
+  provisioning_token: mintProvisioningToken,
+  setup_token: mintSetupToken,
 }
 
 export interface TestKey {
@@ -54,20 +72,23 @@ export async function createKey(
   fleet: TestFleet,
   key: KeySettings = {},
 ): Promise<TestKey> {
-  const secret = mintEnrollmentKey()
+  const kind = key.kind ?? 'enrollment_key'
+  const secret = MINT[kind]()
   const id = newId()
   await database
     .insertInto('claim_credentials')
     .values({
       id,
-      kind: 'enrollment_key',
+      kind,
+      single_use: key.singleUse ?? false,
+      robot_id: key.robotId ?? null,
       secret_hash: hashToken(secret),
       secret_sealed: null,
       last_four: secret.slice(-4),
       name: 'key',
       site_id: fleet.siteId,
       fleet_id: fleet.fleetId,
-      max_uses: key.maxUses ?? 100,
+      max_uses: key.maxUses === undefined ? 100 : key.maxUses,
       labels: JSON.stringify(key.labels ?? {}),
       allowed_cidrs: sql<string[]>`${key.allowedCidrs ?? []}::text[]::cidr[]`,
       require_approval: key.requireApproval ?? false,
@@ -78,6 +99,32 @@ export async function createKey(
     })
     .execute()
   return { id, secret }
+}
+
+/** A token that admits as many as come, or with `singleUse` one. */
+export function createProvisioningToken(
+  database: Database,
+  fleet: TestFleet,
+  settings: KeySettings = {},
+): Promise<TestKey> {
+  return createKey(database, fleet, { kind: 'provisioning_token', maxUses: null, ...settings })
+}
+
+/** A token for one robot. */
+export function createSetupToken(
+  database: Database,
+  fleet: TestFleet,
+  robotId: string,
+  settings: KeySettings = {},
+): Promise<TestKey> {
+  return createKey(database, fleet, { kind: 'setup_token', maxUses: 1, robotId, ...settings })
+}
+
+/** A robot that an operator made beforehand. */
+export async function createRobot(database: Database, fleet: TestFleet): Promise<string> {
+  const id = newId()
+  await insertRobot(database, { id, ...fleet, name: `by hand ${id}`, labels: {} })
+  return id
 }
 
 export function startClaims(database: Database, options: Partial<ClaimsOptions> = {}): Claims {

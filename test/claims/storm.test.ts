@@ -17,6 +17,7 @@ import {
   type TestFleet,
   usesOf,
 } from './fixture.ts'
+import { lockedOut, meanwhile, tally } from './waiting.ts'
 
 let shared: TestDatabase
 let database: Database
@@ -44,12 +45,6 @@ afterAll(async () => {
 beforeEach(async () => {
   fleet = await createFleet(database)
 })
-
-function tally(outcomes: readonly unknown[]): Record<string, number> {
-  const counts: Record<string, number> = {}
-  for (const outcome of outcomes) counts[String(outcome)] = (counts[String(outcome)] ?? 0) + 1
-  return counts
-}
 
 const either = (index: number) => servers[index % 2]!
 
@@ -151,37 +146,12 @@ describe('claims that race through two servers', () => {
   })
 })
 
-/** Runs a change in a transaction that stays open until a claim waits for it, and `then` within the same. */
-async function meanwhile<Result>(
-  change: (transaction: Database) => Promise<unknown>,
-  claim: () => Promise<Result>,
-  then?: (transaction: Database) => Promise<unknown>,
-) {
-  let claiming: Promise<Result> | undefined
-  await database.transaction().execute(async (transaction) => {
-    await change(transaction)
-    claiming = claim()
-    await lockedOut()
-    await then?.(transaction)
-  })
-  return claiming!
-}
-
-async function lockedOut(): Promise<void> {
-  for (;;) {
-    const { rows } = await sql<{ pid: number }>`
-      SELECT pid FROM pg_stat_activity
-      WHERE datname = current_database() AND wait_event_type = 'Lock'
-    `.execute(database)
-    if (rows.length > 0) return
-  }
-}
-
 describe('a claim meets a change that is not committed yet', () => {
   test('another robot takes its name', async () => {
     const key = await createKey(database, fleet)
     const { response } = await servers[0].claim(claimCall(key, robotRequest('before')))
     const answer = await meanwhile(
+      database,
       (transaction) =>
         transaction
           .updateTable('robots')
@@ -224,7 +194,7 @@ describe('a claim meets a change that is not committed yet', () => {
       token_hash: sha256(`again ${fleet.fleetId}`),
     }
     const claim = () => outcomeOf(servers[1].claim(claimCall(key, again)))
-    expect(await meanwhile(changes[event as keyof typeof changes], claim)).toBe(outcome)
+    expect(await meanwhile(database, changes[event as keyof typeof changes], claim)).toBe(outcome)
   })
 
   test('which then waits for the claim in turn', async () => {
@@ -233,6 +203,7 @@ describe('a claim meets a change that is not committed yet', () => {
     const { response } = await servers[0].claim(claimCall(key, request))
     const again = { ...request, claim_id: 'again', token_hash: sha256(`again ${fleet.fleetId}`) }
     const answer = await meanwhile(
+      database,
       async (transaction) => {
         // PostgreSQL ends whoever notices the deadlock: it has to be the claim.
         await sql`SET LOCAL deadlock_timeout = '1h'`.execute(transaction)
@@ -285,7 +256,7 @@ describe('a database in trouble', () => {
         .forUpdate()
         .execute()
       const claiming = claim()
-      await lockedOut()
+      await lockedOut(database)
       await sql`
         SELECT pg_terminate_backend(pid) FROM pg_stat_activity
         WHERE datname = current_database() AND wait_event_type = 'Lock'
@@ -301,6 +272,7 @@ describe('a database in trouble', () => {
     const key = await createKey(database, fleet, { maxUses: 1 })
     await servers[0].claim(claimCall(key, robotRequest(`first-${fleet.fleetId}`)))
     const outcomes = await meanwhile(
+      database,
       (transaction) =>
         transaction
           .selectFrom('claim_credentials')
