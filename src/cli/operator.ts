@@ -60,12 +60,13 @@ function apiKey(options: OperatorOptions, terminal: Terminal): string {
     )
   if (!/^[\x21-\x7e]+$/.test(key))
     throw new CliError('the API key holds characters that no key has', EXIT.usage)
-  if (/^rf_(enroll|robot|setup)_/.test(key))
+  if (/^(rf_(enroll|robot|setup)|apt)_/.test(key))
     throw new CliError(
-      'that is a robot’s credential; operators use a personal token, rf_pat_…',
+      'that is a robot’s credential; operators use a personal token, rf_pat_…, or a fleet’s, rf_fleet_…',
       EXIT.credential,
     )
-  if (key.startsWith('rf_pat_') && !isCheckedToken('personal', key))
+  const kind = key.startsWith('rf_pat_') ? 'personal' : key.startsWith('rf_fleet_') ? 'fleet' : undefined
+  if (kind && !isCheckedToken(kind, key))
     throw new CliError('the API key is mistyped or cut short: its checksum does not hold', EXIT.credential)
   return key
 }

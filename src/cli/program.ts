@@ -1,12 +1,14 @@
 import { Command, CommanderError } from 'commander'
 import { version } from '../package.ts'
 import { addAgentCommands } from './agent.ts'
+import { addAuditCommands } from './commands/audit.ts'
 import { addDemoCommand } from './commands/demo.ts'
 import { addKeyCommands } from './commands/keys.ts'
 import { addPlaceCommands } from './commands/places.ts'
 import { addRobotCommands } from './commands/robots.ts'
 import { addSecretCommands } from './commands/secrets.ts'
 import { addServerCommand } from './commands/server.ts'
+import { addTokenCommands } from './commands/tokens.ts'
 import { CliError, EXIT } from './failure.ts'
 import type { Terminal } from './terminal.ts'
 import { printable } from './text.ts'
@@ -45,7 +47,9 @@ function createProgram(terminal: Terminal, finish: (exitCode: number) => void): 
   addKeyCommands(program, terminal)
   addRobotCommands(program, terminal)
   addPlaceCommands(program, terminal)
+  addTokenCommands(program, terminal)
   addSecretCommands(program, terminal)
+  addAuditCommands(program, terminal, finish)
   addDemoCommand(program, terminal, finish)
   return program
 }
