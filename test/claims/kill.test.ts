@@ -8,6 +8,7 @@ import {
   claimCall,
   createFleet,
   createKey,
+  createProvisioningToken,
   outcomeOf,
   robotRequest,
   robotsOf,
@@ -34,6 +35,32 @@ function startClaimant(args: readonly string[], onGrant: (claimant: Claimant) =>
   })
   return claimant
 }
+
+test('a server killed after it admitted the one robot of a token leaves it admitted, and nobody else', async () => {
+  const shared = await createTestDatabase()
+  onTestFinished(() => shared.drop())
+  const { database, url } = shared
+  const token = await createProvisioningToken(database, await createFleet(database), { singleUse: true })
+  const claimants = [0, 1, 2].map((index) =>
+    startClaimant([url, token.secret, String(index * 100), '100'], ({ process }) => process.kill('SIGKILL')),
+  )
+  await Promise.all(claimants.map((claimant) => claimant.closed))
+  const granted = claimants.flatMap((claimant) => claimant.granted)
+  expect(granted).toHaveLength(1)
+  const [name = '', id] = granted[0]!.split(' ')
+  const stored = await robotsOf(database, token)
+  expect(stored.map((robot) => [robot.name, robot.id])).toEqual([[name, id]])
+
+  const claims = startClaims(database)
+  const outcomes = await Promise.all(
+    Array.from({ length: 300 }, async (_, index) => {
+      const request = robotRequest(`robot-${index}`)
+      return [request.name, await outcomeOf(claims.claim(claimCall(token, request)))]
+    }),
+  )
+  expect(outcomes.filter(([, outcome]) => outcome !== 'key_revoked')).toEqual([[name, 200]])
+  expect(await usesOf(database, token)).toBe(1)
+}, 60_000)
 
 test('servers killed in the middle of a storm leave the key exact and every granted robot in place', async () => {
   const shared = await createTestDatabase()
