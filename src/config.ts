@@ -182,6 +182,16 @@ function defaultDataDir(env: NodeJS.ProcessEnv): string {
   return join(env.XDG_DATA_HOME || join(homedir(), '.local', 'share'), 'beacon')
 }
 
+/** Where the data is, for programs other than the server. Throws ConfigError. */
+export function readDatabaseSettings(env: NodeJS.ProcessEnv): Pick<Config, 'databaseUrl' | 'dataDir'> {
+  const { BEACON_DATABASE_URL, BEACON_DATABASE_URL_FILE, BEACON_DATA_DIR, HOME, XDG_DATA_HOME } = env
+  const given = { BEACON_DATABASE_URL, BEACON_DATABASE_URL_FILE, BEACON_DATA_DIR, HOME, XDG_DATA_HOME }
+  const { databaseUrl, dataDir } = readConfig(
+    Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)),
+  )
+  return { databaseUrl, dataDir }
+}
+
 /** Reads the settings from the environment. Throws ConfigError with every mistake there is. */
 export function readConfig(env: NodeJS.ProcessEnv = process.env): Config {
   const mistakes: string[] = []

@@ -20,7 +20,7 @@ export interface TokenUse {
  */
 export interface Audit {
   /**
-   * Something was refused; `data.code` says why. The first of its kind (who, or from where; what; why) is written within
+   * Something was refused; `data.code`, or `data.reason`, says why. The first of its kind (who, or from where; what; why) is written within
    * a second; what is refused again in the same minute is counted instead, in a second line when the minute is over.
    */
   refused(entry: AuditEntry): void

@@ -17,7 +17,7 @@ interface Refusal {
 /** Who, or from where when nobody is known; what; why. */
 function kindOf({ actor, address, action, data }: AuditEntry): string {
   const who = actor.id ?? addressGroup(address ?? '')
-  return `${who} ${actor.kind} ${action} ${String(data.code)}`
+  return `${who} ${actor.kind} ${action} ${String(data.code ?? data.reason)}`
 }
 
 /** Lets the first refusal of each kind and minute through and counts the others. Bounded: what does not fit is only counted. */

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import type { Problem } from '../errors.ts'
+import { type Clock, systemClock } from '../runtime.ts'
 import { CliError, EXIT } from './failure.ts'
 import { printable } from './text.ts'
 
@@ -16,6 +17,8 @@ export interface Client {
   readonly url: string
   get<Answer>(path: string, query?: Query): Promise<Answer>
   post<Answer>(path: string, body?: unknown): Promise<Answer>
+  /** The body of an answer as it comes, however long that takes, as long as something comes. */
+  stream(path: string, query?: Query): AsyncGenerator<Uint8Array>
   /** One page, as it came. */
   page<Item>(path: string, query?: Query): Promise<Page<Item>>
   /** Follows the cursor over as many pages as it takes to have `limit` items (all without one). */
@@ -26,6 +29,7 @@ export interface ClientOptions {
   readonly url: string
   readonly apiKey: string
   readonly timeoutMs?: number
+  readonly clock?: Clock
 }
 
 /** Items that one request asks for at the most. */
@@ -116,7 +120,7 @@ function withQuery(path: string, query: Query): string {
 
 /** A client for the server at `url`. */
 export function createClient(options: ClientOptions): Client {
-  const { url, apiKey, timeoutMs = TIMEOUT_MS } = options
+  const { url, apiKey, timeoutMs = TIMEOUT_MS, clock = systemClock } = options
 
   async function send(path: string, init: RequestInit, attempts = 2): Promise<Response> {
     try {
@@ -148,10 +152,32 @@ export function createClient(options: ClientOptions): Client {
     }
   }
 
+  async function* stream(path: string): AsyncGenerator<Uint8Array> {
+    const silence = new AbortController()
+    const late = () => silence.abort(new DOMException('nothing came', 'TimeoutError'))
+    let timer = clock.after(timeoutMs, late)
+    try {
+      const headers = { authorization: `Bearer ${apiKey}` }
+      const response = await fetch(url + path, { headers, redirect: 'manual', signal: silence.signal })
+      if (!response.ok) throw await failureOf(response, url)
+      for await (const chunk of response.body ?? []) {
+        timer.cancel()
+        yield chunk
+        timer = clock.after(timeoutMs, late)
+      }
+    } catch (error) {
+      if (error instanceof CliError) throw error
+      throw unreachable(url, error)
+    } finally {
+      timer.cancel()
+    }
+  }
+
   const client: Client = {
     url,
     get: (path, query = {}) => call('GET', withQuery(path, query)),
     post: (path, body) => call('POST', path, body),
+    stream: (path, query = {}) => stream(withQuery(path, query)),
     page: (path, query = {}) => call('GET', withQuery(path, query)),
     async list<Item>(path: string, query: Query = {}, limit = Number.POSITIVE_INFINITY) {
       const items: Item[] = []

@@ -7,7 +7,7 @@ const OWNER_LOCK = 0x626561636f6e
 const CONNECT_TIMEOUT_MS = 5_000
 
 /** A libpq address of one database, over the private socket, whatever PGSSLMODE the environment asks for. */
-export function socketUrl(folder: EmbeddedFolder, database: string): string {
+export function socketUrl(folder: Pick<EmbeddedFolder, 'sockets' | 'password'>, database: string): string {
   const host = encodeURIComponent(folder.sockets)
   return `postgresql://${SUPERUSER}:${folder.password}@/${database}?host=${host}&sslmode=disable`
 }

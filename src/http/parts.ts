@@ -91,8 +91,6 @@ declare module 'fastify' {
     on?: RouteReach
     /** What the route writes into the audit log; every route that changes something says it. */
     audit?: readonly string[]
-    /** The handler tells the audit log itself of those it refuses with 401, 403 or 429. */
-    tellsRefusals?: boolean
     /** Open to people who have no second factor although they should: to set one up, and to go. */
     withoutSecondFactor?: boolean
     /** A public route that looks at the session's cookie. */

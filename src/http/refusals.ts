@@ -8,15 +8,21 @@ import type { HttpParts } from './parts.ts'
 /** Refusals that say something about who asked; all others are about what was asked. */
 const TOLD = new Set([401, 403, 429])
 
-/** Tells the audit log of a request that was refused for who made it, unless the route's handler does so itself. */
+const told = new WeakSet<FastifyRequest>()
+
+/** Whoever tells the audit log of a refusal in words of its own says so here. */
+export function markTold(request: FastifyRequest): void {
+  told.add(request)
+}
+
+/** Tells the audit log of a request that was refused for who made it, unless that has been told by now. */
 export function tellRefusal(
   { audit, clock }: Pick<HttpParts, 'audit' | 'clock'>,
   request: FastifyRequest,
   refusal: BeaconError,
 ): void {
   const { url, config } = request.routeOptions
-  if (!TOLD.has(refusal.status) || url === undefined || config.scope === 'claim' || config.tellsRefusals)
-    return
+  if (!TOLD.has(refusal.status) || url === undefined || config.scope === 'claim' || told.has(request)) return
   const { principal } = request
   audit.refused({
     id: newId(),

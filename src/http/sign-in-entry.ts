@@ -2,6 +2,7 @@ import type { FastifyRequest } from 'fastify'
 import type { AuditEntry } from '../db/audit.ts'
 import { newId } from '../ids.ts'
 import type { HttpParts } from './parts.ts'
+import { markTold } from './refusals.ts'
 
 interface Happening {
   readonly action: string
@@ -18,6 +19,7 @@ export function signInEntry(
   { clock }: Pick<HttpParts, 'clock'>,
   { action, outcome = 'ok', user, data = {} }: Happening,
 ): AuditEntry {
+  if (outcome === 'refused') markTold(request)
   return {
     id: newId(),
     at: new Date(clock.now()),
