@@ -7,6 +7,7 @@ import { createSecretRotation } from './access/secret-rotation.ts'
 import { createSignInDesk } from './access/sign-in/desk.ts'
 import { createStanding } from './access/standing.ts'
 import { createAudit } from './audit/desk.ts'
+import { tellingRefusals } from './audit/session-refusals.ts'
 import type { Bus } from './bus/bus.ts'
 import { createLocalBus } from './bus/local.ts'
 import { createPostgresBus } from './bus/postgres.ts'
@@ -208,7 +209,7 @@ export function createBeacon(config: Config, parts: BeaconParts): Beacon {
       path: GATEWAY_PATH,
       trustedProxies: config.trustedProxies,
       headers: (requestId) => baseHeaders(config, requestId),
-      admit: (request) => gateway.admit(request),
+      admit: tellingRefusals((request) => gateway.admit(request), { audit, clock }),
     })
     releases.add('upgrades', detach)
     // Before the listening socket goes, so that robots sent away find somebody who tells them when to come back.
