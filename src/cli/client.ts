@@ -19,6 +19,7 @@ export interface Client {
   post<Answer>(path: string, body?: unknown): Promise<Answer>
   /** The body of an answer as it comes, however long that takes, as long as something comes. */
   stream(path: string, query?: Query): AsyncGenerator<Uint8Array>
+  delete(path: string): Promise<void>
   /** One page, as it came. */
   page<Item>(path: string, query?: Query): Promise<Page<Item>>
   /** Follows the cursor over as many pages as it takes to have `limit` items (all without one). */
@@ -177,6 +178,7 @@ export function createClient(options: ClientOptions): Client {
     url,
     get: (path, query = {}) => call('GET', withQuery(path, query)),
     post: (path, body) => call('POST', path, body),
+    delete: (path) => call('DELETE', path),
     stream: (path, query = {}) => stream(withQuery(path, query)),
     page: (path, query = {}) => call('GET', withQuery(path, query)),
     async list<Item>(path: string, query: Query = {}, limit = Number.POSITIVE_INFINITY) {

@@ -1,10 +1,12 @@
 import { Command, CommanderError } from 'commander'
 import { version } from '../package.ts'
 import { addAgentCommands } from './agent.ts'
+import { addApprovalCommands } from './commands/approvals.ts'
 import { addAuditCommands } from './commands/audit.ts'
 import { addDemoCommand } from './commands/demo.ts'
 import { addKeyCommands } from './commands/keys.ts'
 import { addPlaceCommands } from './commands/places.ts'
+import { addProvisioningTokenCommands } from './commands/provisioning-tokens.ts'
 import { addRobotCommands } from './commands/robots.ts'
 import { addSecretCommands } from './commands/secrets.ts'
 import { addServerCommand } from './commands/server.ts'
@@ -45,6 +47,8 @@ function createProgram(terminal: Terminal, finish: (exitCode: number) => void): 
   addServerCommand(program, finish)
   addAgentCommands(program)
   addKeyCommands(program, terminal)
+  addProvisioningTokenCommands(program, terminal)
+  addApprovalCommands(program, terminal)
   addRobotCommands(program, terminal)
   addPlaceCommands(program, terminal)
   addTokenCommands(program, terminal)

@@ -15,23 +15,65 @@ export interface Fleet {
   readonly heartbeat_interval_ms: number | null
 }
 
-export interface Key {
+/** What enrollment keys and provisioning tokens have in common. */
+export interface Credential {
   readonly id: string
   readonly name: string
   readonly site_id: string
   readonly fleet_id: string
   readonly status: string
   readonly uses: number
-  readonly max_uses: number
   readonly expires_at: string | null
   readonly last_used_at: string | null
+}
+
+export interface Key extends Credential {
+  readonly max_uses: number
   /** Null where nobody, or not this caller, may read it. */
   readonly key_value: string | null
   readonly setup_command: string | null
 }
 
-export interface RevokedKey extends Key {
+export interface ProvisioningToken extends Credential {
+  readonly single_use: boolean
+  /** Only in the answer that made it, and only once. */
+  readonly token?: string | null
+  readonly setup_command?: string | null
+}
+
+export interface RevokedCredential extends Credential {
   readonly robots_revoked: number
+  readonly robots_out_of_reach: number
+}
+
+export interface SetupToken {
+  readonly id: string
+  readonly robot_id: string
+  /** Null when the request is repeated. */
+  readonly setup_token: string | null
+  readonly setup_command: string | null
+  readonly expires_at: string
+}
+
+/** A robot that waits for approval. */
+export interface WaitingRobot {
+  readonly id: string
+  readonly name: string
+  readonly site_id: string
+  readonly fleet_id: string
+  readonly is_new: boolean
+  readonly fingerprint: { readonly hostname?: string }
+  readonly address: string | null
+  readonly credential: { readonly id: string; readonly kind: string; readonly name: string } | null
+  readonly pending_since: string
+  readonly expires_at: string
+}
+
+/** What was decided about robots that wait, or would be. */
+export interface Decisions {
+  readonly robots: readonly { readonly id: string; readonly name: string; readonly outcome: string }[]
+  readonly skipped: readonly { readonly id: string; readonly why: string }[]
+  readonly more: boolean
 }
 
 export interface Robot {
@@ -45,6 +87,8 @@ export interface Robot {
   readonly connection_reason: string
   readonly connection_since: string
   readonly health: string
+  readonly token_issued_at: string | null
+  readonly token_revoked_at: string | null
   readonly last_seen_at: string | null
   readonly heartbeat:
     | (HeartbeatBody & { readonly at: string; readonly received_at: string; readonly age_ms: number })

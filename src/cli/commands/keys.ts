@@ -31,15 +31,31 @@ Examples:
 
   withOperatorOptions(keys.command('list'))
     .description('list enrollment keys')
+    .option('--sort <field>', 'created_at, last_used_at, expires_at or name; -name turns it around')
     .option('--limit <number>', 'keys to show (100)')
     .option('--all', 'show all keys')
     .option('--reveal', 'show the keys themselves, where they can be read again')
     .action(async (options) => (await import('../keys.ts')).listKeys(terminal, options))
+
+  withOperatorOptions(keys.command('robots'))
+    .description('list the robots that a key admitted, or whose token came with it')
+    .argument('<id>', 'id of the key')
+    .option('--limit <number>', 'robots to show (100)')
+    .option('--all', 'show all robots')
+    .action(async (id, options) => {
+      const { KEYS } = await import('../keys.ts')
+      const { listCredentialRobots } = await import('../credentials.ts')
+      await listCredentialRobots(terminal, KEYS.path, id, options)
+    })
 
   withOperatorOptions(keys.command('revoke'))
     .description('refuse every later use of a key; its robots stay unless --cascade says otherwise')
     .argument('<id>', 'id of the key')
     .option('--cascade <what>', 'revoke_robots: cut off the robots it admitted, too')
     .option('--yes', 'do not ask')
-    .action(async (id, options) => (await import('../keys.ts')).revokeKey(terminal, id, options))
+    .action(async (id, options) => {
+      const { KEYS } = await import('../keys.ts')
+      const { revokeCredential } = await import('../credentials.ts')
+      await revokeCredential(terminal, KEYS, id, options)
+    })
 }

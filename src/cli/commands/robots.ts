@@ -56,6 +56,30 @@ Examples:
       (await import('../robot-actions.ts')).revokeToken(terminal, robot, options),
     )
 
+  withOperatorOptions(robots.command('create'))
+    .description('make a robot before its machine is there')
+    .argument('<name>', 'what to call it')
+    .option('--site <name or id>', 'site of the fleet, where several fleets have the name')
+    .requiredOption('--fleet <name or id>', 'fleet that it belongs to')
+    .option('--label <key=value>', 'label of the robot; may be repeated', collected)
+    .action(async (name, options) => (await import('../robot-setup.ts')).createRobot(terminal, name, options))
+
+  withOperatorOptions(robots.command('setup-token'))
+    .description('make a token, good for one hour and one use, that binds a machine to this very robot')
+    .argument('<robot>', 'id or name')
+    .option('--yes', 'do not ask, although the robot has a token that will stop')
+    .action(async (robot, options) =>
+      (await import('../robot-setup.ts')).createSetupToken(terminal, robot, options),
+    )
+
+  withOperatorOptions(robots.command('delete'))
+    .description('delete the record of a robot that is retired')
+    .argument('<robot>', 'id or name')
+    .option('--yes', 'do not ask')
+    .action(async (robot, options) =>
+      (await import('../robot-setup.ts')).deleteRobot(terminal, robot, options),
+    )
+
   withOperatorOptions(robots.command('approve'))
     .description('let a robot in that waits for approval')
     .argument('<robot>', 'id or name')
