@@ -129,14 +129,12 @@ finds the others next time.`,
             dry_run,
             matched,
             requested: robots.length,
-            robots: robots
-              .slice(0, SHOWN)
-              .map((robot) => ({
-                id: robot.id,
-                name: robot.name,
-                site_id: robot.siteId,
-                fleet_id: robot.fleetId,
-              })),
+            robots: robots.slice(0, SHOWN).map((robot) => ({
+              id: robot.id,
+              name: robot.name,
+              site_id: robot.siteId,
+              fleet_id: robot.fleetId,
+            })),
           },
           messages: robotMessages('robots_changed', asked),
           audit: deeds.map((deed) => audited(request, parts, deed)),
