@@ -64,6 +64,10 @@ const FINAL: Readonly<Record<number, { exitCode: ExitCode; sentence: string }>> 
     exitCode: EXIT.refused,
     sentence: 'the server does not speak this agent’s protocol. Update the agent',
   },
+  4504: {
+    exitCode: EXIT.refused,
+    sentence: `nobody let this robot in: it was denied, or waited for approval too long. ${ENROL_AGAIN}`,
+  },
   4510: {
     exitCode: EXIT.conflict,
     sentence:

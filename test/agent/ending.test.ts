@@ -113,7 +113,7 @@ describe('a refusal is of the token alone', () => {
     expect(refused(undefined)).toMatchObject({ isOfToken: true })
     expect(refused('robot_retired')).toMatchObject({ isOfToken: false })
     expect(nextMove(closed(4501), 0, 0)).toMatchObject({ isOfToken: true })
-    for (const code of [4502, 4503, 4510, 4511, 4599])
+    for (const code of [4502, 4503, 4504, 4510, 4511, 4599])
       expect(nextMove(closed(code), 0, 0)).toMatchObject({ isOfToken: false })
   })
 })
