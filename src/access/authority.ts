@@ -99,6 +99,17 @@ export class Authority {
     }
   }
 
+  /** Holds the scope wherever this reach went, so that what was begun with it may go on. */
+  stillReaches(scope: Scope, before: Reach): boolean {
+    const now = this.reach(scope)
+    if (now === 'everything') return true
+    if (before === 'everything') return false
+    return (
+      before.siteIds.every((id) => now.siteIds.includes(id)) &&
+      before.fleetIds.every((id) => now.fleetIds.includes(id))
+    )
+  }
+
   /** Holds all of these scopes at the place: whoever gives rights may give none that they lack. */
   coversAll(scopes: Iterable<Scope>, place: Place): boolean {
     for (const scope of scopes) if (!this.covers(scope, place)) return false

@@ -12,6 +12,7 @@ import { auditLineSchema, EXPORT_FORMATS, toAuditLine } from '../audit-lines.ts'
 import { audited } from '../audited.ts'
 import { cidr } from '../cidrs.ts'
 import { decodeCursor, encodeCursor, pageOf } from '../cursors.ts'
+import { principalOf } from '../guard.ts'
 import type { App, HttpParts } from '../parts.ts'
 import { reachOf } from '../reach.ts'
 import { component, cursor, id, limit, listOf, repeated } from '../schemas.ts'
@@ -143,7 +144,7 @@ const verificationSchema = component(
 )
 
 export function auditRoutes(app: App, parts: HttpParts): void {
-  const { database, log } = parts
+  const { database, log, standing } = parts
 
   app.route({
     method: 'GET',
@@ -190,7 +191,8 @@ export function auditRoutes(app: App, parts: HttpParts): void {
     },
     handler: async (request, reply) => {
       const { format, ...query } = request.query
-      const filter = filterOf(query, reachOf(request))
+      const reach = reachOf(request)
+      const filter = filterOf(query, reach)
       const upTo = (await readAuditEnds(database)).highest ?? 0
       const target = { kind: 'audit_log', id: 'audit_log', name: null }
       const data = { format, filter: query }
@@ -209,9 +211,18 @@ export function auditRoutes(app: App, parts: HttpParts): void {
         }
       }
       reply.type(type).header('content-disposition', `attachment; filename="beacon-audit.${format}"`)
-      return reply.send(
-        Readable.from(text(), { objectMode: false, highWaterMark: 64 * 1024 }) as unknown as string,
-      )
+      const stream = Readable.from(text(), { objectMode: false, highWaterMark: 64 * 1024 })
+      // A large one takes minutes: it is broken off when whoever asked for it may no longer read all of it.
+      const release = standing.watch({
+        principal: principalOf(request),
+        mayGoOn: (authority) => authority.stillReaches('audit:read', reach),
+        onEnd(why) {
+          log.info({ code: why.code, request_id: request.id }, 'an export of the audit log was ended')
+          stream.destroy(why)
+        },
+      })
+      stream.once('close', release)
+      return reply.send(stream as unknown as string)
     },
   })
 
