@@ -19,6 +19,7 @@ export interface Client {
   post<Answer>(path: string, body?: unknown): Promise<Answer>
   /** The body of an answer as it comes, however long that takes, as long as something comes. */
   stream(path: string, query?: Query): AsyncGenerator<Uint8Array>
+  patch<Answer>(path: string, body: unknown): Promise<Answer>
   delete(path: string): Promise<void>
   /** One page, as it came. */
   page<Item>(path: string, query?: Query): Promise<Page<Item>>
@@ -26,9 +27,27 @@ export interface Client {
   list<Item>(path: string, query?: Query, limit?: number): Promise<Page<Item>>
 }
 
+/** Cookies of a sign-in, as long as it takes. */
+export class CookieJar {
+  readonly #cookies = new Map<string, string>()
+
+  get header(): string {
+    return [...this.#cookies].map(([name, value]) => `${name}=${value}`).join('; ')
+  }
+
+  take(response: Response): void {
+    for (const cookie of response.headers.getSetCookie()) {
+      const [, name, value] = /^([^=;\s]+)=([^;]*)/.exec(cookie) ?? []
+      if (name !== undefined && value) this.#cookies.set(name, value)
+      else if (name !== undefined) this.#cookies.delete(name)
+    }
+  }
+}
+
 export interface ClientOptions {
   readonly url: string
-  readonly apiKey: string
+  /** A token, or the cookies of somebody who signs in. */
+  readonly apiKey: string | CookieJar
   readonly timeoutMs?: number
   readonly clock?: Clock
 }
@@ -123,6 +142,12 @@ function withQuery(path: string, query: Query): string {
 export function createClient(options: ClientOptions): Client {
   const { url, apiKey, timeoutMs = TIMEOUT_MS, clock = systemClock } = options
 
+  /** With cookies, the server asks from where a request comes, as it asks browsers. */
+  const credentials = (): Record<string, string> =>
+    apiKey instanceof CookieJar
+      ? { origin: new URL(url).origin, ...(apiKey.header === '' ? {} : { cookie: apiKey.header }) }
+      : { authorization: `Bearer ${apiKey}` }
+
   async function send(path: string, init: RequestInit, attempts = 2): Promise<Response> {
     try {
       return await fetch(url + path, { ...init, redirect: 'manual', signal: AbortSignal.timeout(timeoutMs) })
@@ -133,7 +158,7 @@ export function createClient(options: ClientOptions): Client {
   }
 
   async function call<Answer>(method: string, path: string, body?: unknown): Promise<Answer> {
-    const headers: Record<string, string> = { authorization: `Bearer ${apiKey}`, accept: 'application/json' }
+    const headers: Record<string, string> = { ...credentials(), accept: 'application/json' }
     if (method !== 'GET') headers['idempotency-key'] = randomUUID()
     if (body !== undefined) headers['content-type'] = 'application/json'
     const response = await send(path, {
@@ -141,6 +166,7 @@ export function createClient(options: ClientOptions): Client {
       headers,
       ...(body === undefined ? {} : { body: JSON.stringify(body) }),
     })
+    if (apiKey instanceof CookieJar) apiKey.take(response)
     if (!response.ok) throw await failureOf(response, url)
     if (response.status === 204) return undefined as Answer
     const text = await response.text().catch((error: unknown) => {
@@ -158,7 +184,7 @@ export function createClient(options: ClientOptions): Client {
     const late = () => silence.abort(new DOMException('nothing came', 'TimeoutError'))
     let timer = clock.after(timeoutMs, late)
     try {
-      const headers = { authorization: `Bearer ${apiKey}` }
+      const headers = credentials()
       const response = await fetch(url + path, { headers, redirect: 'manual', signal: silence.signal })
       if (!response.ok) throw await failureOf(response, url)
       for await (const chunk of response.body ?? []) {
@@ -178,6 +204,7 @@ export function createClient(options: ClientOptions): Client {
     url,
     get: (path, query = {}) => call('GET', withQuery(path, query)),
     post: (path, body) => call('POST', path, body),
+    patch: (path, body) => call('PATCH', path, body),
     delete: (path) => call('DELETE', path),
     stream: (path, query = {}) => stream(withQuery(path, query)),
     page: (path, query = {}) => call('GET', withQuery(path, query)),

@@ -3,6 +3,7 @@ import type { Command } from 'commander'
 import { isCheckedToken } from '../protocol/tokens.ts'
 import { type Client, createClient } from './client.ts'
 import { CliError, EXIT } from './failure.ts'
+import { findLogin, readLogins } from './login-file.ts'
 import type { Terminal } from './terminal.ts'
 import { printable, printableJson } from './text.ts'
 
@@ -29,8 +30,11 @@ export function withOperatorOptions(command: Command): Command {
 /** For options that may be repeated. */
 export const collected = (value: string, all: readonly string[] = []) => [...all, value]
 
-function serverUrl(options: OperatorOptions, terminal: Terminal): string {
-  const text = options.url || terminal.env.BEACON_URL || DEFAULT_URL
+/** The server that the options, the environment or the last `beacon login` name. */
+export function serverUrl(options: OperatorOptions, terminal: Terminal): string {
+  const given = options.url || terminal.env.BEACON_URL
+  const hasKey = options.apiKeyFile || terminal.env.BEACON_API_KEY || terminal.env.BEACON_API_KEY_FILE
+  const text = given || (hasKey ? undefined : readLogins(terminal).current) || DEFAULT_URL
   const url = URL.canParse(text) ? new URL(text) : undefined
   if (!url || !/^https?:$/.test(url.protocol))
     throw new CliError(`"${printable(text)}" is not an address like ${DEFAULT_URL}`, EXIT.usage)
@@ -50,12 +54,12 @@ function keyIn(file: string): string {
   }
 }
 
-function apiKey(options: OperatorOptions, terminal: Terminal): string {
+function apiKey(options: OperatorOptions, terminal: Terminal, url: string): string {
   const file = options.apiKeyFile || (terminal.env.BEACON_API_KEY ? '' : terminal.env.BEACON_API_KEY_FILE)
-  const key = file ? keyIn(file) : terminal.env.BEACON_API_KEY?.trim()
+  const key = file ? keyIn(file) : terminal.env.BEACON_API_KEY?.trim() || findLogin(terminal, url)?.token
   if (!key)
     throw new CliError(
-      'an API key is needed: set BEACON_API_KEY or name a file with --api-key-file',
+      'an API key is needed: sign in with "beacon login", set BEACON_API_KEY or name a file with --api-key-file',
       EXIT.usage,
     )
   if (!/^[\x21-\x7e]+$/.test(key))
@@ -73,7 +77,8 @@ function apiKey(options: OperatorOptions, terminal: Terminal): string {
 
 /** The client for the server that the options and the environment name. */
 export function connect(options: OperatorOptions, terminal: Terminal): Client {
-  return createClient({ url: serverUrl(options, terminal), apiKey: apiKey(options, terminal) })
+  const url = serverUrl(options, terminal)
+  return createClient({ url, apiKey: apiKey(options, terminal, url) })
 }
 
 export function printJson(terminal: Terminal, value: unknown): void {

@@ -5,12 +5,15 @@ import { addApprovalCommands } from './commands/approvals.ts'
 import { addAuditCommands } from './commands/audit.ts'
 import { addDemoCommand } from './commands/demo.ts'
 import { addKeyCommands } from './commands/keys.ts'
+import { addLoginCommands } from './commands/login.ts'
 import { addPlaceCommands } from './commands/places.ts'
 import { addProvisioningTokenCommands } from './commands/provisioning-tokens.ts'
 import { addRobotCommands } from './commands/robots.ts'
 import { addSecretCommands } from './commands/secrets.ts'
+import { addSecurityCommands } from './commands/security.ts'
 import { addServerCommand } from './commands/server.ts'
 import { addTokenCommands } from './commands/tokens.ts'
+import { addUserCommands } from './commands/users.ts'
 import { CliError, EXIT } from './failure.ts'
 import type { Terminal } from './terminal.ts'
 import { printable } from './text.ts'
@@ -22,8 +25,9 @@ Examples:
   beacon keys create --site hamburg --fleet pickers --name first --create-missing
   beacon agent run --enrollment-key rf_enroll_…       on the robot
   beacon robots watch                                 who is there, live
+  beacon login                                        be somebody, and keep a token for the commands above
 
-Operator commands read BEACON_URL and BEACON_API_KEY. Exit codes: 0 fine, 1 error, 2 usage, 3 credential refused,
+Operator commands read BEACON_URL and BEACON_API_KEY, or what "beacon login" kept. Exit codes: 0 fine, 1 error, 2 usage, 3 credential refused,
 4 server unreachable. "beacon <command> --help" tells more.`
 
 /** The command line, described but not run. `finish` takes the exit code of commands that run for long. */
@@ -51,7 +55,10 @@ function createProgram(terminal: Terminal, finish: (exitCode: number) => void): 
   addApprovalCommands(program, terminal)
   addRobotCommands(program, terminal)
   addPlaceCommands(program, terminal)
+  addLoginCommands(program, terminal)
+  addUserCommands(program, terminal)
   addTokenCommands(program, terminal)
+  addSecurityCommands(program, terminal)
   addSecretCommands(program, terminal)
   addAuditCommands(program, terminal, finish)
   addDemoCommand(program, terminal, finish)

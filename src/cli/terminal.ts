@@ -1,4 +1,5 @@
 import { createInterface } from 'node:readline/promises'
+import { Writable } from 'node:stream'
 import { styleText } from 'node:util'
 import { type Clock, systemClock } from '../runtime.ts'
 
@@ -26,6 +27,8 @@ export interface Terminal {
   interruption(): AbortSignal
   /** Asks a person; undefined when there is none to ask. */
   ask(question: string): Promise<string | undefined>
+  /** As `ask`; what is typed does not show. */
+  askSecret(question: string): Promise<string | undefined>
 }
 
 function wantsColour(stream: NodeJS.WriteStream): boolean {
@@ -76,6 +79,24 @@ export function processTerminal(): Terminal {
         return await lines.question(question)
       } finally {
         lines.close()
+      }
+    },
+    async askSecret(question) {
+      if (!process.stdin.isTTY || !process.stderr.isTTY) return undefined
+      const nowhere = new Writable({ write: (_chunk, _encoding, done) => done() })
+      const lines = createInterface({ input: process.stdin, output: nowhere, terminal: true })
+      // Ctrl-C and Ctrl-D close the lines without an answer.
+      const ended = new AbortController()
+      lines.once('close', () => ended.abort())
+      process.stderr.write(question)
+      try {
+        return await lines.question('', { signal: ended.signal })
+      } catch (error) {
+        if (ended.signal.aborted) return undefined
+        throw error
+      } finally {
+        lines.close()
+        process.stderr.write('\n')
       }
     },
   }

@@ -10,6 +10,8 @@ export interface TerminalOptions {
   readonly rows?: number
   /** What the person answers. */
   readonly answer?: string
+  /** What the person answers to one question after the other, secrets included; then `answer`. */
+  readonly answers?: readonly (string | ((seen: string) => string))[]
   readonly clock?: Clock
 }
 
@@ -24,6 +26,7 @@ export class FakeTerminal implements Terminal {
   readonly #options: TerminalOptions
   readonly #interrupted = new AbortController()
   readonly #waiting: { pattern: RegExp; resolve: () => void }[] = []
+  #answered = 0
   #written = { out: '', err: '' }
 
   constructor(options: TerminalOptions = {}) {
@@ -58,7 +61,12 @@ export class FakeTerminal implements Terminal {
 
   async ask(question: string): Promise<string | undefined> {
     this.questions.push(question)
-    return this.#options.answer
+    const next = this.#options.answers?.[this.#answered++]
+    return typeof next === 'function' ? next(this.stdout + this.stderr) : (next ?? this.#options.answer)
+  }
+
+  askSecret(question: string): Promise<string | undefined> {
+    return this.ask(question)
   }
 
   /** Resolves once standard output and standard error together hold the pattern. */
