@@ -45,6 +45,7 @@ describe('a robot made by hand', () => {
       retired_at: null,
       token_issued_at: null,
       token_revoked_at: null,
+      rotation: null,
     })
     expect((await api().get(`/api/robots/${robot.id}`)).body).toEqual(robot)
     expect((await timeline(robot.id)).map((event) => event.code)).toEqual(['created'])
