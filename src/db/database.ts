@@ -15,8 +15,16 @@ export interface PoolOptions {
   readonly statementTimeoutMs: number
   /** A connection that owes an answer and is silent for this long is dropped: longer than the statement's own limit. */
   readonly silenceTimeoutMs?: number
+  /**
+   * How long a transaction may stand open with nothing to do. Whoever adds to the audit log holds the end of it until the
+   * commit: a process that is frozen there must not hold up all others.
+   */
+  readonly idleInTransactionMs?: number
   readonly onIdleError: (error: Error) => void
 }
+
+/** No part of ours waits for anything but the database while it holds a transaction. */
+const IDLE_IN_TRANSACTION_MS = 15_000
 
 const BIGINT = 20
 const types = new pg.TypeOverrides()
@@ -34,6 +42,7 @@ export function openPool(options: PoolOptions): pg.Pool {
     connectionTimeoutMillis: 2_000,
     idleTimeoutMillis: 30_000,
     statement_timeout: options.statementTimeoutMs,
+    idle_in_transaction_session_timeout: options.idleInTransactionMs ?? IDLE_IN_TRANSACTION_MS,
     keepAlive: true,
     types,
   })
@@ -78,6 +87,7 @@ const CONNECTION_LOST = new Set([
   '57P03', // cannot_connect_now
   '57P05', // idle_session_timeout
   '53300', // too_many_connections
+  '25P03', // idle_in_transaction_session_timeout
   '25006', // read_only_sql_transaction: a primary that has just become a standby
 ])
 

@@ -162,6 +162,29 @@ describe('the chain', () => {
     await expectSound()
   })
 
+  test('is held up by a server that is frozen in the middle for a while only', async () => {
+    const pool = openPool({
+      url: db.url,
+      name: 'a server that freezes',
+      maxConnections: 1,
+      statementTimeoutMs: 20_000,
+      idleInTransactionMs: 200,
+      onIdleError: () => {},
+    })
+    const frozen = await pool.connect()
+    frozen.on('error', () => {})
+    await frozen.query('BEGIN')
+    await frozen.query(
+      "INSERT INTO audit_log (id, at, action, outcome, actor_kind) VALUES (gen_random_uuid(), now(), 'a.b', 'ok', 'server')",
+    )
+    await add(entry())
+    await expect(frozen.query('COMMIT')).rejects.toThrow()
+    frozen.release(true)
+    await pool.end()
+    expect(await query('SELECT action FROM audit_log')).toEqual([{ action: 'robot.retired' }])
+    await expectSound()
+  })
+
   test('is gone through in parts, with lines added meanwhile', async () => {
     await add(...entries(25))
     const first = await verifyAudit(db.database, { maxLines: 10 })
