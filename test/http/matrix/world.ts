@@ -1,6 +1,12 @@
 import { FLEET_TOKEN_SCOPES } from '../../../src/access/scopes.ts'
+import { createSeal } from '../../../src/access/seal.ts'
+import { createSignInDesk } from '../../../src/access/sign-in/desk.ts'
+import { setPassword } from '../../../src/db/sign-in.ts'
 import { BeaconError } from '../../../src/errors.ts'
+import { systemClock, systemRandom } from '../../../src/runtime.ts'
 import { insertFleetToken, insertPerson, insertPersonalToken } from '../../support/access.ts'
+import { Browser } from '../../support/browser.ts'
+import { PASSWORD, quickPasswords } from '../../support/people.ts'
 import { insertRobot } from '../../support/robots.ts'
 import { type Api, type Json, startApi } from '../api.ts'
 import { type RewindingDatabase, rewinding } from './rewinding.ts'
@@ -11,6 +17,20 @@ export const FLEETS: readonly Fleet[] = ['A1', 'A2', 'B1']
 export const SITES = ['A', 'B'] as const
 export const siteOf = (fleet: Fleet) => fleet[0] as 'A' | 'B'
 
+async function signIn(api: Api, db: RewindingDatabase, userId: string, email: string) {
+  await setPassword(db.database, userId, await api.parts.signIn.passwords.hash(PASSWORD))
+  const browser = new Browser(api)
+  const answer = await browser.post('/api/sign-in', { email, password: PASSWORD })
+  if (answer.status !== 200) throw new Error(`POST /api/sign-in: ${answer.text}`)
+  // It is not to be written down again, minutes later, that the session is in use.
+  const [session] = await db.query<{ id: string }>(
+    "UPDATE sign_ins SET last_seen_at = now() + interval '1 hour' WHERE user_id = $1 RETURNING id",
+    [userId],
+  )
+  const [cookie] = browser.cookies
+  return { cookie: cookie!.join('='), sessionId: session!.id }
+}
+
 /** One of everything in every fleet. The name of each thing says where it is: `in-A1`. */
 export interface World {
   readonly api: Api
@@ -18,19 +38,41 @@ export interface World {
   readonly sites: Readonly<Record<'A' | 'B', string>>
   readonly fleets: Readonly<Record<Fleet, string>>
   readonly robots: Readonly<Record<Fleet, string>>
+  /** The key of A1 admitted the robot of B1, too: it was moved there. */
   readonly keys: Readonly<Record<Fleet, string>>
+  readonly provisioningTokens: Readonly<Record<Fleet, string>>
+  readonly fleetTokens: Readonly<Record<Fleet, string>>
+  /** Everybody there is. */
+  readonly persons: readonly Person[]
   /** What must not be read by those who do not see the place. */
   readonly marks: readonly { readonly at: Place; readonly text: string }[]
-  readonly people: readonly Caller[]
+  readonly callers: readonly Caller[]
+  /** Of somebody who has a password. */
+  readonly email: string
 }
 
-/** A subject of the rules, with the token that it calls with. */
+export interface Person {
+  readonly id: string
+  readonly name: string
+  readonly roles: Subject['roles']
+  readonly tokenIds: readonly string[]
+  /** One of those whom calls are about. */
+  readonly isOther: boolean
+}
+
+/** A subject of the rules, with what it calls with: a token, or the cookie of a page. */
 export interface Caller {
   readonly subject: Subject
-  readonly token: string
-  readonly tokenId: string
+  readonly token: string | null
+  readonly headers: Readonly<Record<string, string>>
+  readonly tokenId: string | null
   readonly userId: string | null
+  readonly sessionId: string | null
+  /** Who it is in the audit log. */
+  readonly actor: { readonly kind: string; readonly id: string }
 }
+
+export const OWN_PAGE = { host: 'localhost', origin: 'http://localhost' }
 
 function narrow(role: Role, at: Place, prefix: string): Subject[] {
   return SCOPES.map((scope) => ({
@@ -40,7 +82,16 @@ function narrow(role: Role, at: Place, prefix: string): Subject[] {
   }))
 }
 
+const SIGNED_IN = 'signed-in@example.test'
+
 const WHERE: readonly Place[] = ['deployment', 'A', 'A1']
+
+const signedIn = (name: string, roles: Subject['roles']): Subject => ({
+  name: `${name}, signed in`,
+  roles,
+  scopes: null,
+  signedIn: true,
+})
 
 export const SUBJECTS: readonly Subject[] = [
   { name: 'owner', roles: [{ role: 'owner', at: 'deployment' }], scopes: null },
@@ -69,6 +120,10 @@ export const SUBJECTS: readonly Subject[] = [
     roles: [{ role: 'viewer', at: 'A1' }],
     scopes: ['robots:write'],
   },
+  signedIn('owner', [{ role: 'owner', at: 'deployment' }]),
+  signedIn('admin of A', [{ role: 'admin', at: 'A' }]),
+  signedIn('operator of A1', [{ role: 'operator', at: 'A1' }]),
+  signedIn('somebody without a role', []),
   ...narrow('owner', 'deployment', 'owner'),
   ...narrow('admin', 'A', 'admin of A'),
   ...narrow('admin', 'A1', 'admin of A1'),
@@ -80,10 +135,34 @@ export const SUBJECTS: readonly Subject[] = [
   })),
 ]
 
+/** People whom others may manage or not. They never ask. */
+export const OTHERS: readonly Pick<Subject, 'name' | 'roles'>[] = [
+  { name: 'another owner', roles: [{ role: 'owner', at: 'deployment' }] },
+  { name: 'another admin', roles: [{ role: 'admin', at: 'deployment' }] },
+  { name: 'a viewer of A', roles: [{ role: 'viewer', at: 'A' }] },
+  { name: 'a viewer of A1', roles: [{ role: 'viewer', at: 'A1' }] },
+  { name: 'a viewer of B1', roles: [{ role: 'viewer', at: 'B1' }] },
+  {
+    name: 'a viewer of A1 and B1',
+    roles: [
+      { role: 'viewer', at: 'A1' },
+      { role: 'viewer', at: 'B1' },
+    ],
+  },
+  { name: 'nobody yet', roles: [] },
+]
+
 export async function makeWorld(): Promise<World> {
   let db: RewindingDatabase | undefined
   const claims = { claim: () => Promise.reject(new BeaconError('invalid_token')) }
-  const api = await startApi({ claims }, (plain) => {
+  const signInDesk = createSignInDesk({
+    clock: systemClock,
+    random: systemRandom,
+    seal: createSeal(Buffer.alloc(32, 7), systemRandom),
+    oidc: undefined,
+    passwords: quickPasswords(),
+  })
+  const api = await startApi({ claims, signIn: signInDesk }, (plain) => {
     db = rewinding(plain)
     return db
   })
@@ -128,6 +207,30 @@ export async function makeWorld(): Promise<World> {
       ).id,
   )
 
+  const provisioningTokens = await each(
+    FLEETS,
+    async (at) =>
+      (await made('/api/provisioning-tokens', { fleet_id: fleets[at], name: `token in-${at}.` })).id,
+  )
+  const fleetTokens = await each(
+    FLEETS,
+    async (at) =>
+      (
+        await made(`/api/fleets/${fleets[at]}/tokens`, {
+          name: `token in-${at}.`,
+          scopes: ['robots:read'],
+          expires_in_days: null,
+        })
+      ).id,
+  )
+  for (const at of ['A1', 'B1'] as const)
+    await database
+      .updateTable('robots')
+      .set({ credential_id: keys.A1 })
+      .where('id', '=', robots[at])
+      .execute()
+  await database.updateTable('claim_credentials').set({ uses: 2 }).where('id', '=', keys.A1).execute()
+
   const roleAt = ({ role, at }: { role: Role; at: Place }) => ({
     role,
     ...(at === 'deployment'
@@ -136,18 +239,63 @@ export async function makeWorld(): Promise<World> {
         ? { siteId: sites[at as 'A'] }
         : { fleetId: fleets[at as Fleet] }),
   })
-  const people: Caller[] = []
+  const persons: Person[] = []
+  const person = async (
+    { name, roles }: Pick<Subject, 'name' | 'roles'>,
+    { scopes = null, email = null, isOther = false }: Partial<Person & Subject & { email: string | null }>,
+  ) => {
+    const id = await insertPerson(database, roles.map(roleAt), { name, email })
+    const tokens = [
+      await insertPersonalToken(database, id, { name, scopes }),
+      await insertPersonalToken(database, id, { name: 'spare', scopes }),
+    ] as const
+    persons.push({ id, name, roles, tokenIds: tokens.map((token) => token.id), isOther })
+    return { id, asking: tokens[0] }
+  }
+  const callers: Caller[] = []
   for (const subject of SUBJECTS) {
-    const settings = { name: subject.name, scopes: subject.scopes }
+    const { name, scopes } = subject
+    const nobody = { headers: {}, token: null, tokenId: null, userId: null, sessionId: null }
     if (subject.fleet !== undefined) {
-      const scopes = subject.scopes!
-      const token = await insertFleetToken(database, fleets[subject.fleet as Fleet], { ...settings, scopes })
-      people.push({ subject, token: token.token, tokenId: token.id, userId: null })
+      const settings = { name, scopes: scopes! }
+      const { id, token } = await insertFleetToken(database, fleets[subject.fleet as Fleet], settings)
+      callers.push({ ...nobody, subject, token, tokenId: id, actor: { kind: 'fleet_token', id } })
       continue
     }
-    const userId = await insertPerson(database, subject.roles.map(roleAt), { name: subject.name })
-    const token = await insertPersonalToken(database, userId, settings)
-    people.push({ subject, token: token.token, tokenId: token.id, userId })
+    const isFirst = !callers.some((caller) => caller.sessionId !== null)
+    const email = subject.signedIn ? (isFirst ? SIGNED_IN : `caller-${callers.length}@example.test`) : null
+    const { id: userId, asking } = await person(subject, { scopes, email })
+    if (subject.signedIn) {
+      const { cookie, sessionId } = await signIn(api, db!, userId, email!)
+      const headers = { ...OWN_PAGE, cookie }
+      callers.push({ ...nobody, subject, headers, userId, sessionId, actor: { kind: 'user', id: userId } })
+      continue
+    }
+    const actor = { kind: 'personal_token', id: asking.id }
+    callers.push({ ...nobody, subject, token: asking.token, tokenId: asking.id, userId, actor })
   }
-  return { api, db: db!, sites, fleets, robots, keys, marks, people }
+  for (const other of OTHERS)
+    await person(other, {
+      isOther: true,
+      email: `${other.name.replaceAll(' ', '-').toLowerCase()}@example.test`,
+    })
+  const [first] = await db!.query<{ user_id: string }>('SELECT user_id FROM access_tokens WHERE id = $1', [
+    api.tokenId,
+  ])
+  const roles = [{ role: 'owner', at: 'deployment' }] as const
+  persons.push({ id: first!.user_id, name: 'owner', roles, tokenIds: [api.tokenId], isOther: false })
+  return {
+    api,
+    db: db!,
+    sites,
+    fleets,
+    robots,
+    keys,
+    provisioningTokens,
+    fleetTokens,
+    persons,
+    marks,
+    callers,
+    email: SIGNED_IN,
+  }
 }
