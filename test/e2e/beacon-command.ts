@@ -1,4 +1,5 @@
-import { execFile } from 'node:child_process'
+import { execFile, spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { join } from 'node:path'
 import type { Environment } from '../support/server-process.ts'
 
@@ -34,4 +35,36 @@ export function beacon(
       (error, stdout, stderr) => resolve({ code: error ? Number(error.code ?? -1) : 0, stdout, stderr }),
     )
   })
+}
+
+/** A command that goes on until it is stopped. */
+export interface BackgroundCommand {
+  readonly output: string
+  /** Ends it as an operating system does, and answers with its exit code. */
+  stop(): Promise<number | null>
+  kill(): Promise<void>
+}
+
+export function startBeacon(argv: readonly string[], env: Environment): BackgroundCommand {
+  const child = spawn(process.execPath, [BEACON, ...argv], {
+    env: { PATH: process.env.PATH ?? '', HOME: '/nonexistent', NO_COLOR: '1', ...env },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
+  let output = ''
+  for (const stream of [child.stdout, child.stderr])
+    stream.setEncoding('utf8').on('data', (text: string) => {
+      output += text
+    })
+  const exited = once(child, 'close').then(([code]) => code as number | null)
+  const end = async (signal: NodeJS.Signals) => {
+    if (child.exitCode === null && child.signalCode === null) child.kill(signal)
+    return exited
+  }
+  return {
+    get output() {
+      return output
+    },
+    stop: () => end('SIGTERM'),
+    kill: async () => void (await end('SIGKILL')),
+  }
 }

@@ -32,7 +32,7 @@ export interface Account {
 }
 
 /** A real OpenID provider over HTTP, with accounts that can be changed, and pages that can be filled in. */
-export async function startProvider() {
+export async function startProvider({ callback = CALLBACK } = {}) {
   const accounts = new Map<string, Account>()
   const server = createServer()
   const issuer = await listen(server)
@@ -41,7 +41,7 @@ export async function startProvider() {
       {
         client_id: CLIENT.clientId,
         client_secret: CLIENT.clientSecret,
-        redirect_uris: [CALLBACK],
+        redirect_uris: [callback],
         response_types: ['code'],
         grant_types: ['authorization_code'],
       },
