@@ -63,7 +63,9 @@ describe('beacon login', () => {
     expect(rows).toEqual([{ standing: 0, all: 1 }])
 
     const who = await at(home, ['whoami'])
-    expect(who.stdout).toMatch(new RegExp(`<${email}> at ${url}\nroles: admin\n.*\nsecond factor: not set up`))
+    expect(who.stdout).toMatch(
+      new RegExp(`<${email}> at ${url}\nroles: admin\n.*\nsecond factor: not set up`),
+    )
     expect((await at(home, ['users', 'list'])).stdout).toContain(email)
     // Without BEACON_URL, the server of the last login is meant.
     expect((await beacon(['whoami', '--json'], { env: { HOME: home } })).stdout).toContain(id)
