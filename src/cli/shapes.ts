@@ -76,6 +76,15 @@ export interface Decisions {
   readonly more: boolean
 }
 
+/** Robots that were asked for new tokens, or would be. */
+export interface RotationRequests {
+  readonly dry_run: boolean
+  readonly matched: number
+  readonly requested: number
+  /** At most the first hundred. */
+  readonly robots: readonly { readonly id: string; readonly name: string }[]
+}
+
 export interface Robot {
   readonly id: string
   readonly site_id: string

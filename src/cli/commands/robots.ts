@@ -56,6 +56,24 @@ Examples:
       (await import('../robot-actions.ts')).revokeToken(terminal, robot, options),
     )
 
+  withOperatorOptions(robots.command('rotate-token'))
+    .description('ask robots for new tokens; each goes on with the old one until it has the new')
+    .argument('[robots...]', 'ids or names; or choose by filter')
+    .option('--site <name or id>', 'robots of this site')
+    .option('--fleet <name or id>', 'robots of this fleet')
+    .option('--connection <state>', 'unseen, online, stale or offline; may be repeated', collected)
+    .option('--lifecycle <state>', 'pending, active or maintenance; may be repeated', collected)
+    .option('--label <key=value>', 'robots with this label; of several, all have to match', collected)
+    .option('--older-than <days>', 'robots whose token is older, like 90d')
+    .option('--not-requested', 'only robots that are not asked already')
+    .option('--all', 'all robots')
+    .option('--reason <word>', 'operator or suspicion (operator)')
+    .option('--dry-run', 'only tell which robots would be asked')
+    .option('--yes', 'do not ask')
+    .action(async (wanted, options) =>
+      (await import('../robot-rotation.ts')).rotateTokens(terminal, wanted, options),
+    )
+
   withOperatorOptions(robots.command('create'))
     .description('make a robot before its machine is there')
     .argument('<name>', 'what to call it')
