@@ -61,8 +61,8 @@ function printSecrets(terminal: Terminal, secrets: Secrets): void {
   const lost = countOfAll(withStanding(secrets, 'missing'))
   if (lost > 0)
     terminal.err.write(
-      `${lost} secrets are sealed with a key that this server does not have. Give it back as ` +
-        'BEACON_SECRET_KEY_PREVIOUS; without it, make those keys and second factors anew.\n',
+      `Sealed with a key that this server does not have: ${lost}. Give the key back as BEACON_SECRET_KEY_PREVIOUS; ` +
+        'without it, make those keys and second factors anew.\n',
     )
 }
 
@@ -76,7 +76,7 @@ export async function showSecrets(terminal: Terminal, options: OperatorOptions):
     `The key is ${source === 'file' ? 'in secret.key in the data folder' : 'given by BEACON_SECRET_KEY'}.`,
   ])
   if (rotation?.state === 'running')
-    printLines(terminal, [`A rotation is under way: ${rotation.resealed} secrets are sealed anew.`])
+    printLines(terminal, [`A rotation is under way. Sealed anew so far: ${rotation.resealed}.`])
 }
 
 interface RotateOptions extends OperatorOptions {
@@ -111,8 +111,8 @@ function plan(terminal: Terminal, options: RotateOptions, secrets: Secrets): voi
   printLines(terminal, [
     '',
     secrets.source === 'file'
-      ? `A new key would be taken, ${count} secrets sealed anew, and ${gone}. Nothing was changed.`
-      : `${count} secrets would be sealed anew with BEACON_SECRET_KEY. Nothing was changed.`,
+      ? `A new key would be taken, and ${gone}. To be sealed anew: ${count}. Nothing was changed.`
+      : `To be sealed anew with BEACON_SECRET_KEY: ${count}. Nothing was changed.`,
   ])
 }
 
@@ -140,11 +140,11 @@ async function untilSealed(
     }
     if (left !== before) {
       looks = 0
-      if (!options.json) err.write(`${left} secrets are still sealed with an older key\n`)
+      if (!options.json) err.write(`still sealed with an older key: ${left}\n`)
     }
     await clock.sleep(LOOK_MS)
   }
-  throw new CliError(`${left} secrets are still sealed with an older key; run this again`)
+  throw new CliError(`still sealed with an older key: ${left}; run this again`)
 }
 
 function report(terminal: Terminal, options: RotateOptions, secrets: Secrets): void {
@@ -158,7 +158,7 @@ function report(terminal: Terminal, options: RotateOptions, secrets: Secrets): v
   const older = withStanding(secrets, 'older')
   const unreadable = countOfAll(older)
   printLines(terminal, [
-    `The key ${printable(current!.key_id)} is in use, and ${countOf(current!)} secrets are sealed with it.`,
+    `The key ${printable(current!.key_id)} is in use. Sealed with it: ${countOf(current!)}.`,
     ...(older.length === 0 ? ['No older key is left.'] : []),
     ...(older.length > 0 && unreadable === 0
       ? [
@@ -168,7 +168,7 @@ function report(terminal: Terminal, options: RotateOptions, secrets: Secrets): v
         ]
       : []),
     ...(unreadable > 0
-      ? [`${unreadable} secrets do not open although their key is here: they were changed or copied.`]
+      ? [`Do not open although their key is here: ${unreadable}. They were changed or copied.`]
       : []),
   ])
 }

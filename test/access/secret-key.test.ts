@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { createKeyringSeal, SealError } from '../../src/access/seal.ts'
 import { fileKeyring, KeyFile, settingsKeyring } from '../../src/access/secret-key.ts'
+import { ConfigError, readConfig } from '../../src/config.ts'
 import { systemRandom } from '../../src/runtime.ts'
 
 let folder = ''
@@ -130,5 +131,33 @@ describe('a ring of keys', () => {
     const ring = await fileKeyring(folder, systemRandom, [key(1), key(2)])
     expect(ring.keys()).toEqual({ current: key(1), older: [key(2)] })
     expect(ring.keys()).toBe(ring.keys())
+  })
+})
+
+describe('the settings', () => {
+  const [one, two] = ['01'.repeat(32), Buffer.alloc(32, 2).toString('base64')]
+
+  test('give one key that seals, and any number that open', () => {
+    const read = (list: string) => readConfig({ BEACON_SECRET_KEY: one, BEACON_SECRET_KEY_PREVIOUS: list })
+    expect(read('').secretKeyPrevious).toEqual([])
+    expect(read(two).secretKeyPrevious).toEqual([key(2)])
+    expect(read(`${one}, ${two}`).secretKeyPrevious).toEqual([key(1), key(2)])
+    expect(read('').secretKey).toEqual(key(1))
+  })
+
+  test('take both from files, one key on each line, or none in an empty file', async () => {
+    await writeFile(path, `${one}\n${two}\n`)
+    expect(readConfig({ BEACON_SECRET_KEY_PREVIOUS_FILE: path }).secretKeyPrevious).toEqual([key(1), key(2)])
+    await writeFile(path, '')
+    expect(readConfig({ BEACON_SECRET_KEY_PREVIOUS_FILE: path }).secretKeyPrevious).toEqual([])
+  })
+
+  test('that are no keys are refused without being quoted', () => {
+    for (const text of ['short', `${one}0`, `${one};${two}`, `${one},x`]) {
+      const read = () => readConfig({ BEACON_SECRET_KEY_PREVIOUS: text })
+      expect(read).toThrow(ConfigError)
+      expect(read).toThrow('BEACON_SECRET_KEY_PREVIOUS must be keys of 32 bytes')
+      expect(read).not.toThrow(text)
+    }
   })
 })

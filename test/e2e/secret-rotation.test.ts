@@ -158,7 +158,7 @@ test('several servers change to a key that their settings give, one after the ot
     }
 
   const plan = await cli('secrets', 'rotate', '--dry-run')
-  expect(plan.stdout).toContain('would be sealed anew')
+  expect(plan.stdout).toContain('To be sealed anew with BEACON_SECRET_KEY: ')
   const rotated = await cli('secrets', 'rotate', '--yes')
   expect(rotated.code).toBe(0)
   expect(rotated.stdout).toContain('take BEACON_SECRET_KEY_PREVIOUS out of the settings')
@@ -173,7 +173,7 @@ test('several servers change to a key that their settings give, one after the ot
   await restart(0, { BEACON_SECRET_KEY: old })
   const lost = await cli('secrets', 'status')
   expect(lost.stdout).toMatch(/missing/)
-  expect(lost.stderr).toContain('sealed with a key that this server does not have')
+  expect(lost.stderr).toContain('Sealed with a key that this server does not have: ')
   const unreadable = Object.values(await keyValues(new Operator(running[0]!.url, scene.adminToken)))
   expect(unreadable.length).toBe(Object.keys(values).length)
   expect(unreadable.every((value) => value === null)).toBe(true)
