@@ -23,6 +23,7 @@ export const CREDENTIAL_GROUPS = [
   'provisioning_tokens',
   'setup_tokens',
   'sign_in_sessions',
+  'invitations',
   'robots',
 ] as const
 export type CredentialGroup = (typeof CREDENTIAL_GROUPS)[number]
@@ -61,6 +62,13 @@ function signIns(choice: Choice) {
     WHERE ${stands} AND t.id IS DISTINCT FROM ${choice.except ?? null}::uuid AND ${within(choice, 't.user_id', undefined)}`
 }
 
+function invitations(choice: Choice) {
+  return sql`SELECT t.id, u.name, NULL AS last_four, t.user_id, NULL::uuid AS fleet_id
+    FROM invitations t JOIN users u ON u.id = t.user_id
+    WHERE t.accepted_at IS NULL AND t.revoked_at IS NULL AND t.expires_at > now()
+      AND ${within(choice, 't.user_id', undefined)}`
+}
+
 function robots(choice: Choice) {
   return sql`SELECT t.id, t.name, NULL AS last_four, NULL::uuid AS user_id, t.fleet_id FROM robots t
     WHERE t.token_hash IS NOT NULL AND t.token_revoked_at IS NULL AND ${within(choice, undefined, 't.fleet_id')}`
@@ -73,6 +81,7 @@ const SELECTS: Record<CredentialGroup, (choice: Choice) => RawBuilder<unknown>> 
   provisioning_tokens: (choice) => claimCredentials('provisioning_token', choice),
   setup_tokens: (choice) => claimCredentials('setup_token', choice),
   sign_in_sessions: signIns,
+  invitations,
   robots,
 }
 
@@ -98,6 +107,7 @@ const ENDINGS: Record<CredentialGroup, RawBuilder<unknown>> = {
   provisioning_tokens: sql`UPDATE claim_credentials SET revoked_at = now()`,
   setup_tokens: sql`UPDATE claim_credentials SET revoked_at = now()`,
   sign_in_sessions: sql`UPDATE sign_ins SET ended_at = clock_timestamp(), flow_sealed = NULL`,
+  invitations: sql`UPDATE invitations SET revoked_at = now()`,
   robots: sql`UPDATE robots SET token_revoked_at = now(), updated_at = now()`,
 }
 

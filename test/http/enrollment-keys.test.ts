@@ -1,12 +1,11 @@
 import { describe, expect, test } from 'vitest'
-import { Authority, DEPLOYMENT } from '../../src/access/authority.ts'
-import { NO_LIMITS } from '../../src/access/principal.ts'
 import { SCOPES } from '../../src/access/scopes.ts'
 import { createSeal } from '../../src/access/seal.ts'
 import { newId } from '../../src/ids.ts'
 import { hashToken, isEnrollmentKey, mintCheckedToken } from '../../src/protocol/tokens.ts'
 import { systemRandom } from '../../src/runtime.ts'
-import { type Api, expectProblem, type Json, makeFleet, startApi, unique, useApi } from './api.ts'
+import { insertPerson, insertPersonalToken } from '../support/access.ts'
+import { type Api, expectProblem, type Json, makeFleet, unique, useApi } from './api.ts'
 
 const api = useApi()
 
@@ -142,32 +141,23 @@ describe('an enrollment key', () => {
 
   test('is read by those alone who may reveal it', async () => {
     const scopes = SCOPES.filter((scope) => scope !== 'enrollment-keys:reveal')
-    const limited = await startApi({
-      access: {
-        authenticate: async () => ({
-          kind: 'personal_token',
-          id: newId(),
-          name: 'operator',
-          userId: newId(),
-          userName: 'somebody',
-          authority: Authority.at(DEPLOYMENT, scopes),
-          barred: undefined,
-          expiresAt: null,
-          limits: NO_LIMITS,
-        }),
-      },
+    const { database } = api().db
+    const { token } = await insertPersonalToken(database, await insertPerson(database, [{ role: 'admin' }]), {
+      scopes,
     })
-    try {
-      const key = await makeKey({}, limited)
-      // Whoever makes a key is told it, once.
-      expect(isEnrollmentKey(key.key_value)).toBe(true)
-      const hidden = { key_value: null, setup_command: null, retrievable: true }
-      expect((await limited.get(`/api/enrollment-keys/${key.id}`)).body).toMatchObject(hidden)
-      expect((await limited.get('/api/enrollment-keys')).body.items[0]).toMatchObject(hidden)
-      expect((await limited.post(`/api/enrollment-keys/${key.id}/revoke`)).body).toMatchObject(hidden)
-    } finally {
-      await limited.close()
-    }
+    const made = await api().post(
+      '/api/enrollment-keys',
+      { ...(await makeFleet(api())), name: 'key' },
+      { token },
+    )
+    const key = made.body
+    // Whoever makes a key is told it, once.
+    expect(isEnrollmentKey(key.key_value)).toBe(true)
+    const hidden = { key_value: null, setup_command: null, retrievable: true }
+    expect((await api().get(`/api/enrollment-keys/${key.id}`, { token })).body).toMatchObject(hidden)
+    expect((await api().get('/api/enrollment-keys', { token })).body.items[0]).toMatchObject(hidden)
+    const revoked = await api().post(`/api/enrollment-keys/${key.id}/revoke`, undefined, { token })
+    expect(revoked.body).toMatchObject(hidden)
   })
 
   test('needs a fleet of its site', async () => {

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { FLEET_TOKEN_SCOPES, type Scope } from '../../src/access/scopes.ts'
+import { findInvitation, insertInvitation } from '../../src/db/invitations.ts'
 import { insertSignIn } from '../../src/db/sign-ins.ts'
 import type { Role } from '../../src/db/tables.ts'
 import { newId } from '../../src/ids.ts'
@@ -118,14 +119,23 @@ describe('revoking everything of a person', () => {
     const more = await insertPersonalToken(api().db.database, one.userId)
     await insertPersonalToken(api().db.database, one.userId, { revokedAt: new Date() })
     const session = await signIn(one.userId)
+    const invitation = newId()
+    await insertInvitation(api().db.database, {
+      id: invitation,
+      userId: one.userId,
+      tokenHash: hashToken(invitation),
+      createdBy: newId(),
+      days: 7,
+    })
     const other = await person('operator')
     const otherSession = await signIn(other.userId)
     const of = { user_id: one.userId }
     const dry = await ask({ of, dry_run: true })
-    expect(dry).toMatchObject({ dry_run: true, total: 3, includes_current: false })
+    expect(dry).toMatchObject({ dry_run: true, total: 4, includes_current: false })
     expect(listed(dry)).toEqual({
       personal_tokens: [one.tokenId, more.id],
       sign_in_sessions: [session],
+      invitations: [invitation],
     })
     expect((await api().get('/api/sites', { token: one.token })).status).toBe(200)
     const real = await ask({ of })
@@ -138,6 +148,7 @@ describe('revoking everything of a person', () => {
       [[session, otherSession]],
     )
     expect(rows).toEqual([{ id: otherSession }])
+    expect(await findInvitation(api().db.database, hashToken(invitation))).toBeUndefined()
     expect(await ask({ of })).toMatchObject({ total: 0 })
   })
 
@@ -250,6 +261,7 @@ describe('revoking everything of the deployment', () => {
         ...Object.fromEntries(Object.entries(rest).map(([group, id]) => [group, [id]])),
         personal_tokens: [admin.tokenId, narrow.id],
         sign_in_sessions: [session],
+        invitations: [],
       })
       expect(await ask({ of, except_current: true }, undefined, at)).toEqual({ ...dry, dry_run: false })
       for (const token of [admin.token, fleet.token, narrow.token])
@@ -304,7 +316,7 @@ test('the log holds the ids of all that went, in lines of bounded length, and no
   await ask({ of })
   const { rows } = await lines()
   expect(rows.map(({ data }) => data.counts ?? data.ids.length)).toEqual([
-    { personal_tokens: 621, sign_in_sessions: 0 },
+    { personal_tokens: 621, sign_in_sessions: 0, invitations: 0 },
     500,
     121,
   ])
@@ -349,6 +361,26 @@ describe('at the same moment', () => {
       expect([201, 401]).toContain(made.status)
       if (made.status === 201)
         expectProblem(await api().get('/api/sites', { token: made.body.token }), 401, 'token_revoked')
+    }
+  })
+
+  test('what robots enrol with, made by a token that is revoked meanwhile, is revoked or was never made', async () => {
+    for (let round = 0; round < 6; round++) {
+      const fleet = await makeFleet(api())
+      const robot = await makeRobot(api(), fleet.fleet_id)
+      const { token } = await person('admin')
+      const makers = [
+        api().post('/api/enrollment-keys', { ...fleet, name: 'quick' }, { token }),
+        api().post('/api/provisioning-tokens', { fleet_id: fleet.fleet_id, name: 'quick' }, { token }),
+        api().post(`/api/robots/${robot.id}/setup-token`, undefined, { token }),
+      ]
+      await ask({ of: { deployment: true }, except_current: true })
+      for (const answer of await Promise.all(makers)) expect([201, 401], answer.text).toContain(answer.status)
+      const { rows } = await api().db.pool.query(
+        'SELECT kind FROM claim_credentials WHERE fleet_id = $1 AND revoked_at IS NULL',
+        [fleet.fleet_id],
+      )
+      expect(rows).toEqual([])
     }
   })
 

@@ -20,6 +20,7 @@ import {
 } from '../claim-credentials.ts'
 import { principalOf } from '../guard.ts'
 import { idempotently } from '../idempotency.ts'
+import { renewCaller } from '../minting.ts'
 import type { App, HttpParts, Origin } from '../parts.ts'
 import { publicUrl, shellWord } from '../public-url.ts'
 import { demandFleetInSite, unknownReference } from '../references.ts'
@@ -118,6 +119,7 @@ export function enrollmentKeyRoutes(app: App, parts: HttpParts): void {
     handler: (request, reply) =>
       idempotently(parts, request, reply, async (transaction) => {
         const { body } = request
+        await renewCaller(transaction, request)
         await demandFleetInSite(transaction, principalOf(request), 'enrollment-keys:write', {
           siteId: body.site_id,
           fleetId: body.fleet_id,

@@ -19,6 +19,7 @@ import {
 } from '../claim-credentials.ts'
 import { principalOf } from '../guard.ts'
 import { idempotently } from '../idempotency.ts'
+import { renewCaller } from '../minting.ts'
 import type { App, HttpParts } from '../parts.ts'
 import { publicUrl, shellWord } from '../public-url.ts'
 import { demandFleet, unknownReference } from '../references.ts'
@@ -103,6 +104,7 @@ export function provisioningTokenRoutes(app: App, parts: HttpParts): void {
     handler: (request, reply) =>
       idempotently(parts, request, reply, async (transaction) => {
         const { body } = request
+        await renewCaller(transaction, request)
         const principal = principalOf(request)
         const fleet = await demandFleet(transaction, principal, 'enrollment-keys:write', body.fleet_id)
         const token = mintProvisioningToken((count) => random.bytes(count))

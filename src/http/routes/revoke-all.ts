@@ -18,6 +18,7 @@ import {
 } from '../../db/revoke-all.ts'
 import { insertTimeline } from '../../db/timeline.ts'
 import { lockOutMinting } from '../../db/token-changes.ts'
+import { lockPeople } from '../../db/users.ts'
 import { BeaconError } from '../../errors.ts'
 import { audited } from '../audited.ts'
 import { principalOf } from '../guard.ts'
@@ -30,7 +31,7 @@ import { invalidRequest } from '../validation.ts'
 
 /** What goes when nothing is said of it, and what may be asked for. */
 const GROUPS = {
-  user: { preset: ['personal_tokens', 'sign_in_sessions'], more: [] },
+  user: { preset: ['personal_tokens', 'sign_in_sessions', 'invitations'], more: [] },
   fleet: {
     preset: ['fleet_tokens', 'enrollment_keys', 'provisioning_tokens', 'setup_tokens'],
     more: ['robots'],
@@ -43,6 +44,7 @@ const GROUPS = {
       'provisioning_tokens',
       'setup_tokens',
       'sign_in_sessions',
+      'invitations',
     ],
     more: ['robots'],
   },
@@ -56,6 +58,7 @@ const NEEDED: Readonly<Record<CredentialGroup, Scope>> = {
   provisioning_tokens: 'enrollment-keys:write',
   setup_tokens: 'enrollment-keys:write',
   sign_in_sessions: 'users:manage',
+  invitations: 'users:manage',
   robots: 'robots:write',
 }
 
@@ -208,7 +211,7 @@ export function revokeAllRoutes(app: App, parts: HttpParts): void {
       operationId: 'revokeAllTokens',
       summary: 'Revoke everything of a person, a fleet or the deployment',
       description:
-        'Of a person: their tokens and the sessions in which they are signed in. Of a fleet: its tokens and all that robots enrol with. Of the deployment, for owners: all of that. Robots keep their tokens unless `include` names them. With `dry_run` nothing goes, and the answer says what would.',
+        'Of a person: their tokens, the sessions in which they are signed in, and invitations that nobody accepted yet. Of a fleet: its tokens and all that robots enrol with. Of the deployment, for owners: all of that. Robots keep their tokens unless `include` names them. With `dry_run` nothing goes, and the answer says what would.',
       tags: ['Tokens'],
       headers: idempotencyHeaders,
       body: requestSchema,
@@ -218,7 +221,10 @@ export function revokeAllRoutes(app: App, parts: HttpParts): void {
       idempotently(parts, request, reply, async (transaction) => {
         const { body } = request
         const hold = !body.dry_run
-        if (hold) await lockOutMinting(transaction)
+        if (hold) {
+          await lockOutMinting(transaction)
+          await lockPeople(transaction)
+        }
         // Somebody else may have revoked everything, this caller included, a moment ago.
         const principal = await demandStillThere(transaction, principalOf(request))
         const order = await orderOf(transaction, principal, body)

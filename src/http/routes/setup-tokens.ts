@@ -5,6 +5,7 @@ import { newId } from '../../ids.ts'
 import { describeToken, hashToken, mintSetupToken } from '../../protocol/tokens.ts'
 import { audited } from '../audited.ts'
 import { idempotently } from '../idempotency.ts'
+import { renewCaller } from '../minting.ts'
 import type { App, HttpParts } from '../parts.ts'
 import { publicUrl, shellWord } from '../public-url.ts'
 import { actorOf, demandRobotToClaim, operatorEvent } from '../robot-changes.ts'
@@ -57,6 +58,7 @@ export function setupTokenRoutes(app: App, parts: HttpParts): void {
     handler: (request, reply) =>
       idempotently(parts, request, reply, async (transaction) => {
         const { id: robotId } = request.params
+        await renewCaller(transaction, request)
         const actor = actorOf(request, parts)
         await lockSetupTokens(transaction, robotId)
         // Before the robot is locked, as in claims.
