@@ -176,6 +176,27 @@ describe('a denial', () => {
   })
 })
 
+test.each(['approve', 'deny'] as const)(
+  'a robot that is moved away while it is decided about stays as it is (%s)',
+  async (decision) => {
+    const key = await createKey(database, fleet, { requireApproval: true })
+    const { response } = await servers[0].claim(claimCall(key, robotRequest(unused())))
+    const there = await createFleet(database)
+    const decided = await meanwhile(
+      database,
+      (transaction) =>
+        transaction
+          .updateTable('robots')
+          .set({ fleet_id: there.fleetId, site_id: there.siteId })
+          .where('id', '=', response.robot_id)
+          .execute(),
+      () => decide(decision, { reach: { siteIds: [], fleetIds: [fleet.fleetId] } }, other),
+    )
+    expect(decided.robots).toEqual([])
+    expect(await lifecycleOf(response.robot_id)).toBe('pending')
+  },
+)
+
 describe('robots that nobody approves', () => {
   const HOUR = 3_600_000
 
