@@ -70,3 +70,6 @@ CREATE TABLE sign_ins (
 );
 CREATE INDEX sign_ins_user ON sign_ins (user_id) WHERE user_id IS NOT NULL;
 CREATE INDEX sign_ins_expires ON sign_ins (expires_at);
+
+-- The keys that a server opens with what is sealed, by their ids; NULL until it has said so.
+ALTER TABLE servers ADD COLUMN secret_key_ids text[];

@@ -282,7 +282,9 @@ CREATE TABLE servers (
   beat bigint NOT NULL DEFAULT 0,
   beat_at timestamptz NOT NULL DEFAULT now(),
   hostname text NOT NULL,
-  process_id integer NOT NULL
+  process_id integer NOT NULL,
+  -- The keys that it opens with what is sealed, by their ids; NULL until it has said so.
+  secret_key_ids text[]
 );
 
 -- What changes with every heartbeat, apart from the robot itself and without an index on what changes, so that
@@ -380,6 +382,7 @@ CREATE INDEX audit_log_user ON audit_log ((data ->> 'user_id'), seq) WHERE data 
 CREATE INDEX audit_log_target ON audit_log (target_id, seq) WHERE target_id IS NOT NULL;
 CREATE INDEX audit_log_site ON audit_log (site_id, seq) WHERE site_id IS NOT NULL;
 CREATE INDEX audit_log_fleet ON audit_log (fleet_id, seq) WHERE fleet_id IS NOT NULL;
+CREATE INDEX audit_log_request ON audit_log (request_id, seq) WHERE request_id IS NOT NULL;
 CREATE INDEX audit_log_address ON audit_log (address, seq) WHERE address IS NOT NULL;
 
 -- The newest row's number and hash: tells when the newest rows were cut off. Whoever adds rows holds it until the commit.

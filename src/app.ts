@@ -182,6 +182,7 @@ export function createBeacon(config: Config, parts: BeaconParts): Beacon {
       defaultIntervalMs: config.heartbeatIntervalMs,
     })
     await gateway.start()
+    await secrets.announce(server.id)
 
     const http = await createHttp({
       config,

@@ -3,7 +3,9 @@ import { type Database, isDatabaseUnavailable } from '../db/database.ts'
 import {
   countSealed,
   findSealedOtherwise,
+  findServerWithoutKey,
   lockSecretKeys,
+  noteSecretKeys,
   openTransactions,
   replaceSealed,
   SEALED_KINDS,
@@ -14,7 +16,7 @@ import {
 import { inTransaction } from '../db/transaction.ts'
 import { BeaconError } from '../errors.ts'
 import type { Log } from '../observe/log.ts'
-import type { Clock } from '../runtime.ts'
+import type { Clock, Timer } from '../runtime.ts'
 import { type Seal, SealError, sealKeyId } from './seal.ts'
 import type { Keyring } from './secret-key.ts'
 
@@ -50,6 +52,8 @@ export type RotationDeed = (data: Readonly<Record<string, number>>) => AuditEntr
  * all can be opened, and may be done again: who is interrupted begins another rotation, which finishes both.
  */
 export interface SecretRotation {
+  /** Tells the other servers, now and from time to time, which keys the server of this id opens with. */
+  announce(serverId: string): Promise<void>
   status(): Promise<SecretsStatus>
   /** Takes a new key within the transaction. Where the settings give the key, they must have given another already. */
   takeNewKey(transaction: Database): Promise<void>
@@ -72,12 +76,14 @@ const BATCH = 200
 const RETRY_MS = 2_000
 const LOOK_MS = 100
 const GRACE_MS = 1_000
+const ANNOUNCE_MS = 5_000
 
 export function createSecretRotation(options: SecretRotationOptions): SecretRotation {
   const { database, keyring, clock, log } = options
   const stopping = new AbortController()
   let progress: RotationProgress | null = null
   let work: Promise<void> = Promise.resolve()
+  let announcing: Timer | undefined
 
   async function status(): Promise<SecretsStatus> {
     const counts = await countSealed(database)
@@ -122,10 +128,30 @@ export function createSecretRotation(options: SecretRotationOptions): SecretRota
 
   return {
     status,
+    async announce(serverId) {
+      const note = () => {
+        const { current, older } = keyring.keys()
+        return noteSecretKeys(database, serverId, [current, ...older].map(sealKeyId))
+      }
+      await note()
+      announcing = clock.every(ANNOUNCE_MS, () => {
+        note().catch((error: unknown) => log.debug({ err: error }, 'could not say which keys are here'))
+      })
+    },
     async takeNewKey(transaction) {
       await lockSecretKeys(transaction)
-      if (keyring.file) await keyring.file.add()
-      else if (keyring.keys().older.length === 0)
+      if (keyring.file) {
+        await keyring.file.add()
+        return
+      }
+      const { current, older } = keyring.keys()
+      const behind = await findServerWithoutKey(transaction, sealKeyId(current))
+      if (behind)
+        throw new BeaconError(
+          'secret_key_in_settings',
+          `the server on ${behind.hostname} (process ${behind.processId}) cannot open what the key ${sealKeyId(current)} seals: give it that key first`,
+        )
+      if (older.length === 0)
         throw new BeaconError(
           'secret_key_in_settings',
           'start the servers with a new BEACON_SECRET_KEY and the present one as BEACON_SECRET_KEY_PREVIOUS, then ask again',
@@ -135,6 +161,7 @@ export function createSecretRotation(options: SecretRotationOptions): SecretRota
       work = work.then(() => untilDone(keepOld, deed))
     },
     async stop() {
+      announcing?.cancel()
       stopping.abort()
       await work
     },

@@ -132,3 +132,28 @@ export async function openTransactions(database: Database): Promise<readonly str
   `.execute(database)
   return rows.map(({ name }) => name)
 }
+
+/** Says which keys this server opens with. Its row may be written anew at any time: to be said again and again. */
+export async function noteSecretKeys(
+  database: Database,
+  serverId: string,
+  keyIds: readonly string[],
+): Promise<void> {
+  await sql`
+    UPDATE servers SET secret_key_ids = ${keyIds}
+    WHERE id = ${serverId} AND secret_key_ids IS DISTINCT FROM ${keyIds}::text[]
+  `.execute(database)
+}
+
+/** A server that lives and has not said that it opens what this key seals. */
+export async function findServerWithoutKey(
+  database: Database,
+  keyId: string,
+): Promise<{ hostname: string; processId: number } | undefined> {
+  const { rows } = await sql<{ hostname: string; processId: number }>`
+    SELECT hostname, process_id AS "processId" FROM servers
+    WHERE beat_at > now() - interval '20 seconds' AND (secret_key_ids @> ARRAY[${keyId}]) IS NOT true
+    ORDER BY started_at LIMIT 1
+  `.execute(database)
+  return rows[0]
+}

@@ -189,6 +189,7 @@ export interface Tables {
     beat_at: DefaultedInstant
     hostname: string
     process_id: number
+    secret_key_ids: string[] | null
   }
   robot_status: {
     robot_id: string

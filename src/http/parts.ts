@@ -51,7 +51,7 @@ export interface HttpParts {
   readonly audit: Pick<Audit, 'refused' | 'used'>
   readonly seal: Seal
   readonly signIn: SignInDesk
-  readonly secrets: Omit<SecretRotation, 'stop'>
+  readonly secrets: Omit<SecretRotation, 'stop' | 'announce'>
   readonly log: Log
   readonly metrics: Metrics
   readonly clock: Clock

@@ -486,6 +486,23 @@ describe('keys that the settings give', () => {
     expect((await rotation.status()).source).toBe('settings')
   })
 
+  test('are not changed while a server lives that could not read what the new one seals', async () => {
+    const serverId = newId()
+    await db.pool.query("INSERT INTO servers (id, hostname, process_id) VALUES ($1, 'pier', 7)", [serverId])
+    const rotation = start(settingsKeyring(second, [first]))
+    const behind = start(settingsKeyring(first, []))
+    const refused = { code: 'secret_key_in_settings', detail: expect.stringContaining('on pier (process 7)') }
+    await expect(rotate(rotation)).rejects.toMatchObject(refused)
+    await behind.announce(serverId)
+    await expect(rotate(rotation)).rejects.toMatchObject(refused)
+    await start(settingsKeyring(first, [second])).announce(serverId)
+    expect((await rotate(rotation)).rotation?.state).toBe('finished')
+    // A server that does not beat any more is no reason to wait.
+    await behind.announce(serverId)
+    await db.pool.query("UPDATE servers SET beat_at = now() - interval '21 seconds'")
+    expect((await rotate(rotation)).rotation?.state).toBe('finished')
+  })
+
   test('then seal everything anew, and say that the old one is no longer needed', async () => {
     const secrets = await Secrets.make(20, createSeal(first, systemRandom))
     const keyring = settingsKeyring(second, [first])

@@ -146,6 +146,12 @@ test('several servers change to a key that their settings give, one after the ot
   expect(refused.code).toBe(1)
   expect(refused.stderr).toContain('BEACON_SECRET_KEY_PREVIOUS')
 
+  const alone = await scene.addServer({ BEACON_SECRET_KEY: fresh, BEACON_SECRET_KEY_PREVIOUS: old })
+  const early = await beacon(['secrets', 'rotate', '--yes'], { url: alone.url, apiKey: scene.adminToken })
+  expect(early.code).toBe(1)
+  expect(early.stderr).toContain('give it that key first')
+  expect(await alone.stop()).toBe(0)
+
   // First all of them learn to open what the new key seals, then each begins to seal with it.
   for (const env of [
     { BEACON_SECRET_KEY: old, BEACON_SECRET_KEY_PREVIOUS: fresh },
