@@ -31,6 +31,7 @@ CREATE INDEX audit_log_user ON audit_log ((data ->> 'user_id'), seq) WHERE data 
 CREATE INDEX audit_log_target ON audit_log (target_id, seq) WHERE target_id IS NOT NULL;
 CREATE INDEX audit_log_site ON audit_log (site_id, seq) WHERE site_id IS NOT NULL;
 CREATE INDEX audit_log_fleet ON audit_log (fleet_id, seq) WHERE fleet_id IS NOT NULL;
+CREATE INDEX audit_log_request ON audit_log (request_id, seq) WHERE request_id IS NOT NULL;
 CREATE INDEX audit_log_address ON audit_log (address, seq) WHERE address IS NOT NULL;
 
 -- The newest row's number and hash: tells when the newest rows were cut off. Whoever adds rows holds it until the commit.

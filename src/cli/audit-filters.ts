@@ -15,6 +15,7 @@ export interface AuditFilters {
   readonly from?: string
   readonly to?: string
   readonly query?: string
+  readonly request?: string
 }
 
 const ID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i
@@ -45,5 +46,18 @@ export async function auditQuery(client: Client, filters: AuditFilters, now: num
     filters.fleet === undefined || ID.test(filters.fleet)
       ? filters.fleet
       : (await findFleet(client, filters.fleet, siteNamed)).id
-  return { action, outcome, actor, user, target, site, fleet, address, from, to, q: filters.query }
+  return {
+    action,
+    outcome,
+    actor,
+    user,
+    target,
+    site,
+    fleet,
+    address,
+    from,
+    to,
+    q: filters.query,
+    request_id: filters.request,
+  }
 }

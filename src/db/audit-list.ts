@@ -42,12 +42,13 @@ export interface AuditFilter {
   readonly target?: string | undefined
   readonly siteId?: string | undefined
   readonly fleetId?: string | undefined
+  readonly requestId?: string | undefined
   /** An address or a range. */
   readonly address?: string | undefined
   readonly from?: Date | undefined
   /** Not included. */
   readonly to?: Date | undefined
-  /** Part of a name, or a request's id. */
+  /** Part of a name. */
   readonly text?: string | undefined
 }
 
@@ -66,6 +67,7 @@ function conditionsOf(filter: AuditFilter): RawBuilder<boolean>[] {
     target,
     siteId,
     fleetId,
+    requestId,
     address,
     from,
     to,
@@ -87,13 +89,13 @@ function conditionsOf(filter: AuditFilter): RawBuilder<boolean>[] {
   if (target) conditions.push(sql`target_id = ${target}`)
   if (siteId) conditions.push(sql`site_id = ${siteId}::uuid`)
   if (fleetId) conditions.push(sql`fleet_id = ${fleetId}::uuid`)
+  if (requestId) conditions.push(sql`request_id = ${requestId}`)
   if (address) conditions.push(sql`address <<= ${address}::inet`)
   if (from) conditions.push(sql`at >= ${from}::timestamptz`)
   if (to) conditions.push(sql`at < ${to}::timestamptz`)
   if (text)
     conditions.push(
-      sql`(strpos(lower(concat_ws(E'\n', actor_name, target_name, target_id)), lower(${text}::text)) > 0
-        OR request_id = ${text}::text)`,
+      sql`strpos(lower(concat_ws(E'\n', actor_name, target_name, target_id)), lower(${text}::text)) > 0`,
     )
   return conditions
 }

@@ -41,12 +41,18 @@ const audit = (...argv: string[]) => beacon(['audit', ...argv], { env })
 
 describe('beacon audit list', () => {
   const target = newId()
+  const request = newId()
 
   beforeAll(async () => {
     const hostile = 'two\nlines \u001b[2J'
     await insertAudit(api.db.database, [
       entry({ action: 'site.created', target: { kind: 'site', id: fleet.siteId, name: hostile } }),
-      entry({ ...fleet, action: 'robot.retired', target: { kind: 'robot', id: target, name: 'bot-7' } }),
+      entry({
+        ...fleet,
+        action: 'robot.retired',
+        target: { kind: 'robot', id: target, name: 'bot-7' },
+        requestId: request,
+      }),
       entry({ action: 'request.refused', outcome: 'refused', at: new Date(Date.now() - 60_000) }),
     ])
   })
@@ -81,6 +87,7 @@ describe('beacon audit list', () => {
       ],
       [['--to', '2026-03-01T13:00:00+01:00'], []],
       [['--query', 'BOT-7'], ['robot.retired']],
+      [['--request', request], ['robot.retired']],
       [['--limit', '1'], ['request.refused']],
     ] as const) {
       const { stdout, exitCode } = await audit('list', '--json', ...filter)

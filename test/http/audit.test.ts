@@ -118,7 +118,7 @@ describe('a list', () => {
     ['a beginning', () => 'from=2026-03-01T12:05:00Z', [8, 7, 6]],
     ['an end', () => 'to=2026-03-01T14:02:00%2B02:00', [2, 1]],
     ['a text', () => 'q=aDa', [6, 4]],
-    ['a request', () => 'q=req-42', [7]],
+    ['a request', () => 'request_id=req-42', [7]],
     ['a text that is a pattern elsewhere', () => 'q=%25', []],
     ['all of it together', () => `action=robot.&fleet=${there.fleetId}&actor=${deploy.id}`, [3]],
     ['nothing', () => `target=${newId()}`, []],

@@ -17,7 +17,8 @@ function withFilters(command: Command): Command {
     .option('--address <address>', 'where it came from: an address or a range like 10.0.0.0/8')
     .option('--from <time>', '2026-03-01T12:00:00Z, or 24h or 7d for so long ago')
     .option('--to <time>', 'as --from')
-    .option('--query <text>', 'part of a name, or the id of a request')
+    .option('--request <id>', 'what this request did, by the id that its answer carries')
+    .option('--query <text>', 'part of the name of who did it, or of what it was done to')
 }
 
 /** `beacon audit …`: who did what, and whether the log of it is whole. */

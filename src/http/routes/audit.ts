@@ -44,10 +44,11 @@ const filters = {
   target: freeText(200).min(1).optional().describe('The id of a thing'),
   site: id.optional(),
   fleet: id.optional(),
+  request_id: freeText(128).min(1).optional(),
   address: cidr.optional().describe('An address, or a range in CIDR form'),
   from: instant.optional(),
   to: instant.optional().describe('Not included'),
-  q: freeText(100).min(1).optional().describe('Part of a name, or the id of a request'),
+  q: freeText(100).min(1).optional().describe('Part of the name of an actor or target'),
 }
 
 const filterSchema = z.object(filters)
@@ -65,6 +66,7 @@ function filterOf(query: z.output<typeof filterSchema>, reach: Reach): AuditFilt
     target: query.target,
     siteId: query.site,
     fleetId: query.fleet,
+    requestId: query.request_id,
     address: query.address,
     from: query.from === undefined ? undefined : new Date(query.from),
     to: query.to === undefined ? undefined : new Date(query.to),
