@@ -4,9 +4,11 @@ import type { Database } from '../../../src/db/database.ts'
 import type { Tables } from '../../../src/db/tables.ts'
 import type { TestDatabase } from '../../support/postgres.ts'
 
-/** A database that goes back to how it was: everything done between `begin` and `rewind` has never been. */
+/** A database that goes back to how it was. */
 export interface RewindingDatabase extends TestDatabase {
+  /** From here on nothing lasts. */
   begin(): Promise<void>
+  /** Takes everything back that was done since `begin`, or since the last `rewind`. */
   rewind(): Promise<void>
   query<Row>(text: string, values?: unknown[]): Promise<Row[]>
 }
@@ -14,8 +16,8 @@ export interface RewindingDatabase extends TestDatabase {
 const BIGINT = 20
 
 /**
- * Puts all work on one connection. Between `begin` and `rewind` it is inside one transaction, and the transactions of
- * the code under test are savepoints of it.
+ * Puts all work on one connection. From `begin` on it is inside one transaction, and the transactions of the code under
+ * test are savepoints of it.
  */
 export function rewinding(db: TestDatabase): RewindingDatabase {
   const types = new pg.TypeOverrides()
@@ -68,8 +70,7 @@ export function rewinding(db: TestDatabase): RewindingDatabase {
       inside = true
     },
     async rewind() {
-      inside = false
-      await client.query('ROLLBACK')
+      await client.query('ROLLBACK; BEGIN')
     },
     query: async <Row>(text: string, values: unknown[] = []) =>
       (await client.query(text, values)).rows as Row[],

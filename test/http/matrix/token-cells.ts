@@ -142,24 +142,29 @@ export const TOKEN_CELLS: CellTable = {
       }))
     const fleets = FLEETS.flatMap((at): Cell[] => {
       const of = { fleet_id: world.fleets[at] }
-      const cell = { url, at, target: world.fleets[at] }
+      const cell = { url, at, target: world.fleets[at], needs: [...FLEET_CREDENTIALS] }
+      const only = { needs: ['enrollment-keys:write' as const], body: { of, only: ['enrollment_keys'] } }
       return [
-        { what: `of ${at}`, ...cell, needs: [...FLEET_CREDENTIALS], body: { of } },
-        { what: `of ${at}, to see`, ...cell, needs: [...FLEET_CREDENTIALS], body: { of, dry_run: true } },
-        {
-          what: `of ${at}, with robots`,
-          ...cell,
-          needs: [...FLEET_CREDENTIALS, 'robots:write'],
-          body: { of, include: ['robots'] },
-        },
-        {
-          what: `the keys of ${at}`,
-          ...cell,
-          needs: ['enrollment-keys:write'],
-          body: { of, only: ['enrollment_keys'] },
-        },
+        { what: `of ${at}`, ...cell, body: { of } },
+        { what: `the keys of ${at}`, ...cell, ...only },
       ]
     })
+    const of = { fleet_id: world.fleets.A1 }
+    const ofA1 = { url, at: 'A1', target: world.fleets.A1 } as const
+    fleets.push(
+      {
+        what: 'of A1, to see',
+        ...ofA1,
+        needs: [...FLEET_CREDENTIALS],
+        body: { of, dry_run: true },
+      },
+      {
+        what: 'of A1, with robots',
+        ...ofA1,
+        needs: [...FLEET_CREDENTIALS, 'robots:write'],
+        body: { of, include: ['robots'] },
+      },
+    )
     return [
       ...own,
       ...others,
