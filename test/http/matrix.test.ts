@@ -1,3 +1,5 @@
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { newId } from '../../src/ids.ts'
 import type { Answer, Json } from './api.ts'
@@ -191,6 +193,14 @@ function cellsOf(world: World, route: string, caller: Caller): readonly Cell[] {
   const { url, body, target } = first
   return [...cells, { what: 'of nothing', url: url.replace(target, newId()), body }]
 }
+
+test('the rules are said without a word of the server', () => {
+  const imported = ['rules.ts', 'routes.ts'].flatMap((file) => {
+    const text = readFileSync(join(import.meta.dirname, 'matrix', file), 'utf8')
+    return [...text.matchAll(/\bfrom '([^']+)'/g)].map((found) => found[1])
+  })
+  expect(imported).toEqual(['./rules.ts'])
+})
 
 test('every route has its rule and its calls, and there are none of routes that are gone', () => {
   const routes = operations().map(({ route }) => route)
