@@ -137,7 +137,11 @@ export function createBeacon(config: Config, parts: BeaconParts): Beacon {
         : createLocalBus()
     releases.add('bus', () => bus.stop())
 
-    const { token: ownerToken } = await ensureOwner(httpDatabase, { adminToken: config.adminToken, random })
+    const { token: ownerToken } = await ensureOwner(httpDatabase, {
+      adminToken: config.adminToken,
+      random,
+      clock,
+    })
     const keyring = config.secretKey
       ? settingsKeyring(config.secretKey, config.secretKeyPrevious)
       : await fileKeyring(config.dataDir, random, config.secretKeyPrevious)

@@ -4,7 +4,7 @@ import { ensureOwner } from '../../src/access/first-owner.ts'
 import { createAccess } from '../../src/access/principal.ts'
 import { SCOPES } from '../../src/access/scopes.ts'
 import { isCheckedToken, mintCheckedToken } from '../../src/protocol/tokens.ts'
-import { systemRandom } from '../../src/runtime.ts'
+import { systemClock, systemRandom } from '../../src/runtime.ts'
 import { createTestDatabase, type TestDatabase } from '../support/postgres.ts'
 
 describe('the first owner', () => {
@@ -13,7 +13,8 @@ describe('the first owner', () => {
     db = await createTestDatabase()
   })
   afterEach(() => db.drop())
-  const ensure = (adminToken?: string) => ensureOwner(db.database, { adminToken, random: systemRandom })
+  const ensure = (adminToken?: string) =>
+    ensureOwner(db.database, { adminToken, random: systemRandom, clock: systemClock })
   const tokens = async () => (await db.pool.query('SELECT * FROM access_tokens')).rows
 
   test('is made on a database without tokens, with a token that may do everything', async () => {
@@ -26,6 +27,12 @@ describe('the first owner', () => {
     const [row] = await tokens()
     expect(row).toMatchObject({ id: principal.id, last_four: token!.slice(-4) })
     expect(JSON.stringify(row)).not.toContain(token!.slice(7))
+    const { rows: lines } = await db.pool.query('SELECT * FROM audit_log ORDER BY seq')
+    expect(lines).toMatchObject([
+      { action: 'user.created', actor_kind: 'server', data: { role: 'owner' } },
+      { action: 'access_token.created', actor_kind: 'server', target_id: row.id },
+    ])
+    expect(JSON.stringify(lines)).not.toContain(token!.slice(7))
   })
 
   test('takes the token that was given, and does not repeat it', async () => {
