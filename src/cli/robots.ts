@@ -15,6 +15,7 @@ export interface FilterOptions extends OperatorOptions {
   readonly health?: readonly string[]
   readonly lifecycle?: readonly string[]
   readonly label?: readonly string[]
+  readonly credential?: string
   readonly query?: string
   readonly sort?: string
 }
@@ -30,6 +31,7 @@ export async function robotQuery(client: Client, options: FilterOptions): Promis
     health: options.health,
     lifecycle: options.lifecycle,
     label: options.label,
+    credential: options.credential,
     q: options.query,
     sort: options.sort,
   }

@@ -1,5 +1,6 @@
 import { sql } from 'kysely'
 import type { Database } from './database.ts'
+import { inReach, type Reach } from './reach.ts'
 
 /** Until the transaction ends, nobody else makes a setup token for this robot. */
 export async function lockSetupTokens(db: Database, robotId: string): Promise<void> {
@@ -9,17 +10,19 @@ export async function lockSetupTokens(db: Database, robotId: string): Promise<vo
 }
 
 /**
- * Revokes the setup tokens that nobody used yet, of one robot or of all that hang on a credential, and answers with their
- * ids. Waits for claims in flight with them, so it has to come before robots are locked: claims lock in this order, too.
+ * Revokes the setup tokens that nobody used yet, of one robot or of those within reach that hang on a credential, and
+ * answers with their ids. Waits for claims in flight with them, so it has to come before robots are locked: claims lock in this order, too.
  */
 export async function revokeUnusedSetupTokens(
   db: Database,
-  of: { readonly robotId: string } | { readonly credentialId: string },
+  of: { readonly robotId: string } | { readonly credentialId: string; readonly reach: Reach },
 ): Promise<string[]> {
   const robots =
     'robotId' in of
       ? sql`${of.robotId}::uuid`
-      : sql`SELECT id FROM robots WHERE credential_id = ${of.credentialId} OR token_credential_id = ${of.credentialId}`
+      : sql`SELECT id FROM robots
+          WHERE (credential_id = ${of.credentialId} OR token_credential_id = ${of.credentialId})
+            AND ${inReach(of.reach, 'robots.fleet_id')}`
   const { rows } = await sql<{ id: string }>`
     UPDATE claim_credentials SET revoked_at = now()
     WHERE kind = 'setup_token' AND robot_id IN (${robots}) AND uses = 0 AND revoked_at IS NULL

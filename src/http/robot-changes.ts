@@ -265,7 +265,7 @@ export async function revokeTokensOfCredential(
   actor: Actor,
 ): Promise<{ revoked: readonly NamedRobot[]; outOfReach: number }> {
   const reach = actor.principal.authority.reach('robots:write')
-  await revokeUnusedSetupTokens(transaction, { credentialId })
+  await revokeUnusedSetupTokens(transaction, { credentialId, reach })
   const revoked = await revokeRobotTokens(transaction, { credentialId, reach })
   await insertTimeline(
     transaction,

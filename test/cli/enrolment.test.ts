@@ -78,6 +78,9 @@ describe('beacon provisioning-tokens', () => {
     const { robot_id } = (await api.claim(token, machine(unique('new')))).body
     const robots = await json(['provisioning-tokens', 'robots', id])
     expect(robots.items.map((item: Json) => item.id)).toEqual([robot_id])
+    expect((await json(['robots', 'list', '--credential', id])).items.map((item: Json) => item.id)).toEqual([
+      robot_id,
+    ])
     expect((await run(['provisioning-tokens', 'revoke', id])).exitCode).toBe(2)
     const done = await run(['provisioning-tokens', 'revoke', id, '--cascade', 'revoke_robots'], {
       answer: 'y',

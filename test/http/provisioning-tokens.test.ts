@@ -275,7 +275,15 @@ describe('the robots of a token', () => {
       'insufficient_scope',
     )
     expect((await api().get(`${url}/${token.id}`)).body.status).toBe('active')
+    const setups = await Promise.all(
+      [near, far].map(async (id) => (await api().post(`/api/robots/${id}/setup-token`)).body.id),
+    )
     const { body } = await api().post(`${url}/${token.id}/revoke`, cascade, { token: own.token })
+    const { rows } = await api().db.pool.query(
+      'SELECT id FROM claim_credentials WHERE id = ANY ($1) AND revoked_at IS NULL',
+      [setups],
+    )
+    expect(rows).toEqual([{ id: setups[1] }])
     expect(body).toMatchObject({ robots_revoked: 1, robots_out_of_reach: 1 })
     expect((await api().get(`/api/robots/${far}`)).body.token_revoked_at).toBeNull()
   })

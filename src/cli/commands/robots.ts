@@ -10,6 +10,7 @@ function withFilters(command: Command): Command {
     .option('--health <state>', 'ok, warn, error or unknown; may be repeated', collected)
     .option('--lifecycle <state>', 'pending, active, maintenance or retired; may be repeated', collected)
     .option('--label <key[=value]>', 'robots with this label; of several, all have to match', collected)
+    .option('--credential <id>', 'robots that came with this enrollment key or provisioning token')
     .option('--query <text>', 'robots whose name holds this text')
     .option('--sort <field>', 'name, created_at, last_seen_at or connection_since; -name turns it around')
 }
