@@ -123,6 +123,43 @@ describe('a session', () => {
     expect(hasty.state.intervalMs).toBe(200)
   })
 
+  test('hands on that a new token is wanted, and that one is stored', () => {
+    const bench = openBench()
+    bench.feed({ kind: 'frame', frame: { type: 'rotate_token', reason: 'age' } })
+    bench.feed({ kind: 'frame', frame: { type: 'token_rotation_ack', token_hash: 'x' } })
+    expect(bench.effects.slice(-2)).toEqual([
+      { kind: 'make_token', reason: 'age' },
+      { kind: 'token_stored', tokenHash: 'x' },
+    ])
+  })
+
+  test('makes no token for a server that has not welcomed it, nor on its way out', () => {
+    const early = new Bench()
+    early.feed({ kind: 'frame', frame: { type: 'rotate_token', reason: '' } })
+    const late = openBench()
+    late.beat(1)
+    late.feed({ kind: 'leave' })
+    late.feed({ kind: 'frame', frame: { type: 'rotate_token', reason: '' } })
+    for (const bench of [early, late]) expect(bench.kinds()).not.toContain('make_token')
+  })
+
+  test('left for a new token closes without a goodbye, to come back at once', () => {
+    const bench = openBench()
+    bench.beat(1)
+    bench.feed({ kind: 'renew' })
+    expect(bench.effects.at(-1)).toEqual({
+      kind: 'close',
+      code: 1000,
+      reason: 'reconnecting with a new token',
+    })
+    expect(bench.kinds()).not.toContain('send_bye')
+    expect(endingOf(bench.state, 1000, '', bench.now)).toMatchObject({ comesBackAtOnce: true })
+    // A server that does not answer the close is not waited for.
+    bench.pass(CLOSE_TIMEOUT_MS)
+    expect(bench.kinds().at(-1)).toBe('drop')
+    expect(endingOf(openBench().state, 1000, '', 0)).toMatchObject({ comesBackAtOnce: false })
+  })
+
   test('drops a server that fell silent, and not before three intervals and five seconds', () => {
     const bench = openBench()
     bench.beat(1)

@@ -242,6 +242,61 @@ describe('bad frames', () => {
   })
 })
 
+describe('a new token', () => {
+  const rotation = { at: 5, reason: 'age' }
+  const facts = { name: grant.name, lifecycle: 'active' as const, heartbeatIntervalMs: 10_000 }
+  const changed = (wanted: typeof rotation | null): SessionEvent => ({
+    type: 'changed',
+    facts: { ...facts, rotation: wanted },
+  })
+  const rotated = (hash = 'ab'.repeat(32)) => text({ type: 'token_rotated', token_hash: hash })
+  const asked = (effects: readonly SessionEffect[]) =>
+    framesSent(effects).filter((frame) => frame.type === 'rotate_token')
+
+  it('is asked for with the welcome when it is wanted by then', () => {
+    const { effects } = run([hello(), opened({ rotation })])
+    expect(framesSent(effects).map((frame) => frame.type)).toEqual(['welcome', 'rotate_token'])
+    expect(asked(effects)).toEqual([{ type: 'rotate_token', reason: 'age' }])
+  })
+
+  it('is asked for once for each request, whatever else changes', () => {
+    const told = run([changed(rotation), changed(rotation), changed(null), changed(rotation)], open())
+    expect(asked(told.effects)).toHaveLength(1)
+    expect(asked(run([changed({ at: 6, reason: 'operator' })], told.state).effects)).toEqual([
+      { type: 'rotate_token', reason: 'operator' },
+    ])
+    const renamed = run([{ type: 'changed', facts: { ...facts, name: 'new', rotation } }], open())
+    expect(framesSent(renamed.effects).map((frame) => frame.type)).toEqual(['welcome', 'rotate_token'])
+  })
+
+  it('is handed on by its hash, and confirmed only when it is stored', () => {
+    const named = run([rotated()], open())
+    expect(named.effects).toEqual([{ type: 'store_next_token', tokenHash: 'ab'.repeat(32) }])
+    const confirmed = run([{ type: 'next_token_stored', tokenHash: 'ab'.repeat(32) }], named.state)
+    expect(framesSent(confirmed.effects)).toEqual([
+      { type: 'token_rotation_ack', token_hash: 'ab'.repeat(32) },
+    ])
+  })
+
+  it('that is refused is a complaint, and too many of them end the session', () => {
+    const refused: SessionEvent = { type: 'next_token_refused', why: 'no' }
+    expect(framesSent(run([refused], open()).effects)).toEqual([
+      { type: 'error', code: 'token_rotation_refused', message: 'no' },
+    ])
+    const flood = run(Array(60).fill(rotated()), open())
+    expect(ofType(flood.effects, 'store_next_token')).toHaveLength(3)
+    expect(ofType(flood.effects, 'close')[0]?.cause).toEqual(CLOSE.tooManyErrors)
+  })
+
+  it('without the form of a hash is nothing', () => {
+    for (const hash of [undefined, '', 'AB'.repeat(32), 'ab'.repeat(33), 5, { $ne: null }]) {
+      const { effects } = run([text({ type: 'token_rotated', token_hash: hash })], open())
+      expect(ofType(effects, 'store_next_token')).toEqual([])
+      expect(framesSent(effects)[0]).toMatchObject({ code: 'invalid_frame' })
+    }
+  })
+})
+
 describe('the end', () => {
   it('by bye is the robot’s own', () => {
     const { state, effects } = run([text({ type: 'bye', reason: 'shutdown' })], open())
@@ -277,6 +332,9 @@ describe('any sequence of events', () => {
         facts: { name: 'x', lifecycle: lifecycle as 'active', heartbeatIntervalMs: 500, rotation: null },
       }),
     ),
+    fc.constant(text({ type: 'token_rotated', token_hash: '0a'.repeat(32) })),
+    fc.constant<SessionEvent>({ type: 'next_token_stored', tokenHash: '0a'.repeat(32) }),
+    fc.constant<SessionEvent>({ type: 'next_token_refused', why: 'no' }),
     fc.constant(text({ type: 'bye' })),
     fc.constant<SessionEvent>({ type: 'drain', reconnectInMs: 5 }),
     fc.constant<SessionEvent>({ type: 'end', cause: CLOSE.tokenRevoked }),
