@@ -127,18 +127,6 @@ export async function endSignIns(
   return Number(numAffectedRows ?? 0)
 }
 
-/** How many sessions `endSignIns` would end. */
-export async function countSignIns(
-  db: Database,
-  whose: { readonly userId: string } | 'everybody',
-): Promise<number> {
-  const { rows } = await sql<{ count: number }>`
-    SELECT count(*)::int AS count FROM sign_ins
-    WHERE stage = 'signed_in' AND ${stands} ${whose === 'everybody' ? sql`` : sql`AND user_id = ${whose.userId}`}
-  `.execute(db)
-  return rows[0]!.count
-}
-
 /** Counts a wrong second factor of a sign-in that waits for one; the last one that is allowed ends it. */
 export async function countFailure(db: Database, id: string, allowed: number): Promise<void> {
   await sql`

@@ -27,7 +27,7 @@ const GUARD_PROBLEMS: readonly ErrorCode[] = [
 function problemsOf(route: Pick<RouteOptions, 'config' | 'schema' | 'method'>): ErrorCode[] {
   const { scope = 'public', problems = [] } = route.config ?? {}
   const schema = (route.schema ?? {}) as Record<
-    'body' | 'querystring' | 'params',
+    'body' | 'querystring' | 'params' | 'headers',
     { shape?: Json } | undefined
   >
   const codes = new Set<ErrorCode>(['internal_error', ...problems])
@@ -40,7 +40,7 @@ function problemsOf(route: Pick<RouteOptions, 'config' | 'schema' | 'method'>): 
   if (schema.querystring) add('invalid_request')
   if (schema.querystring?.shape?.cursor) add('invalid_cursor')
   if (schema.params) add('not_found')
-  if (route.method === 'POST' && scope !== 'claim')
+  if (schema.headers?.shape?.['idempotency-key'])
     add('invalid_request', 'request_in_progress', 'idempotency_key_reused')
   return [...codes].sort()
 }
