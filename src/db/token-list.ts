@@ -2,6 +2,7 @@ import { type RawBuilder, sql } from 'kysely'
 import { rolesOf } from './access-tokens.ts'
 import type { Database } from './database.ts'
 import type { Reach } from './reach.ts'
+import { inOrder, isBehind, placeValue, type SortColumn, type SortedPlace } from './sorting.ts'
 import type { Role } from './tables.ts'
 
 export const TOKEN_STATUSES = ['active', 'expired', 'revoked'] as const
@@ -47,15 +48,12 @@ const JOINED = sql`access_tokens t
   LEFT JOIN fleets f ON f.id = t.fleet_id`
 
 /** A token, with the roles of the person it belongs to; a fleet's token has none. */
-export async function findToken(
-  db: Database,
-  id: string,
-): Promise<
-  (TokenRow & { roles: { role: Role; siteId: string | null; fleetId: string | null }[] }) | undefined
-> {
-  const { rows } = await sql<
-    TokenRow & { roles: { role: Role; siteId: string | null; fleetId: string | null }[] }
-  >`
+export interface HeldToken extends TokenRow {
+  readonly roles: readonly { role: Role; siteId: string | null; fleetId: string | null }[]
+}
+
+export async function findToken(db: Database, id: string): Promise<HeldToken | undefined> {
+  const { rows } = await sql<HeldToken>`
     SELECT ${COLUMNS}, coalesce(${rolesOf(sql.ref('t.user_id'))}, '[]') AS roles FROM ${JOINED} WHERE t.id = ${id}
   `.execute(db)
   return rows[0]
@@ -64,18 +62,13 @@ export async function findToken(
 export const TOKEN_SORTS = ['created_at', 'last_used_at', 'expires_at', 'name'] as const
 export type TokenSort = (typeof TOKEN_SORTS)[number]
 
-const SORT_COLUMNS: Record<TokenSort, RawBuilder<unknown>> = {
-  created_at: sql`t.created_at`,
-  last_used_at: sql`t.last_used_at`,
-  expires_at: sql`t.expires_at`,
-  name: sql`t.name`,
+const SORT_COLUMNS: Record<TokenSort, SortColumn> = {
+  created_at: { column: sql`t.created_at`, type: 'time' },
+  last_used_at: { column: sql`t.last_used_at`, type: 'time' },
+  expires_at: { column: sql`t.expires_at`, type: 'time' },
+  name: { column: sql`t.name`, type: 'text' },
 }
-
-/** Where a token stands in a sorted list; times in microseconds since 1970, as exact as the database has them. */
-export interface TokenPlace {
-  readonly value: string | number | null
-  readonly id: string
-}
+const ID = sql`t.id`
 
 /** Whose tokens: a fleet's, one person's, or those of all people who are managed from within a reach. */
 export type TokenHolders =
@@ -102,38 +95,27 @@ function heldBy(holders: TokenHolders): RawBuilder<boolean> {
     AND ${only === undefined ? sql`true` : sql`t.user_id = ${only}`}`
 }
 
-function placeValue(sort: TokenSort): RawBuilder<string | number | null> {
-  const column = SORT_COLUMNS[sort]
-  return sort === 'name' ? sql`${column}` : sql`(extract(epoch FROM ${column}) * 1000000)::bigint`
+export interface TokenPage {
+  readonly sort: TokenSort
+  readonly descending: boolean
+  readonly limit: number
+  readonly after: SortedPlace | undefined
 }
-
-/** True for tokens behind the place. Tokens without a value come last, whatever the direction. */
-function isBehind(sort: TokenSort, descending: boolean, place: TokenPlace): RawBuilder<boolean> {
-  const column = SORT_COLUMNS[sort]
-  const beyond = sql.raw(descending ? '<' : '>')
-  if (place.value === null) return sql`(${column} IS NULL AND t.id ${beyond} ${place.id}::uuid)`
-  const value =
-    sort === 'name'
-      ? sql`${place.value}::text`
-      : sql`timestamptz 'epoch' + ${place.value}::float8 * interval '1 microsecond'`
-  return sql`(${column} ${beyond} ${value} OR ${column} IS NULL
-    OR (${column} = ${value} AND t.id ${beyond} ${place.id}::uuid))`
-}
+export type ListedToken = TokenRow & { readonly place_value: string | number | null }
 
 /** Tokens, sorted, those behind `after` when given; `place_value` is each one's own. */
 export async function listTokens(
   db: Database,
   filter: { readonly holders: TokenHolders; readonly status: TokenStatus | undefined },
-  page: { sort: TokenSort; descending: boolean; limit: number; after: TokenPlace | undefined },
-): Promise<(TokenRow & { place_value: string | number | null })[]> {
-  const { sort, descending, limit, after } = page
-  const direction = sql.raw(descending ? 'DESC' : 'ASC')
-  const { rows } = await sql<TokenRow & { place_value: string | number | null }>`
-    SELECT ${COLUMNS}, ${placeValue(sort)} AS place_value FROM ${JOINED}
+  { sort, descending, limit, after }: TokenPage,
+): Promise<ListedToken[]> {
+  const column = SORT_COLUMNS[sort]
+  const { rows } = await sql<ListedToken>`
+    SELECT ${COLUMNS}, ${placeValue(column)} AS place_value FROM ${JOINED}
     WHERE ${heldBy(filter.holders)}
       AND ${filter.status === undefined ? sql`true` : sql`${STATUS} = ${filter.status}`}
-      AND ${after === undefined ? sql`true` : isBehind(sort, descending, after)}
-    ORDER BY ${SORT_COLUMNS[sort]} ${direction} NULLS LAST, t.id ${direction}
+      AND ${after === undefined ? sql`true` : isBehind(column, ID, descending, after)}
+    ORDER BY ${inOrder(column, ID, descending)}
     LIMIT ${limit}
   `.execute(db)
   return rows

@@ -14,7 +14,7 @@ import {
   revokeToken,
   secondsFromNow,
 } from '../db/token-changes.ts'
-import { findToken, type TokenRow } from '../db/token-list.ts'
+import { findToken, type HeldToken, type TokenRow } from '../db/token-list.ts'
 import { BeaconError } from '../errors.ts'
 import { newId } from '../ids.ts'
 import { describeToken, hashToken, mintCheckedToken } from '../protocol/tokens.ts'
@@ -39,8 +39,6 @@ import { invalidRequest } from './validation.ts'
 /** What is done to the tokens of people and of fleets alike. Each takes a transaction. */
 
 type Parts = Pick<HttpParts, 'clock' | 'random'>
-
-export type FoundToken = NonNullable<Awaited<ReturnType<typeof findToken>>>
 
 interface NewToken {
   readonly kind: 'personal' | 'fleet'
@@ -88,7 +86,7 @@ async function insert(transaction: Database, random: Parts['random'], token: New
   return { row: await demandToken(transaction, id), value }
 }
 
-export async function demandToken(database: Database, id: string): Promise<FoundToken> {
+export async function demandToken(database: Database, id: string): Promise<HeldToken> {
   const row = await findToken(database, id)
   if (!row) throw new BeaconError('not_found', 'there is no such token')
   return row
@@ -225,7 +223,7 @@ export async function rotate(
   request: FastifyRequest,
   parts: Parts,
   id: string,
-  mayRotate: (now: Principal, row: FoundToken) => void,
+  mayRotate: (now: Principal, row: HeldToken) => void,
 ): Promise<Answer<Token & { token: string | null; old: RotatedOld }>> {
   const body = request.body as RotateBody
   const asker = principalOf(request)

@@ -1,6 +1,13 @@
 import { z } from 'zod'
-import { SCOPES } from '../access/scopes.ts'
-import { TOKEN_SORTS, TOKEN_STATUSES, type TokenRow, type TokenSort } from '../db/token-list.ts'
+import { FLEET_TOKEN_SCOPES, SCOPES, type Scope } from '../access/scopes.ts'
+import {
+  type ListedToken,
+  TOKEN_SORTS,
+  TOKEN_STATUSES,
+  type TokenPage,
+  type TokenRow,
+  type TokenSort,
+} from '../db/token-list.ts'
 import { isStorableText } from '../protocol/text.ts'
 import { cidrs } from './cidrs.ts'
 import { decodeCursor, microseconds, pageOf } from './cursors.ts'
@@ -108,7 +115,7 @@ function oneExpiry(given: Expiry): boolean {
 }
 const TWO_EXPIRIES = { error: 'give expires_in_days or expires_at, not both', path: ['expires_at'] }
 
-function mintSchema<Scope extends string>(scopes: readonly [Scope, ...Scope[]], all: string) {
+function mintSchema(scopes: readonly Scope[], all: string) {
   return z
     .strictObject({
       name,
@@ -124,9 +131,7 @@ function mintSchema<Scope extends string>(scopes: readonly [Scope, ...Scope[]], 
 export const mintBody = {
   personal: mintSchema(SCOPES, 'Left out: all that the caller holds at this moment'),
   fleet: mintSchema(
-    SCOPES.filter((scope) => scope !== 'tokens:manage' && scope !== 'users:manage') as [
-      (typeof SCOPES)[number],
-    ],
+    FLEET_TOKEN_SCOPES,
     'Left out: all that the caller holds at the fleet at this moment, without managing tokens or people',
   ),
 }
@@ -188,9 +193,7 @@ function placeSchema(sort: TokenSort, descending: boolean) {
 /** The page that the query asks for, out of what `list` finds. */
 export async function tokenPage(
   query: Pick<TokenListQuery, 'sort' | 'limit' | 'cursor'>,
-  list: (
-    page: Parameters<typeof import('../db/token-list.ts').listTokens>[2],
-  ) => ReturnType<typeof import('../db/token-list.ts').listTokens>,
+  list: (page: TokenPage) => Promise<ListedToken[]>,
 ) {
   const descending = query.sort.startsWith('-')
   const sort = (descending ? query.sort.slice(1) : query.sort) as TokenSort

@@ -4,12 +4,12 @@ import { fleetScopesOf } from '../../access/minting.ts'
 import { demandScope } from '../../access/principal.ts'
 import type { Database } from '../../db/database.ts'
 import { findFleet } from '../../db/fleets.ts'
-import { listTokens } from '../../db/token-list.ts'
+import { type HeldToken, listTokens } from '../../db/token-list.ts'
 import { BeaconError } from '../../errors.ts'
 import { idempotently } from '../idempotency.ts'
 import type { App, HttpParts } from '../parts.ts'
 import { byId, id, idempotencyHeaders, listOf, noBody } from '../schemas.ts'
-import { demandToken, type FoundToken, mintToken, revoke, rotate } from '../token-desk.ts'
+import { demandToken, mintToken, revoke, rotate } from '../token-desk.ts'
 import {
   mintBody,
   newTokenSchema,
@@ -29,7 +29,7 @@ async function demandFleetPlace(database: Database, fleetId: string): Promise<Pl
   return { siteId: fleet.site_id, fleetId: fleet.id }
 }
 
-async function demandTokenOf(database: Database, fleetId: string, tokenId: string): Promise<FoundToken> {
+async function demandTokenOf(database: Database, fleetId: string, tokenId: string): Promise<HeldToken> {
   const row = await demandToken(database, tokenId)
   if (row.kind !== 'fleet' || row.fleet_id !== fleetId)
     throw new BeaconError('not_found', 'the fleet has no such token')

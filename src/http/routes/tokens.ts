@@ -2,13 +2,13 @@ import { z } from 'zod'
 import { scopesOf } from '../../access/minting.ts'
 import { type Principal, rolesAt } from '../../access/principal.ts'
 import type { Database } from '../../db/database.ts'
-import { listTokens, type TokenHolders } from '../../db/token-list.ts'
+import { type HeldToken, listTokens, type TokenHolders } from '../../db/token-list.ts'
 import { BeaconError } from '../../errors.ts'
 import { principalOf } from '../guard.ts'
 import { idempotently } from '../idempotency.ts'
 import type { App, HttpParts } from '../parts.ts'
 import { byId, id, idempotencyHeaders, listOf, noBody } from '../schemas.ts'
-import { demandToken, type FoundToken, mintToken, revoke, rotate } from '../token-desk.ts'
+import { demandToken, mintToken, revoke, rotate } from '../token-desk.ts'
 import {
   mintBody,
   newTokenSchema,
@@ -36,11 +36,11 @@ function demandManagesOwn(principal: Principal): void {
   throw new BeaconError('insufficient_scope', 'the scope tokens:manage is needed, or to be signed in')
 }
 
-const isSelf = ({ kind, id }: Principal, row: FoundToken) => kind !== 'session' && row.id === id
-const isOwn = ({ userId }: Principal, row: FoundToken) => row.kind === 'personal' && row.user_id === userId
+const isSelf = ({ kind, id }: Principal, row: HeldToken) => kind !== 'session' && row.id === id
+const isOwn = ({ userId }: Principal, row: HeldToken) => row.kind === 'personal' && row.user_id === userId
 
 /** A personal token that the caller may see: their own, or one of somebody whom they manage. */
-async function demandSeen(database: Database, principal: Principal, tokenId: string): Promise<FoundToken> {
+async function demandSeen(database: Database, principal: Principal, tokenId: string): Promise<HeldToken> {
   const row = await demandToken(database, tokenId)
   const { authority } = principal
   const seen = row.kind === 'personal' && (isOwn(principal, row) || authority.seesRolesOf(rolesAt(row.roles)))
