@@ -1,8 +1,6 @@
 import { type RawBuilder, sql } from 'kysely'
-import { rolesOf } from './access-tokens.ts'
 import type { Database } from './database.ts'
 import { stands } from './sign-ins.ts'
-import type { Role } from './tables.ts'
 
 /** Whose: a person's, a fleet's, or everybody's and everything's. */
 export type Extent = { readonly userId: string } | { readonly fleetId: string } | 'deployment'
@@ -119,21 +117,4 @@ export async function endCredentials(
 ): Promise<void> {
   if (ids.length === 0) return
   await sql`${ENDINGS[group]} WHERE id = ANY (${ids}::uuid[])`.execute(db)
-}
-
-/** A person who was not removed, with their roles. */
-export async function findPersonWithRoles(
-  db: Database,
-  userId: string,
-): Promise<
-  { name: string; roles: { role: Role; siteId: string | null; fleetId: string | null }[] } | undefined
-> {
-  const { rows } = await sql<{
-    name: string
-    roles: { role: Role; siteId: string | null; fleetId: string | null }[]
-  }>`
-    SELECT u.name, coalesce(${rolesOf(sql.ref('u.id'))}, '[]') AS roles FROM users u
-    WHERE u.id = ${userId} AND u.removed_at IS NULL
-  `.execute(db)
-  return rows[0]
 }

@@ -3,7 +3,7 @@ import { rolesOf } from './access-tokens.ts'
 import type { Database } from './database.ts'
 import type { Reach } from './reach.ts'
 import { inOrder, isBehind, placeValue, type SortColumn, type SortedPlace } from './sorting.ts'
-import type { Role } from './tables.ts'
+import type { FoundRole } from './users.ts'
 
 export const TOKEN_STATUSES = ['active', 'expired', 'revoked'] as const
 export type TokenStatus = (typeof TOKEN_STATUSES)[number]
@@ -49,7 +49,7 @@ const JOINED = sql`access_tokens t
 
 /** A token, with the roles of the person it belongs to; a fleet's token has none. */
 export interface HeldToken extends TokenRow {
-  readonly roles: readonly { role: Role; siteId: string | null; fleetId: string | null }[]
+  readonly roles: readonly FoundRole[]
 }
 
 export async function findToken(db: Database, id: string): Promise<HeldToken | undefined> {

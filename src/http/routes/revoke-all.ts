@@ -12,13 +12,12 @@ import {
   type CredentialGroup,
   type Extent,
   endCredentials,
-  findPersonWithRoles,
   type StandingCredential,
   standingCredentials,
 } from '../../db/revoke-all.ts'
 import { insertTimeline } from '../../db/timeline.ts'
 import { lockOutMinting } from '../../db/token-changes.ts'
-import { lockPeople } from '../../db/users.ts'
+import { findUser, lockPeople } from '../../db/users.ts'
 import { BeaconError } from '../../errors.ts'
 import { audited } from '../audited.ts'
 import { principalOf } from '../guard.ts'
@@ -139,7 +138,7 @@ async function orderOf(database: Database, principal: Principal, request: Reques
   const { of } = request
   const { authority } = principal
   if ('user_id' in of) {
-    const person = await findPersonWithRoles(database, of.user_id)
+    const person = await findUser(database, of.user_id)
     const roles = rolesAt(person?.roles ?? [])
     const isSelf = of.user_id === principal.userId
     if (!person || !(isSelf || authority.seesRolesOf(roles))) throw unknownReference('/of/user_id', 'person')
