@@ -129,7 +129,9 @@ async function linesOf(db: TestDatabase): Promise<unknown[]> {
 }
 
 describe('the logins of a private PostgreSQL', () => {
-  test('are those of the running server, and cannot change the log or become anybody who can', async () => {
+  test('are those of the running server, and cannot change the log or become anybody who can', {
+    timeout: 90_000,
+  }, async () => {
     const folder = await makeDataFolder()
     const server = await startServer({ BEACON_DATA_DIR: folder })
     try {

@@ -47,7 +47,9 @@ const call = (server: ServerProcess, path: string, init: RequestInit = {}) =>
   })
 
 describe('two servers with a login of their own on one database', () => {
-  test('write one log of changes, uses and refusals, which is whole after a stop and a kill', async () => {
+  test('write one log of changes, uses and refusals, which is whole after a stop and a kill', {
+    timeout: 90_000,
+  }, async () => {
     const [first, second] = await Promise.all([start(), start()])
     for (const server of servers) expect(server.output).not.toContain('owns the audit log')
     const { rows } = await db.pool.query(

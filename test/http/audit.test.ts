@@ -259,7 +259,9 @@ describe('an export', () => {
     }
   })
 
-  test('of very many lines is sent as fast as it is read, and kept nowhere', async () => {
+  test('of very many lines is sent as fast as it is read, and kept nowhere', {
+    timeout: 90_000,
+  }, async () => {
     const LINES = 20_000
     const target = newId()
     const filling = 'x'.repeat(1_000)
