@@ -350,7 +350,8 @@ export class Gateway implements ConnectionHost {
     this.#sessions -= 1
     metrics.sessions.set(this.#sessions)
     this.note(connection, {
-      level: end.bye || end.code === CLOSE.serviceRestart.code ? 'info' : 'warn',
+      // 1000: the robot left in order, as it does to come back with a new token.
+      level: end.bye || end.code === CLOSE.serviceRestart.code || end.code === 1000 ? 'info' : 'warn',
       code: 'disconnected',
       message: `session ${sessionNo} closed: ${end.code}${end.reason ? ` ${end.reason}` : ''}`,
       data: {
