@@ -1,4 +1,5 @@
 import { sql } from 'kysely'
+import { canonicalAddress } from '../addresses.ts'
 import { rolesOf } from './access-tokens.ts'
 import type { Database } from './database.ts'
 import type { Role, SignInStage } from './tables.ts'
@@ -82,9 +83,9 @@ export async function insertSignIn(db: Database, signIn: NewSignIn): Promise<voi
     INSERT INTO sign_ins (id, secret_hash, stage, user_id, method, second_factor, flow_sealed, address, user_agent,
       created_at, last_seen_at, expires_at)
     VALUES (${signIn.id}, ${signIn.secretHash}, ${signIn.stage}, ${signIn.userId}, ${signIn.method},
-      ${signIn.secondFactor}, ${signIn.flowSealed}, ${signIn.address}, ${signIn.userAgent},
-      clock_timestamp(), clock_timestamp(),
-      clock_timestamp() + ${signIn.stage === 'signed_in' ? LIFE.signed_in : LIFE.step})
+      ${signIn.secondFactor}, ${signIn.flowSealed}, ${canonicalAddress(signIn.address) ?? null}, ${signIn.userAgent},
+      statement_timestamp(), statement_timestamp(),
+      statement_timestamp() + ${signIn.stage === 'signed_in' ? LIFE.signed_in : LIFE.step})
     ON CONFLICT (secret_hash) DO NOTHING
   `.execute(db)
 }
