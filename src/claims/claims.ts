@@ -243,7 +243,8 @@ class ClaimDesk {
       findCredentials(this.#options.database, [...new Set(secretHashes)]),
     )
     const known = new Map(found.map(({ secretHash, ...facts }) => [secretHash, facts]))
-    for (const [secretHash, facts] of known) this.#credentials.set(secretHash, facts)
+    for (const [secretHash, facts] of known)
+      if (facts.kind !== 'setup_token') this.#credentials.set(secretHash, facts)
     return secretHashes.map((secretHash) => known.get(secretHash))
   }
 

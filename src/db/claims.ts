@@ -7,9 +7,10 @@ import type { CredentialKind, EventLevel, Labels, OnExisting } from './tables.ts
 /** Digests travel as hex, for they are compared and looked up by value. */
 type Hex = string
 
-/** What of a claim credential never changes. */
+/** What of a claim credential never changes; but a setup token moves with its robot. */
 export interface CredentialFacts {
   readonly id: string
+  readonly kind: CredentialKind
   readonly name: string
   readonly siteId: string
   readonly fleetId: string
@@ -21,7 +22,7 @@ export async function findCredentials(
   secretHashes: readonly Hex[],
 ): Promise<(CredentialFacts & { secretHash: Hex })[]> {
   const { rows } = await sql<CredentialFacts & { secretHash: Hex }>`
-    SELECT c.id, c.name, c.site_id AS "siteId", c.fleet_id AS "fleetId", asked.hash AS "secretHash"
+    SELECT c.id, c.kind, c.name, c.site_id AS "siteId", c.fleet_id AS "fleetId", asked.hash AS "secretHash"
     FROM unnest(${[...secretHashes]}::text[]) AS asked (hash)
     JOIN claim_credentials c ON c.secret_hash = decode(asked.hash, 'hex')
   `.execute(database)
