@@ -64,7 +64,7 @@ export interface WaitingRobot {
   readonly is_new: boolean
   readonly fingerprint: { readonly hostname?: string }
   readonly address: string | null
-  readonly credential: { readonly id: string; readonly kind: string; readonly name: string } | null
+  readonly credential: { readonly id: string; readonly kind: string; readonly name: string | null } | null
   readonly pending_since: string
   readonly expires_at: string
 }
