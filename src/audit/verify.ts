@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto'
 import {
   type AuditEnds,
   type ChainedLine,
+  findIdleGuards,
   findLink,
   type Link,
   readAuditEnds,
@@ -27,6 +28,8 @@ export type Flaw =
   | 'head_changed'
   /** A line is not what somebody noted of it. */
   | 'not_as_noted'
+  /** Every line is right, and the database no longer refuses to change them. */
+  | 'unguarded'
 
 export interface Finding {
   /** The first number that is wrong. */
@@ -84,7 +87,11 @@ export async function verifyAudit(database: Database, options: VerifyOptions = {
     if (lines.length === 0) break
   }
   if (last.seq < end) return result(undefined, last)
-  return result(flawOfHead(ends, last) ?? (noted && (await flawOfNote(database, noted, last))))
+  return result(
+    flawOfHead(ends, last) ??
+      (noted && (await flawOfNote(database, noted, last))) ??
+      (await flawOfGuards(database, last)),
+  )
 }
 
 function found(seq: number, flaw: Flaw, detail: string): Finding {
@@ -150,5 +157,15 @@ async function flawOfNote(database: Database, noted: Link, last: Link): Promise<
     noted.seq,
     'not_as_noted',
     `line ${noted.seq} has another hash than was noted: the log was rewritten up to there, or further`,
+  )
+}
+
+async function flawOfGuards(database: Database, last: Link): Promise<Finding | undefined> {
+  const idle = await findIdleGuards(database)
+  if (idle.length === 0) return undefined
+  return found(
+    last.seq + 1,
+    'unguarded',
+    `the database no longer refuses to change the log: ${idle.join(', ')} switched off or gone`,
   )
 }

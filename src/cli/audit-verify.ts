@@ -41,6 +41,8 @@ export async function verifyAudit(
 }
 
 function linesOf({ checked, head, finding }: Result, noted: Link | undefined): string[] {
+  if (finding?.flaw === 'unguarded')
+    return [`THE AUDIT LOG IS NOT GUARDED: ${printable(finding.detail)}`, `(its ${checked} lines are right)`]
   if (finding)
     return [
       `THE AUDIT LOG IS NOT WHOLE, from line ${finding.seq} on: ${printable(finding.detail)}`,

@@ -93,3 +93,25 @@ export async function findLink(database: Database, seq: number): Promise<Link | 
   `.execute(database)
   return rows[0]
 }
+
+const TRIGGERS = [
+  ['audit_log', 'audit_log_hold'],
+  ['audit_log', 'audit_log_link'],
+  ['audit_log', 'audit_log_advance'],
+  ['audit_log', 'audit_log_refuse'],
+  ['audit_head', 'audit_head_refuse'],
+] as const
+
+/** Which of the triggers that guard the log are gone, or do not always fire. */
+export async function findIdleGuards(database: Database): Promise<string[]> {
+  const { rows } = await sql<{ name: string }>`
+    SELECT guard.name
+    FROM unnest(${TRIGGERS.map(([table]) => table)}::text[], ${TRIGGERS.map(([, name]) => name)}::text[])
+      AS guard ("table", name)
+    WHERE NOT EXISTS (
+      SELECT FROM pg_trigger
+      WHERE tgrelid = to_regclass(guard."table") AND tgname = guard.name AND tgenabled = 'A')
+    ORDER BY guard.name
+  `.execute(database)
+  return rows.map(({ name }) => name)
+}

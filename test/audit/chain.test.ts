@@ -380,6 +380,21 @@ describe('whoever gets around the triggers is found out', () => {
     })
   })
 
+  test.each([
+    ['ALTER TABLE audit_log DISABLE TRIGGER audit_log_refuse', 'audit_log_refuse'],
+    ['ALTER TABLE audit_log ENABLE REPLICA TRIGGER audit_log_link', 'audit_log_link'],
+    // Fires, unless session_replication_role says otherwise.
+    ['ALTER TABLE audit_log ENABLE TRIGGER audit_log_hold', 'audit_log_hold'],
+    ['DROP TRIGGER audit_log_advance ON audit_log', 'audit_log_advance'],
+    ['ALTER TABLE audit_head DISABLE TRIGGER ALL', 'audit_head_refuse'],
+  ])('a guard taken away by %s', async (statement, name) => {
+    await query(statement)
+    expect(await verifyAudit(db.database)).toMatchObject({
+      checked: 8,
+      finding: { seq: 9, flaw: 'unguarded', detail: expect.stringContaining(name) },
+    })
+  })
+
   test('without a head nothing can be added, and so nothing be done', async () => {
     await tamper('DELETE FROM audit_head')
     await expect(add(entry({ id: newId() }))).rejects.toThrow()

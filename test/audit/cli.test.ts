@@ -187,6 +187,10 @@ describe('beacon audit verify', () => {
       const other = await verify('--expect', `3:${note.slice(2)}`)
       expect([other.exitCode, other.stdout]).toEqual([1, expect.stringContaining('line 3 has another hash')])
 
+      await tamper('SELECT 1')
+      const unguarded = await verify()
+      expect([unguarded.exitCode, unguarded.stdout]).toEqual([1, expect.stringContaining('NOT GUARDED')])
+
       await tamper("UPDATE audit_log SET actor_name = 'somebody else' WHERE seq = 3")
       const broken = await verify('--expect', note)
       expect([broken.exitCode, broken.stdout]).toEqual([

@@ -133,6 +133,7 @@ const verificationSchema = component(
           'end_missing',
           'head_changed',
           'not_as_noted',
+          'unguarded',
         ]),
         detail: z.string(),
       })
