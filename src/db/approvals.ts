@@ -65,6 +65,8 @@ export interface WaitingRobot extends NamedRobot {
   readonly credential_id: string | null
   readonly credential_kind: CredentialKind | null
   readonly credential_name: string | null
+  readonly credential_site_id: string | null
+  readonly credential_fleet_id: string | null
   readonly pending_since: Date
   /** Microseconds since 1970, as exact as the database has them. */
   readonly place_value: number
@@ -83,6 +85,7 @@ export async function listWaiting(
       (SELECT e.data ->> 'address' FROM robot_events e
         WHERE e.robot_id = robots.id AND e.code = 'approval_requested' ORDER BY e.id DESC LIMIT 1) AS address,
       credential.id AS credential_id, credential.kind AS credential_kind, credential.name AS credential_name,
+      credential.site_id AS credential_site_id, credential.fleet_id AS credential_fleet_id,
       robots.pending_since, (extract(epoch FROM robots.pending_since) * 1000000)::bigint AS place_value
     FROM robots
     LEFT JOIN robot_status status ON status.robot_id = robots.id

@@ -1,5 +1,6 @@
 import type { FastifyRequest } from 'fastify'
 import { z } from 'zod'
+import type { Authority } from '../../access/authority.ts'
 import {
   type DecidedRobot,
   type Decision,
@@ -15,6 +16,7 @@ import { fingerprintSchema } from '../../protocol/enrolment.ts'
 import { freeText } from '../../protocol/text.ts'
 import { audited } from '../audited.ts'
 import { decodeCursor, microseconds, pageOf } from '../cursors.ts'
+import { principalOf } from '../guard.ts'
 import { idempotently } from '../idempotency.ts'
 import type { App, HttpParts } from '../parts.ts'
 import { reachOf } from '../reach.ts'
@@ -60,7 +62,11 @@ const waitingSchema = component(
     address: z.string().nullable().describe('Where its last claim came from'),
     connection: z.enum(CONNECTIONS),
     credential: z
-      .object({ id, kind: z.enum(['enrollment_key', 'provisioning_token', 'setup_token']), name })
+      .object({
+        id,
+        kind: z.enum(['enrollment_key', 'provisioning_token', 'setup_token']),
+        name: name.nullable().describe('Null for those who may not read it'),
+      })
       .nullable()
       .describe('What it claimed with'),
     pending_since: time,
@@ -122,7 +128,8 @@ const decideBody = z
 
 const placeSchema = z.strictObject({ list: z.literal('approvals'), value: microseconds, id })
 
-function toWaiting(row: WaitingRobot): z.input<typeof waitingSchema> {
+/** A robot that waits, as it is shown to one caller. It may have claimed with something of a fleet that they do not see. */
+function toWaiting(row: WaitingRobot, authority: Authority): z.input<typeof waitingSchema> {
   const { machine_id: _, ...fingerprint } = row.fingerprint
   return {
     id: row.id,
@@ -138,7 +145,16 @@ function toWaiting(row: WaitingRobot): z.input<typeof waitingSchema> {
     credential:
       row.credential_id === null
         ? null
-        : { id: row.credential_id, kind: row.credential_kind!, name: row.credential_name! },
+        : {
+            id: row.credential_id,
+            kind: row.credential_kind!,
+            name: authority.covers('enrollment-keys:read', {
+              siteId: row.credential_site_id,
+              fleetId: row.credential_fleet_id,
+            })
+              ? row.credential_name
+              : null,
+          },
     pending_since: row.pending_since.toISOString(),
     expires_at: new Date(row.pending_since.getTime() + PENDING_FOR_MS).toISOString(),
   }
@@ -247,11 +263,13 @@ export function approvalRoutes(app: App, parts: HttpParts): void {
         },
         { limit: limit + 1, after: decodeCursor(cursor, placeSchema) },
       )
-      return pageOf(rows, limit, toWaiting, ({ place_value, id }) => ({
-        list: 'approvals',
-        value: place_value,
-        id,
-      }))
+      const { authority } = principalOf(request)
+      return pageOf(
+        rows,
+        limit,
+        (row) => toWaiting(row, authority),
+        ({ place_value, id }) => ({ list: 'approvals', value: place_value, id }),
+      )
     },
   })
 

@@ -10,7 +10,7 @@ import {
   together,
 } from './cells.ts'
 import { may, type Place } from './rules.ts'
-import { FLEETS, siteOf } from './world.ts'
+import { ADMITTED, FLEETS, siteOf } from './world.ts'
 
 /** Only those who may reveal a key read its value. */
 const revealed =
@@ -51,9 +51,8 @@ export const CREDENTIAL_CELLS: CellTable = {
   'GET /api/enrollment-keys/{id}/robots': ofKeys((id, at, { robots }) => ({
     url: `/api/enrollment-keys/${id}/robots`,
     check: ({ body }, subject) => {
-      const admitted = at === 'A1' ? (['A1', 'B1'] as const) : []
-      const due = admitted.filter((place) => may(subject, 'robots:read', place)).map((place) => robots[place])
-      expect(body.items.map((item: Json) => item.id)).toEqual(due)
+      const due = ADMITTED.filter(([place, from]) => from === at && may(subject, 'robots:read', place))
+      expect(body.items.map((item: Json) => item.id)).toEqual(due.map(([place]) => robots[place]))
     },
   })),
 

@@ -17,6 +17,13 @@ export const FLEETS: readonly Fleet[] = ['A1', 'A2', 'B1']
 export const SITES = ['A', 'B'] as const
 export const siteOf = (fleet: Fleet) => fleet[0] as 'A' | 'B'
 
+/** Which robot came with which fleet's key. */
+export const ADMITTED: readonly (readonly [Fleet, Fleet])[] = [
+  ['A1', 'A1'],
+  ['A2', 'B1'],
+  ['B1', 'A1'],
+]
+
 async function signIn(api: Api, db: RewindingDatabase, userId: string, email: string) {
   await setPassword(db.database, userId, await api.parts.signIn.passwords.hash(PASSWORD))
   const browser = new Browser(api)
@@ -38,7 +45,7 @@ export interface World {
   readonly sites: Readonly<Record<'A' | 'B', string>>
   readonly fleets: Readonly<Record<Fleet, string>>
   readonly robots: Readonly<Record<Fleet, string>>
-  /** The key of A1 admitted the robot of B1, too: it was moved there. */
+  /** Robots were moved since: the key of A1 admitted the robot of B1, too, and the key of B1 the robot of A2. */
   readonly keys: Readonly<Record<Fleet, string>>
   readonly provisioningTokens: Readonly<Record<Fleet, string>>
   readonly fleetTokens: Readonly<Record<Fleet, string>>
@@ -176,11 +183,12 @@ export async function makeWorld(): Promise<World> {
   const each = async <At extends Place>(
     places: readonly At[],
     make: (at: At) => Promise<string>,
+    isMark = true,
   ): Promise<Record<At, string>> => {
     const ids = {} as Record<At, string>
     for (const at of places) {
       ids[at] = await make(at)
-      marks.push({ at, text: ids[at] })
+      if (isMark) marks.push({ at, text: ids[at] })
     }
     return ids
   }
@@ -205,8 +213,9 @@ export async function makeWorld(): Promise<World> {
           name: `key in-${at}.`,
         })
       ).id,
+    // Whoever sees a robot sees the id of what it came with, wherever that is.
+    false,
   )
-
   const provisioningTokens = await each(
     FLEETS,
     async (at) =>
@@ -223,13 +232,16 @@ export async function makeWorld(): Promise<World> {
         })
       ).id,
   )
-  for (const at of ['A1', 'B1'] as const)
+  for (const [at, from] of ADMITTED)
     await database
       .updateTable('robots')
-      .set({ credential_id: keys.A1 })
+      .set({ credential_id: keys[from], token_credential_id: keys[from] })
       .where('id', '=', robots[at])
       .execute()
-  await database.updateTable('claim_credentials').set({ uses: 2 }).where('id', '=', keys.A1).execute()
+  for (const from of FLEETS) {
+    const uses = ADMITTED.filter(([, key]) => key === from).length
+    await database.updateTable('claim_credentials').set({ uses }).where('id', '=', keys[from]).execute()
+  }
 
   const roleAt = ({ role, at }: { role: Role; at: Place }) => ({
     role,
