@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { FLEET_TOKEN_SCOPES, type Scope } from '../../src/access/scopes.ts'
+import { writeLastUses } from '../../src/db/audit-uses.ts'
 import { findInvitation, insertInvitation } from '../../src/db/invitations.ts'
 import { insertSignIn } from '../../src/db/sign-ins.ts'
 import type { Role } from '../../src/db/tables.ts'
@@ -382,6 +383,43 @@ describe('at the same moment', () => {
       )
       expect(rows).toEqual([])
     }
+  })
+
+  test('last uses are written, also of what is revoked meanwhile, and nobody waits in a circle', async () => {
+    const { database, pool } = api().db
+    const people = await Promise.all(
+      Array.from({ length: 4 }, () => insertPerson(database, [{ role: 'viewer' }])),
+    )
+    const tokens: string[] = []
+    for (const userId of people)
+      for (let count = 0; count < 40; count++) tokens.push((await insertPersonalToken(database, userId)).id)
+    const at = new Date()
+    const uses = tokens.map((id) => ({ id, at, address: '192.0.2.9' }))
+    const deadlocks = async () =>
+      (
+        await pool.query(
+          'SELECT deadlocks::int AS count FROM pg_stat_database WHERE datname = current_database()',
+        )
+      ).rows[0].count
+    const before = await deadlocks()
+    await Promise.all([
+      ...[0, 1, 2].map((round) =>
+        writeLastUses(
+          database,
+          uses.map((use) => ({ ...use, at: new Date(at.getTime() + round) })).reverse(),
+        ),
+      ),
+      ...people.map((userId) => ask({ of: { user_id: userId } })),
+      ...tokens.slice(0, 20).map((id) => api().post(`/api/tokens/${id}/revoke`)),
+    ])
+    const { rows } = await pool.query(
+      `SELECT count(*)::int AS count FROM access_tokens
+       WHERE id = ANY ($1) AND revoked_at IS NOT NULL AND last_used_at = $2`,
+      [tokens, new Date(at.getTime() + 2)],
+    )
+    expect(rows).toEqual([{ count: tokens.length }])
+    await pool.query('SELECT pg_stat_force_next_flush()')
+    expect(await deadlocks()).toBe(before)
   })
 
   test('two who revoke everything: the second finds itself revoked', async () => {
