@@ -100,23 +100,22 @@ async function cli(...argv: string[]) {
   })
 }
 
-/** Runs a command that shows a secret once. */
-async function cliIssue(name: string, form: RegExp, ...argv: string[]) {
-  const ran = await beacon(argv, { url: base, apiKey: admin })
-  const secret = form.exec(ran.stdout)?.[0]
-  expect({
-    argv,
-    code: ran.code,
-    stderr: ran.code === 0 ? '' : ran.stderr,
-    found: secret !== undefined,
-  }).toEqual({
+/** Runs a command that shows secrets once. */
+async function cliIssue(forms: Readonly<Record<string, RegExp>>, ...argv: string[]) {
+  const { BEACON_DATABASE_URL, BEACON_DATA_DIR } = scene.env
+  const env = { BEACON_DATABASE_URL: BEACON_DATABASE_URL!, BEACON_DATA_DIR: BEACON_DATA_DIR! }
+  const ran = await beacon(argv, { url: base, apiKey: admin, env })
+  expect({ argv, code: ran.code, stderr: ran.code === 0 ? '' : ran.stderr }).toEqual({
     argv,
     code: 0,
     stderr: '',
-    found: true,
   })
-  scan.remember(name, secret!)
-  scan.sayWithout(ran.stdout, secret!)
+  const shown = Object.entries(forms).map(([name, form]) => {
+    const secret = form.exec(ran.stdout)?.[0]
+    expect(secret, `${name} in ${ran.stdout}`).toBeDefined()
+    return scan.remember(name, secret!)
+  })
+  scan.sayWithout(ran.stdout, ...shown)
   scan.say(ran.stderr)
 }
 
@@ -308,7 +307,7 @@ async function realAgent(key: string) {
     return found?.connection === 'online' ? found : undefined
   }, 'the real agent')
   const first = scan.remember('token of the real agent', (await tokenIn())!)
-  await ask(`/api/robots/${robot.id}/rotate-token`, admin, 'POST', {})
+  await cli('robots', 'rotate-token', String(robot.id), '--yes')
   const second = await eventually(async () => {
     const token = await tokenIn()
     return token === first ? undefined : token
@@ -469,10 +468,14 @@ beforeAll(async () => {
   await throughProvider()
 
   const where = ['--site', scene.site.id, '--fleet', scene.fleet.id]
-  await cliIssue('key of a command', /rf_enroll_\w+/, 'keys', 'create', ...where, '--name', 'by command')
-  await cliIssue('token of a command', /rf_pat_\w+/, 'tokens', 'create', '--name', 'by command')
-  await cliIssue('invitation of a command', /rf_invite_\w+/, ...inviting)
-  await cliIssue('setup token of a command', /rf_setup_\w+/, 'robots', 'setup-token', lasting.id, '--yes')
+  await cliIssue({ 'key of a command': /rf_enroll_\w+/ }, 'keys', 'create', ...where, '--name', 'by command')
+  await cliIssue({ 'token of a command': /rf_pat_\w+/ }, 'tokens', 'create', '--name', 'by command')
+  await cliIssue({ 'invitation of a command': /rf_invite_\w+/ }, ...inviting)
+  await cliIssue({ 'setup token of a command': /rf_setup_\w+/ }, 'robots', 'setup-token', lasting.id, '--yes')
+  await cliIssue(
+    { 'token of a recovered owner': /rf_pat_\w+/, 'invitation of a recovered owner': /rf_invite_\w+/ },
+    ...['recover-owner', '--email', 'rita@example.test', '--yes', '--json'],
+  )
   await cli('tokens', 'revoke-all', '--deployment', '--dry-run')
   await cli('secrets', 'rotate', '--yes')
   scan.remember('second secret key', (await keysInFile())[0]!)
