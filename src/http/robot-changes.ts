@@ -178,7 +178,8 @@ export async function editRobot(
     change.fleet_id = to.fleet_id
     change.site_id = to.site_id
     const data = { from: { site_id: robot.site_id, fleet_id: robot.fleet_id }, to }
-    happenings.push({ code: 'moved', message: `Moved to the fleet ${fleet.name}`, data })
+    // Without a name: the robot may go on to where this fleet is not seen.
+    happenings.push({ code: 'moved', message: 'Moved to another fleet', data })
     // Whoever reads the log at either end finds it.
     moved.push(robotDeed('robot.moved', robot, data), robotDeed('robot.moved', { ...robot, ...to }, data))
   }

@@ -180,6 +180,25 @@ describe('a thing out of reach', () => {
     expectProblem(moved, 422, 'unknown_reference')
   })
 
+  test('is not named by a robot that was there', async () => {
+    const own = await makeFleet(api())
+    const foreign = await makeFleet(api())
+    const names = [
+      (await api().get(`/api/fleets/${foreign.fleet_id}`)).body.name,
+      (await api().get(`/api/sites/${foreign.site_id}`)).body.name,
+    ]
+    const robot = await makeRobot(api(), foreign.fleet_id)
+    const url = `/api/robots/${robot.id}`
+    for (const { fleet_id } of [own, foreign, own])
+      expect((await api().patch(url, { fleet_id })).status).toBe(200)
+    const { token } = await somebody({ role: 'admin', fleetId: own.fleet_id })
+    for (const path of [url, `${url}/events`, '/api/robots', '/api/audit', '/metrics/robots']) {
+      const { status, text } = await api().get(path, { token })
+      expect([path, status]).toEqual([path, 200])
+      for (const name of names) expect(text).not.toContain(name)
+    }
+  })
+
   test('is a name that nobody can find out by its being taken', async () => {
     const { site_id, fleet_id } = await makeFleet(api())
     const sibling = await makeFleet(api(), site_id)
