@@ -134,7 +134,9 @@ export async function requestAgedRotations(
     WITH pass AS (
       UPDATE security_settings SET rotation_pass_at = clock_timestamp()
       WHERE robot_token_max_age_days IS NOT NULL
-        AND coalesce(rotation_pass_at <= clock_timestamp() - ${paceMs}::int * interval '1 millisecond', true)
+        -- One that lies ahead was made before the clock was set back.
+        AND (rotation_pass_at BETWEEN clock_timestamp() - ${paceMs}::int * interval '1 millisecond'
+          AND clock_timestamp()) IS NOT TRUE
       RETURNING robot_token_max_age_days AS days
     ), due AS (
       SELECT r.id FROM robots r

@@ -18,9 +18,13 @@ export interface AskedSession extends SessionToOpen {
   readonly address: string
 }
 
-/** Opens sessions in the database, all that wait in one statement. */
+/**
+ * Opens sessions in the database, all that wait in one statement. Those that come with a next token are grouped apart: they
+ * end the token before, which is written into the audit log, and for that servers wait for each other.
+ */
 export class SessionOpener {
-  readonly #grouping: Grouping<AskedSession, OpenedSession | undefined>
+  readonly #plain: Grouping<AskedSession, OpenedSession | undefined>
+  readonly #rotating: Grouping<AskedSession, OpenedSession | undefined>
   readonly #database: Database
   readonly #serverId: string
   readonly #clock: Clock
@@ -31,62 +35,63 @@ export class SessionOpener {
     this.#serverId = serverId
     this.#clock = clock
     this.#metrics = metrics
-    this.#grouping = new Grouping({
-      maxGroup: MAX_GROUP,
-      maxWaiting: MAX_WAITING,
-      // A robot that asks twice in one group gets two sessions, one after the other, as if it had asked later.
-      run: (sessions) =>
-        inRounds(
-          sessions,
-          (session) => session.robotId,
-          (round) => this.#openRound(round),
-        ),
-    })
+    this.#plain = this.#groupingOf((round) => this.#open(this.#database, round))
+    this.#rotating = this.#groupingOf((round) =>
+      this.#openRotating(round).catch((error: unknown) => {
+        // A next token became another robot's token in this very moment. From now on it is seen as such.
+        if (violatedUnique(error) === undefined) throw error
+        return this.#openRotating(round)
+      }),
+    )
   }
 
   get waiting(): number {
-    return this.#grouping.waiting
+    return this.#plain.waiting + this.#rotating.waiting
   }
 
   /** Answers with the opened session, or undefined when the robot's token no longer stands. */
   open(session: AskedSession): Promise<OpenedSession | undefined> {
-    return this.#grouping.add(session)
+    return (session.withNextToken ? this.#rotating : this.#plain).add(session)
   }
 
-  async #openRound(sessions: readonly AskedSession[]): Promise<(OpenedSession | undefined)[]> {
-    const startedAt = this.#clock.monotonic()
-    const rows = await this.#openOnce(sessions).catch((error: unknown) => {
-      // A next token became another robot's token in this very moment. From now on it is seen as such.
-      if (violatedUnique(error) === undefined) throw error
-      return this.#openOnce(sessions)
+  #groupingOf(
+    open: (round: readonly AskedSession[]) => Promise<readonly OpenedSession[]>,
+  ): Grouping<AskedSession, OpenedSession | undefined> {
+    const openRound = async (round: readonly AskedSession[]) => {
+      const startedAt = this.#clock.monotonic()
+      const rows = await open(round)
+      const seconds = (this.#clock.monotonic() - startedAt) / 1000
+      this.#metrics.databaseSeconds.observe({ operation: 'open_sessions' }, seconds)
+      const opened = new Map(rows.map((row) => [row.robotId, row]))
+      return round.map((session) => opened.get(session.robotId))
+    }
+    return new Grouping({
+      maxGroup: MAX_GROUP,
+      maxWaiting: MAX_WAITING,
+      // A robot that asks twice in one group gets two sessions, one after the other, as if it had asked later.
+      run: (sessions) => inRounds(sessions, (session) => session.robotId, openRound),
     })
-    this.#metrics.databaseSeconds.observe(
-      { operation: 'open_sessions' },
-      (this.#clock.monotonic() - startedAt) / 1000,
-    )
-    const opened = new Map(rows.map((row) => [row.robotId, row]))
-    return sessions.map((session) => opened.get(session.robotId))
   }
 
-  /** A token can be taken the place of only by a session that came with the next one: the others need no transaction. */
-  async #openOnce(sessions: readonly AskedSession[]): Promise<OpenedSession[]> {
-    const now = new Date(this.#clock.now())
-    const open = (database: Database) => openSessions(database, this.#serverId, now, sessions)
-    if (!sessions.some((session) => session.withNextToken)) return open(this.#database)
+  #open(database: Database, round: readonly AskedSession[]): Promise<OpenedSession[]> {
+    return openSessions(database, this.#serverId, new Date(this.#clock.now()), round)
+  }
+
+  #openRotating(round: readonly AskedSession[]): Promise<OpenedSession[]> {
     return inTransaction(this.#database, async (transaction) => {
-      const rows = await open(transaction)
+      const rows = await this.#open(transaction, round)
       const rotated = rows.filter((row) => row.rotated)
-      if (rotated.length > 0) {
-        await insertTimeline(
-          transaction,
-          rotated.map((row) => timelineRow(row, now)),
-        )
-        const addresses = new Map(sessions.map((session) => [session.robotId, session.address]))
-        await insertAudit(
-          transaction,
-          rotated.map((row) => auditEntry(row, addresses.get(row.robotId) ?? null, now)),
-        )
-      }
+      if (rotated.length === 0) return rows
+      const now = new Date(this.#clock.now())
+      await insertTimeline(
+        transaction,
+        rotated.map((row) => timelineRow(row, now)),
+      )
+      const addresses = new Map(round.map((session) => [session.robotId, session.address]))
+      await insertAudit(
+        transaction,
+        rotated.map((row) => auditEntry(row, addresses.get(row.robotId) ?? null, now)),
+      )
       return rows
     })
   }

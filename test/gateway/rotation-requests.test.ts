@@ -166,6 +166,15 @@ describe('by age', () => {
     expect((await asked()).map(({ id }) => id)).toEqual([waiting.id])
   })
 
+  it('is not held up by a clock that was set back', async () => {
+    const old = await robotOfAge(31)
+    await db.pool.query("UPDATE security_settings SET rotation_pass_at = now() + interval '1 day'")
+    startServer()
+    clock.advance(AGED_PACE.everyMs)
+    await eventually(() => published.length > 0, 'the message')
+    expect((await asked()).map(({ id }) => id)).toEqual([old.id])
+  })
+
   it('goes on when the database was away for a pass', async () => {
     const old = await robotOfAge(31)
     await db.pool.query('ALTER TABLE security_settings RENAME TO gone')
