@@ -6,7 +6,7 @@ import { jsonSchemaTransform, jsonSchemaTransformObject } from 'fastify-type-pro
 import { ERRORS, type ErrorCode } from '../errors.ts'
 import { version } from '../package.ts'
 import { PAGE_POLICY } from './headers.ts'
-import type { App } from './parts.ts'
+import type { App, RouteScope } from './parts.ts'
 
 type Json = Record<string, unknown>
 
@@ -60,6 +60,15 @@ function problemResponses(codes: readonly ErrorCode[]): Json {
   return Object.fromEntries(entries)
 }
 
+/** What a caller may come with; any one of them will do. */
+function admittedBy(scope: RouteScope): string[] {
+  if (scope === 'public') return []
+  if (scope === 'claim') return ['claim_credential']
+  if (scope === 'person') return ['personal_token', 'session']
+  if (scope === 'self') return ['personal_token', 'fleet_token']
+  return ['personal_token', 'fleet_token', 'session']
+}
+
 /** A route's own part of the document: what its schemas say, and what its scope and refusals are. */
 const transform: typeof jsonSchemaTransform = (document) => {
   const { schema, url } = jsonSchemaTransform(document)
@@ -73,8 +82,7 @@ const transform: typeof jsonSchemaTransform = (document) => {
     url,
     schema: {
       ...schema,
-      security:
-        scope === 'public' ? [] : [scope === 'claim' ? { claim_credential: [] } : { personal_token: [] }],
+      security: admittedBy(scope).map((scheme) => ({ [scheme]: [] })),
       'x-scope': scope,
       ...(route.config.on === undefined ? {} : { 'x-reach': route.config.on }),
       ...(route.config.audit === undefined ? {} : { 'x-audit': route.config.audit }),
@@ -147,10 +155,18 @@ export function documentRoutes(app: App): void {
       components: {
         securitySchemes: {
           personal_token: { type: 'http', scheme: 'bearer', description: 'A personal token, `rf_pat_…`' },
+          fleet_token: { type: 'http', scheme: 'bearer', description: 'A fleet’s token, `rf_fleet_…`' },
+          session: {
+            type: 'apiKey',
+            in: 'cookie',
+            name: 'beacon_session',
+            description: 'Somebody who is signed in on the page; over HTTPS `__Host-beacon_session`',
+          },
           claim_credential: {
             type: 'http',
             scheme: 'bearer',
-            description: 'An enrollment key, `rf_enroll_…`',
+            description:
+              'An enrollment key `rf_enroll_…`, a provisioning token `apt_…` or a setup token `rf_setup_…`',
           },
         },
       },

@@ -52,9 +52,12 @@ describe('the OpenAPI document', () => {
       expect(operation.summary, where).toMatch(/\S/)
       expect(operation.tags, where).toHaveLength(1)
       const scope = operation['x-scope']
-      const security = { public: [], claim: [{ claim_credential: [] }] }[scope as string] ?? [
-        { personal_token: [] },
-      ]
+      const security = {
+        public: [],
+        claim: [{ claim_credential: [] }],
+        person: [{ personal_token: [] }, { session: [] }],
+        self: [{ personal_token: [] }, { fleet_token: [] }],
+      }[scope as string] ?? [{ personal_token: [] }, { fleet_token: [] }, { session: [] }]
       expect(operation.security, where).toEqual(security)
       expect(operation.responses['500'].content['application/problem+json'], where).toBeDefined()
       if (scope !== 'public') expect(operation.responses['401'], where).toBeDefined()
