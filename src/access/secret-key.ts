@@ -21,7 +21,7 @@ export interface Keyring {
 
 /** The name of the file in the data folder. */
 const FILE = 'secret.key'
-/** A rotation that fails again and again must not make the file grow for ever. */
+/** Rotations that keep the old key, or fail again and again, must not make the file grow for ever. */
 const MAX_KEYS = 16
 
 /** One key in hex on each line: the first seals, the others open. */
@@ -126,13 +126,15 @@ export class KeyFile {
     return this.#keys
   }
 
+  /** Whether one has to go before another comes. */
+  get isFull(): boolean {
+    return this.keys().length >= MAX_KEYS
+  }
+
   /** Puts a new key before all others. */
   async add(): Promise<void> {
     const keys = await this.#read()
-    if (keys.length >= MAX_KEYS)
-      throw new Error(
-        `${this.path} holds ${keys.length} keys already: nothing can be sealed anew before some go`,
-      )
+    if (keys.length >= MAX_KEYS) throw new Error(`${this.path} holds ${keys.length} keys already`)
     await this.#replace([this.#random.bytes(32), ...keys])
   }
 

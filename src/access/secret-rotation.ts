@@ -18,7 +18,7 @@ import { BeaconError } from '../errors.ts'
 import type { Log } from '../observe/log.ts'
 import type { Clock, Timer } from '../runtime.ts'
 import { type Seal, SealError, sealKeyId } from './seal.ts'
-import type { Keyring } from './secret-key.ts'
+import type { KeyFile, Keyring } from './secret-key.ts'
 
 /** A key, and how much it has sealed. Missing: envelopes name it, and this server does not have it. */
 export interface KeyStanding {
@@ -56,7 +56,7 @@ export interface SecretRotation {
   announce(serverId: string): Promise<void>
   status(): Promise<SecretsStatus>
   /** Takes a new key within the transaction. Where the settings give the key, they must have given another already. */
-  takeNewKey(transaction: Database): Promise<void>
+  takeNewKey(transaction: Database, options: { readonly keepOld: boolean }): Promise<void>
   /** Seals anew what older keys sealed, in the background, and takes them away unless told otherwise. */
   sealAnew(options: { readonly keepOld: boolean; readonly deed: RotationDeed }): void
   stop(): Promise<void>
@@ -138,9 +138,10 @@ export function createSecretRotation(options: SecretRotationOptions): SecretRota
         note().catch((error: unknown) => log.debug({ err: error }, 'could not say which keys are here'))
       })
     },
-    async takeNewKey(transaction) {
+    async takeNewKey(transaction, { keepOld }) {
       await lockSecretKeys(transaction)
       if (keyring.file) {
+        if (keyring.file.isFull) await makeRoom(transaction, keyring.file, keepOld)
         await keyring.file.add()
         return
       }
@@ -166,6 +167,23 @@ export function createSecretRotation(options: SecretRotationOptions): SecretRota
       await work
     },
   }
+}
+
+/** Takes the oldest key away that nothing is sealed with. */
+async function makeRoom(transaction: Database, file: KeyFile, keepOld: boolean): Promise<void> {
+  if (keepOld)
+    throw new BeaconError(
+      'invalid_request',
+      'as many old keys are kept as there may be: rotate once without keep_old',
+    )
+  const used = new Set((await countSealed(transaction)).map(({ keyId }) => keyId))
+  const [, ...older] = file.keys()
+  const oldest = older.findLast((key) => !used.has(sealKeyId(key)))
+  if (!oldest)
+    throw new BeaconError('overloaded', 'what older keys sealed has to be sealed anew first', {
+      retryAfterSeconds: 10,
+    })
+  await file.remove((key) => key.equals(oldest))
 }
 
 async function rotate(

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
@@ -68,7 +68,7 @@ function deed(data: Readonly<Record<string, number>>): AuditEntry {
 
 /** Asks for a new key and for all that follows, and waits for the end of it. */
 async function rotate(rotation: SecretRotation, { keepOld = false } = {}) {
-  await inTransaction(db.database, (transaction) => rotation.takeNewKey(transaction))
+  await inTransaction(db.database, (transaction) => rotation.takeNewKey(transaction, { keepOld }))
   rotation.sealAnew({ keepOld, deed })
   return eventually(async () => {
     const status = await rotation.status()
@@ -233,6 +233,38 @@ describe('a new key', () => {
     expect(await keysInFile()).toHaveLength(1)
   })
 
+  test('comes even when as many old ones are kept as there may be, in the place of the oldest', async () => {
+    const keyring = await ring()
+    const seal = createKeyringSeal(keyring, systemRandom)
+    const secrets = await Secrets.make(2, seal)
+    const rotation = start(keyring)
+    for (let keys = 1; keys < 16; keys++) await rotate(rotation, { keepOld: true })
+    const kept = await keysInFile()
+    expect(kept).toHaveLength(16)
+    await expect(rotate(rotation, { keepOld: true })).rejects.toMatchObject({ code: 'invalid_request' })
+    expect(await keysInFile()).toEqual(kept)
+    await inTransaction(db.database, (transaction) => rotation.takeNewKey(transaction, { keepOld: false }))
+    expect((await keysInFile()).slice(1)).toEqual(kept.slice(0, -1))
+    await eventually(async () => {
+      const status = await rotate(rotation)
+      return status.keys.length === 1
+    })
+    expect(await keysInFile()).toHaveLength(1)
+    await secrets.expectReadable(await freshSeal())
+  })
+
+  test('does not come while each of the old ones is needed', async () => {
+    const keyring = await ring()
+    const secrets = await Secrets.make(1, createKeyringSeal(keyring, systemRandom))
+    for (let keys = 1; keys < 16; keys++) {
+      await keyring.file.add()
+      await secrets.addAnswer(createKeyringSeal(keyring, systemRandom))
+    }
+    await expect(rotate(start(keyring))).rejects.toMatchObject({ code: 'overloaded' })
+    expect(await keysInFile()).toHaveLength(16)
+    await secrets.expectReadable(await freshSeal())
+  })
+
   test('changes nothing where there is nothing', async () => {
     const after = await rotate(start(await ring()))
     expect(after.rotation).toEqual({ state: 'finished', resealed: 0, unreadable: 0, keysRemoved: 1 })
@@ -244,7 +276,7 @@ describe('a new key', () => {
     await Promise.all(
       ['one', 'two'].map((name) =>
         inTransaction(db.database, async (transaction) => {
-          await rotation.takeNewKey(transaction)
+          await rotation.takeNewKey(transaction, { keepOld: false })
           order.push(`${name} in`)
           await new Promise((resolve) => setImmediate(resolve))
           order.push(`${name} out`)
@@ -318,7 +350,7 @@ describe('while the key changes', () => {
       const principal = newId()
       const envelope = seal.seal('in flight', sealContext('answers', principal, 'late'))
       const rotation = start(keyring, seal, openDatabase(pool))
-      await inTransaction(db.database, (transaction) => rotation.takeNewKey(transaction))
+      await inTransaction(db.database, (transaction) => rotation.takeNewKey(transaction, { keepOld: false }))
       rotation.sealAnew({ keepOld: false, deed })
       await eventually(async () => (await rotation.status()).rotation?.resealed === 8)
       expect((await rotation.status()).rotation?.state).toBe('running')
@@ -362,7 +394,7 @@ describe('while the key changes', () => {
         seal.seal('newer', sealContext('answers', principal!, key.join(' '))),
       ])
       const rotation = start(keyring, racing)
-      await inTransaction(db.database, (transaction) => rotation.takeNewKey(transaction))
+      await inTransaction(db.database, (transaction) => rotation.takeNewKey(transaction, { keepOld: false }))
       rotation.sealAnew({ keepOld: false, deed })
       await eventually(() => raced)
       await client.query('COMMIT')
@@ -374,6 +406,18 @@ describe('while the key changes', () => {
     await secrets.expectReadable(await freshSeal())
   })
 })
+
+/** The ring of a server that dies when it comes to change its file in this way. */
+function dyingAt(step: 'add' | 'remove', keyring: Awaited<ReturnType<typeof ring>>): Keyring {
+  const file = new Proxy(keyring.file, {
+    get(target, name) {
+      if (name === step) return () => Promise.reject(new Error('killed'))
+      const value: unknown = Reflect.get(target, name, target)
+      return typeof value === 'function' ? value.bind(target) : value
+    },
+  })
+  return { keys: () => keyring.keys(), file }
+}
 
 describe('a rotation that is cut off', () => {
   /** Seals that die after so many times, as a process does. */
@@ -413,27 +457,17 @@ describe('a rotation that is cut off', () => {
   test('before the new key was in the file changes nothing', async () => {
     const keyring = await ring()
     const before = await keysInFile()
-    await writeFile(join(folder, 'in the way'), '')
-    const broken: Keyring = {
-      keys: () => keyring.keys(),
-      file: Object.create(keyring.file, { add: { value: () => Promise.reject(new Error('killed')) } }),
-    }
-    await expect(rotate(start(broken))).rejects.toThrow('killed')
+    await expect(rotate(start(dyingAt('add', keyring)))).rejects.toThrow('killed')
     expect(await keysInFile()).toEqual(before)
   })
 
   test('when all is sealed anew and the old key is still there, ends with the next one', async () => {
     const secrets = await Secrets.make(10, await freshSeal())
     const keyring = await ring()
-    const broken: Keyring = {
-      keys: () => keyring.keys(),
-      file: Object.create(keyring.file, {
-        add: { value: () => keyring.file.add() },
-        keys: { value: () => keyring.file.keys() },
-        remove: { value: () => Promise.reject(new Error('killed')) },
-      }),
-    }
-    expect((await rotate(start(broken))).rotation).toMatchObject({ state: 'failed', resealed: 25 })
+    expect((await rotate(start(dyingAt('remove', keyring)))).rotation).toMatchObject({
+      state: 'failed',
+      resealed: 25,
+    })
     expect(await keysInFile()).toHaveLength(2)
     await secrets.expectReadable(await freshSeal())
     await rotate(start(await ring()))

@@ -107,7 +107,7 @@ export function secretRoutes(app: App, parts: HttpParts): void {
       const target = { kind: 'secret_key', id: 'deployment', name: null }
       const keepOld = request.body?.keep_old ?? false
       const answer = await idempotently(parts, request, reply, async (transaction) => {
-        await secrets.takeNewKey(transaction)
+        await secrets.takeNewKey(transaction, { keepOld })
         const audit = [
           audited(request, parts, { action: 'secret_key.added', target, data: { keep_old: keepOld } }),
         ]
