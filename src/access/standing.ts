@@ -72,8 +72,9 @@ const TRUST_MS = 30_000
 const CHECKED_AT_ONCE = 2_000
 
 interface Entry extends Watched {
-  /** On the clock's monotonic time. */
-  confirmedAt: number
+  /** On the clock's monotonic time; undefined: not looked at since it began. */
+  confirmedAt: number | undefined
+  readonly beganAt: number
   expiry: Timer | undefined
 }
 
@@ -81,8 +82,8 @@ interface Entry extends Watched {
 export function createStanding({ database, bus, clock, log }: StandingOptions): Standing {
   const entries = new Set<Entry>()
   let checking = false
-  /** Something may have changed since the check that is under way began. */
-  let again = false
+  /** What the next look is for: what has just begun, or everything, for something may have changed. */
+  let wanted: 'nothing' | 'new' | 'all' = 'nothing'
   let stopped = false
   let retry: Timer | undefined
 
@@ -122,8 +123,7 @@ export function createStanding({ database, bus, clock, log }: StandingOptions): 
     }
   }
 
-  async function checkAll(): Promise<void> {
-    const all = [...entries]
+  async function look(all: readonly Entry[]): Promise<void> {
     for (let start = 0; start < all.length; start += CHECKED_AT_ONCE) {
       const group = all.slice(start, start + CHECKED_AT_ONCE)
       const now = await principalsNow(
@@ -136,47 +136,57 @@ export function createStanding({ database, bus, clock, log }: StandingOptions): 
     }
   }
 
-  /** However many ask for a check while one is under way, one more follows it. */
+  /** However many ask for a look while one is under way, one more follows it. */
   async function check(): Promise<void> {
-    if (checking) {
-      again = true
-      return
-    }
+    if (checking) return
     checking = true
     retry?.cancel()
     retry = undefined
     try {
-      do {
-        again = false
-        await checkAll()
-      } while (again && !stopped)
+      while (wanted !== 'nothing' && !stopped) {
+        const isNew = wanted === 'new'
+        wanted = 'nothing'
+        await look([...entries].filter((entry) => !isNew || entry.confirmedAt === undefined))
+      }
     } catch (err) {
       log.warn({ err }, 'the tokens that feeds hang on could not be looked at')
       for (const entry of entries)
-        if (clock.monotonic() - entry.confirmedAt > TRUST_MS)
+        if (clock.monotonic() - (entry.confirmedAt ?? entry.beganAt) > TRUST_MS)
           end(entry, new BeaconError('database_unavailable'))
-      if (!stopped && entries.size > 0) retry = clock.after(RETRY_MS, () => void check())
+      if (!stopped)
+        retry = clock.after(RETRY_MS, () => {
+          retry = undefined
+          checkAll()
+        })
     } finally {
       checking = false
     }
   }
 
-  const checkIfAny = () => {
-    if (!stopped && entries.size > 0) void check()
+  function checkAll(): void {
+    if (stopped || entries.size === 0) return
+    wanted = 'all'
+    void check()
   }
   bus.subscribe((message) => {
-    if (message.type === 'access_changed') checkIfAny()
+    if (message.type === 'access_changed') checkAll()
   })
-  bus.onGap(checkIfAny)
-  const timer = clock.every(CHECK_EVERY_MS, checkIfAny)
+  bus.onGap(checkAll)
+  const timer = clock.every(CHECK_EVERY_MS, checkAll)
 
   return {
     watch(watched) {
-      const entry: Entry = { ...watched, confirmedAt: clock.monotonic(), expiry: undefined }
+      const entry: Entry = {
+        ...watched,
+        confirmedAt: undefined,
+        beganAt: clock.monotonic(),
+        expiry: undefined,
+      }
       entries.add(entry)
       armExpiry(entry, watched.principal.expiresAt)
       // What changed between the request's own look and now was told to nobody.
-      checkIfAny()
+      if (wanted === 'nothing') wanted = 'new'
+      if (!stopped && retry === undefined) void check()
       return () => void remove(entry)
     },
     get size() {

@@ -212,9 +212,11 @@ describe('what goes on for long', () => {
   })
 
   test('is looked at after a gap in what servers tell each other, and every so often whatever they tell', async () => {
-    const { bus, clock, standing } = start()
+    const { database, state } = counted()
+    const { bus, clock, standing } = start(database)
     const [one, two] = [await personal(), await personal()]
     const [first, second] = [watch(standing, one.principal), watch(standing, two.principal)]
+    await eventually(() => state.statements === 2)
     await settled()
     await revoked(one.id)
     bus.gap()
@@ -314,6 +316,36 @@ test('while the database is away nobody is ended at once, and nobody is trusted 
   expect(watched.ends).toEqual([])
   await clock.pass(3_000, 1_000)
   expect(watched.ends).toEqual(['database_unavailable'])
+})
+
+test('what begins after the database was away, with nothing watched meanwhile, is looked at', async () => {
+  const { database, state } = counted()
+  const { clock, standing } = start(database)
+  const one = await personal()
+  state.away = true
+  watch(standing, one.principal).release()
+  await settled()
+  await clock.pass(5_000, 500)
+  state.away = false
+  await revoked(one.id)
+  const watched = watch(standing, one.principal)
+  await eventually(() => watched.ends.length > 0)
+})
+
+test('what begins is looked at without looking at everything that goes on', async () => {
+  const { database, state } = counted()
+  const { standing } = start(database)
+  const old = await personal()
+  const watchedOld = watch(standing, old.principal)
+  await eventually(() => state.statements === 1)
+  await settled()
+  // Nobody told of it: what goes on is looked at later.
+  await revoked(old.id)
+  const fresh = await personal()
+  watch(standing, fresh.principal)
+  await eventually(() => state.statements === 2)
+  await settled()
+  expect(watchedOld.ends).toEqual([])
 })
 
 test('a database that comes back is asked again', async () => {
