@@ -1,6 +1,6 @@
 import { remarkOnPlainText } from './addresses.ts'
 import type { Credential } from './credential.ts'
-import { type EnrolmentParts, enrol } from './enrol.ts'
+import { type EnrolmentParts, type EnrolmentWish, enrol } from './enrol.ts'
 import { ClaimRefused, EXIT, TokenRefused } from './exit.ts'
 import type { AgentSettings } from './settings.ts'
 import type { Identity } from './state.ts'
@@ -16,6 +16,8 @@ export interface BecomingParts extends Omit<EnrolmentParts, 'keepPending'> {
 
 /** Refused credentials that are remembered; the oldest go. */
 const MAX_REFUSED = 16
+/** A robot that works does not wait longer for new credentials: the next start asks again. */
+const ATTEMPTS_BESIDE_IDENTITY = 4
 /** A fleet that was shut out as one must not come back as one. */
 const SHORTEST_PAUSE_MS = 500
 const PAUSE_SPREAD_MS = 3_000
@@ -24,12 +26,12 @@ const PAUSE_SPREAD_MS = 3_000
 export async function firstIdentity(parts: BecomingParts): Promise<Identity> {
   const { store, settings, log } = parts
   const { identity } = store
-  if (!identity) return become(parts, settings.credential!, false)
+  if (!identity) return become(parts, settings.credential!)
   const { credential } = parts.look()
   if (!credential?.isSetupToken || !isNew(identity, credential)) return identity
   log.info(`${credential.label} is new: an operator wants this robot to have new credentials`)
   try {
-    return await become(parts, credential, false)
+    return await become(parts, credential, { attempts: ATTEMPTS_BESIDE_IDENTITY })
   } catch (error) {
     if (!(error instanceof ClaimRefused)) throw error
     rememberRefusal(store, credential, error)
@@ -53,7 +55,7 @@ export async function nextIdentity(parts: BecomingParts, refusal: TokenRefused):
   log.warn(`${why}; enrolling anew with ${credential.label}`)
   await clock.sleep(SHORTEST_PAUSE_MS + random.fraction() * PAUSE_SPREAD_MS, signal)
   try {
-    return await become(parts, credential, true)
+    return await become(parts, credential, { wasConnected: true })
   } catch (error) {
     if (error instanceof ClaimRefused) rememberRefusal(store, credential, error)
     throw error
@@ -89,7 +91,7 @@ function withoutStop(sentence: string): string {
 async function become(
   parts: BecomingParts,
   credential: Credential,
-  wasConnected: boolean,
+  how: Pick<EnrolmentWish, 'wasConnected' | 'attempts'> = {},
 ): Promise<Identity> {
   const { store, settings, log } = parts
   const before = store.identity
@@ -100,7 +102,7 @@ async function become(
   // Should it become another robot by this, it keeps its name if that is free.
   const name = settings.name ?? before?.name
   const identity = await enrol(
-    { server, credential, name, pending: store.pending, wasConnected },
+    { server, credential, name, pending: store.pending, ...how },
     { ...parts, keepPending: (pending) => store.keepPending(pending) },
   )
   store.becomeIdentity(identity)

@@ -5,7 +5,7 @@ import { claimAddressOf } from './addresses.ts'
 import { backoffDelay } from './backoff.ts'
 import { readClaimAnswer } from './claim-answer.ts'
 import type { Credential } from './credential.ts'
-import { ClaimRefused } from './exit.ts'
+import { ClaimRefused, EXIT } from './exit.ts'
 import { postJson } from './http.ts'
 import type { Log } from './log.ts'
 import { fingerprintOf, type Machine } from './machine.ts'
@@ -36,6 +36,8 @@ export interface EnrolmentWish {
   readonly pending: PendingClaim | undefined
   /** This machine was the robot a moment ago, and may still count as connected. */
   readonly wasConnected?: boolean
+  /** How often to ask before giving up for now; undefined: until there is an answer. */
+  readonly attempts?: number
 }
 
 /**
@@ -55,6 +57,7 @@ export async function enrol(wish: EnrolmentWish, parts: EnrolmentParts): Promise
     }
     const { why, notBeforeMs = 0 } =
       outcome.kind === 'retry' ? outcome : { why: 'the server still counts this robot as connected' }
+    if (attempt + 1 === wish.attempts) throw new ClaimRefused(EXIT.error, `not enrolled: ${why}`)
     const delay = notBeforeMs + backoffDelay(attempt, parts.random.fraction())
     log.warn(`not enrolled yet: ${why}; trying again in ${duration(delay)}`)
     await clock.sleep(delay, parts.signal)

@@ -29,7 +29,7 @@ export class TokenRefused extends AgentExit {
   }
 }
 
-/** Ends it because the server refused its claim credential for good. */
+/** Ends it because its claim was refused for good, or not answered in as many attempts as were granted. */
 export class ClaimRefused extends AgentExit {
   constructor(exitCode: ExitCode, sentence: string) {
     super(exitCode, sentence)

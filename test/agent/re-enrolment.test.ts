@@ -212,6 +212,22 @@ describe('a setup token', () => {
     expect(robot.state().identity!.robotToken).toBe(before.robotToken)
   })
 
+  test('that nobody answers for keeps an enrolled robot from nothing, and is asked for again', async () => {
+    const { server, robot, agent } = await enrolledByFile()
+    await agent.stop()
+    server.onClaim = () => problem(503, 'overloaded', 'too much to do')
+    const flags = ['--setup-token', SETUP_TOKEN, '--server', server.url]
+    const again = robot.run(flags)
+    await again.says(/Going on as warehouse-bot-01/)
+    await again.says(/connected as/)
+    await again.stop()
+
+    server.onClaim = () => 'grant'
+    const third = robot.run(flags)
+    await third.says(/enrolled again as/)
+    expect(server.claims.all.at(-1)!.body).toEqual(server.claims.all.at(-2)!.body)
+  })
+
   for (const code of ['setup_token_consumed', 'setup_token_expired'])
     test(`${code} ends a robot that is nobody yet with 3 and the server's hint`, async () => {
       const server = await startControlPlane()
