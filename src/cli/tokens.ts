@@ -20,6 +20,7 @@ interface Token {
   readonly expires_at: string | null
   readonly last_used_at: string | null
   readonly last_used_ip: string | null
+  readonly replaced_by: string | null
 }
 
 interface NewToken extends Token {
@@ -170,6 +171,9 @@ export async function revokeToken(terminal: Terminal, id: string, options: Revok
   const token = await client.post<Token>(`${path}/${encodeURIComponent(id)}/revoke`)
   if (options.json) return printJson(terminal, token)
   printLines(terminal, [`token "${printable(token.name)}" is revoked`])
+  // Whoever had it may have rotated it: after a leak the other has to go, too.
+  if (token.replaced_by)
+    terminal.err.write(`It was rotated before: ${printable(token.replaced_by)} took its place, and stays.\n`)
 }
 
 interface RotateOptions extends WhoseOptions {

@@ -114,6 +114,8 @@ describe('beacon tokens', () => {
     expect(stdout).toMatch(/rf_pat_[0-9a-f]{72}/)
     expect(stdout).toMatch(/The old one works until .* \((1|2) h\)\./)
     const replaced = await run(['rotate', made.id])
+    const revoked = await run(['revoke', made.id, '--yes'])
+    expect(revoked.stderr).toMatch(/It was rotated before: [0-9a-f-]{36} took its place, and stays/)
     expect(replaced.exitCode).toBe(1)
     expect(replaced.stderr).toContain('token_not_active')
   })

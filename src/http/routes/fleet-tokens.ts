@@ -114,7 +114,7 @@ export function fleetTokenRoutes(app: App, parts: HttpParts): void {
       operationId: 'revokeFleetToken',
       summary: 'Revoke a token of a fleet',
       description:
-        'Its next request is refused, and what goes on with it ends. Revoking it again is no error.',
+        'Its next request is refused, and what goes on with it ends. A token that took its place, `replaced_by`, stays. Revoking it again is no error.',
       tags: ['Tokens'],
       headers: idempotencyHeaders,
       params: byBoth,

@@ -187,7 +187,7 @@ export function tokenRoutes(app: App, parts: HttpParts): void {
       operationId: 'revokeToken',
       summary: 'Revoke a personal token',
       description:
-        'One’s own, or that of somebody whom the caller manages. Its next request is refused, and what goes on with it ends. Revoking it again is no error.',
+        'One’s own, or that of somebody whom the caller manages. Its next request is refused, and what goes on with it ends. A token that took its place, `replaced_by`, stays. Revoking it again is no error.',
       tags: ['Tokens'],
       headers: idempotencyHeaders,
       params: byId,
