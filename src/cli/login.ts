@@ -34,7 +34,10 @@ const TRIES = 3
 async function asked(terminal: Terminal, question: string, secret = false): Promise<string> {
   const answer = await (secret ? terminal.askSecret(question) : terminal.ask(question))
   if (answer === undefined)
-    throw new CliError('there was no answer: sign in at a terminal; programs use a token: beacon tokens create', EXIT.usage)
+    throw new CliError(
+      'there was no answer: sign in at a terminal; programs use a token: beacon tokens create',
+      EXIT.usage,
+    )
   return secret ? answer : answer.trim()
 }
 
