@@ -2,6 +2,7 @@ import fc from 'fast-check'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import type { Scope } from '../../../src/access/scopes.ts'
 import { insertPerson, insertPersonalToken, type RoleAtPlace } from '../../support/access.ts'
+import { eventually } from '../../support/eventually.ts'
 import {
   codeAt,
   insertSigner,
@@ -10,7 +11,7 @@ import {
   setUpSecondFactor,
   signedIn,
 } from '../../support/people.ts'
-import { expectProblem, type Json, makeFleet, unique } from '../api.ts'
+import { type Answer, expectProblem, type Json, makeFleet, unique } from '../api.ts'
 import { startPeopleApi, usePeopleApi } from './people-api.ts'
 
 const api = usePeopleApi()
@@ -391,6 +392,48 @@ describe('what somebody loses', () => {
     )
     expect(rows).toEqual([{ before: true }])
     expectProblem(await api().get('/api/users', { token }), 401, 'token_revoked')
+  })
+})
+
+describe('rights that are lost while somebody else is being changed', () => {
+  /** Lets a request come to where it waits for its turn, takes something away meanwhile, and lets it go on. */
+  async function overtaken(send: () => Promise<Answer>, change: string, userId: string): Promise<Answer> {
+    const client = await api().db.pool.connect()
+    try {
+      await client.query('BEGIN')
+      await client.query("SELECT pg_advisory_xact_lock(hashtextextended('beacon.people', 0))")
+      const answer = send()
+      await eventually(async () => {
+        const { rowCount } = await api().db.pool.query(
+          `SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
+             AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`,
+        )
+        return rowCount === 1
+      }, 'the request that waits')
+      await client.query(change, [userId])
+      await client.query('COMMIT')
+      return await answer
+    } finally {
+      client.release()
+    }
+  }
+
+  const invites = (token: string) => () =>
+    api().post('/api/users', { name: 'x', email: newEmail(), roles: [{ role: 'admin' }] }, { token })
+
+  test.each([
+    ['a role', "UPDATE memberships SET role = 'viewer' WHERE user_id = $1", '403 exceeds_own_rights'],
+    ['a token', 'UPDATE access_tokens SET revoked_at = now() WHERE user_id = $1', '401 token_revoked'],
+    ['a person', 'UPDATE users SET removed_at = now() WHERE id = $1', '401 token_revoked'],
+  ])('are lost with %s', async (_, change, expected) => {
+    const { id, token } = await holder([{ role: 'admin' }])
+    const answer = await overtaken(invites(token), change, id)
+    expect(`${answer.status} ${answer.body.code}`).toBe(expected)
+    const made = await api().db.pool.query(
+      'SELECT FROM invitations WHERE created_by IN (SELECT id FROM access_tokens WHERE user_id = $1)',
+      [id],
+    )
+    expect(made.rowCount).toBe(0)
   })
 })
 
