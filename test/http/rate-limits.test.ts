@@ -1,7 +1,9 @@
+import { randomBytes } from 'node:crypto'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { createAccess } from '../../src/access/principal.ts'
 import type { HttpParts } from '../../src/http/parts.ts'
 import { ISSUING_ROUTES, NO_RATE_LIMITS, type RateLimits, ratePerSecond } from '../../src/http/rate-limits.ts'
+import { newId } from '../../src/ids.ts'
 import { mintCheckedToken } from '../../src/protocol/tokens.ts'
 import { insertPerson, insertPersonalToken } from '../support/access.ts'
 import { ManualClock } from '../support/clock.ts'
@@ -187,6 +189,42 @@ describe('requests with one token', () => {
     expect(ratePerSecond(0).burst).toBe(Number.POSITIVE_INFINITY)
     const { api } = await limited({ requests: ratePerSecond(0) })
     for (let asked = 0; asked < 50; asked++) expect((await api.get('/api/sites')).status).toBe(200)
+  })
+})
+
+describe('sessions of browsers', () => {
+  /** Asks with a cookie, and perhaps others beside it. */
+  const ask = (api: Api, secret: string, others = '') =>
+    api.app.inject({ url: '/api/sites', headers: { cookie: `${others}beacon_session=${secret}` } })
+
+  async function session(api: Api): Promise<string> {
+    const owner = await insertPerson(api.db.database, [{ role: 'owner' }])
+    const secret = randomBytes(32).toString('base64url')
+    await api.db.pool.query(
+      `INSERT INTO sign_ins (id, secret_hash, stage, user_id, method, expires_at)
+       VALUES ($1, sha256($2::text::bytea), 'signed_in', $3, 'password', now() + interval '1 hour')`,
+      [newId(), secret, owner],
+    )
+    return secret
+  }
+
+  test('are limited like tokens, whatever other cookies come along', async () => {
+    const { api } = await limited({ requests: ratePerSecond(1) })
+    const secret = await session(api)
+    for (let asked = 0; asked < 10; asked++)
+      expect((await ask(api, secret, `junk=${asked}; `)).statusCode).toBe(200)
+    expect((await ask(api, secret, 'junk=x; ')).statusCode).toBe(429)
+    expect((await ask(api, await session(api))).statusCode).toBe(200)
+  })
+
+  test('that nobody began are held off like bad tokens', async () => {
+    const { api } = await limited({ refusedCredentials: { burst: 3, perMinute: 1 } })
+    const secret = await session(api)
+    expect((await ask(api, secret)).statusCode).toBe(200)
+    const guess = () => ask(api, randomBytes(32).toString('base64url'))
+    for (let tries = 0; tries < 3; tries++) expect((await guess()).statusCode).toBe(401)
+    expect((await guess()).statusCode).toBe(429)
+    expect((await ask(api, secret)).statusCode).toBe(200)
   })
 })
 
