@@ -11,6 +11,8 @@ export interface TokenUse {
   /** The fleet of a fleet's own token. */
   readonly siteId?: string | null
   readonly fleetId?: string | null
+  /** What it was used for, where that is worth a line of its own for each thing: reading a secret, for one. */
+  readonly deed?: { readonly action: string; readonly target: NonNullable<AuditEntry['target']> }
 }
 
 /**

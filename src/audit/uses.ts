@@ -18,14 +18,14 @@ interface Use {
   elsewhere: number
 }
 
-/** Counts the uses of each token in each minute. Bounded: what does not fit is only counted. */
+/** Counts the uses of each token, and of each thing that it is used for, in each minute. Bounded: what does not fit is only counted. */
 export class Uses {
   readonly #uses = new Map<string, Use>()
   #missed = 0
 
   add(use: TokenUse): void {
     const minute = minuteOf(use.at)
-    const key = `${minute} ${use.actor.kind} ${use.actor.id}`
+    const key = `${minute} ${use.actor.kind} ${use.actor.id} ${use.deed?.action} ${use.deed?.target.id}`
     const known = this.#uses.get(key)
     if (known) {
       known.count += 1
@@ -78,14 +78,14 @@ const ACTIONS: Readonly<Partial<Record<AuditActor['kind'], string>>> = {
 }
 
 function entryOf({ actor, first, last, count, addresses, elsewhere }: Use): AuditEntry {
-  const action = ACTIONS[actor.kind] ?? 'token.used'
+  const action = last.deed?.action ?? ACTIONS[actor.kind] ?? 'token.used'
   return {
     id: newId(),
     at: new Date(last.at),
     action,
     outcome: 'ok',
     actor,
-    target: targetOf(action, actor),
+    target: last.deed?.target ?? targetOf(action, actor),
     siteId: last.siteId ?? null,
     fleetId: last.fleetId ?? null,
     requestId: null,

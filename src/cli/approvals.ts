@@ -8,7 +8,7 @@ import { findRobot, fleetNamesOf } from './robots.ts'
 import type { Decisions, WaitingRobot } from './shapes.ts'
 import { NOTHING } from './table.ts'
 import type { Terminal } from './terminal.ts'
-import { age, duration, hoursOf, printable } from './text.ts'
+import { age, hoursOf, printable, remaining } from './text.ts'
 
 export interface FilterOptions extends ListOptions {
   readonly site?: string
@@ -80,7 +80,7 @@ export async function listApprovals(terminal: Terminal, options: FilterOptions):
     { title: 'WAITS', cell: (robot) => age(robot.pending_since, now), align: 'right' },
     {
       title: 'LEFT',
-      cell: (robot) => duration(Math.max(0, Date.parse(robot.expires_at) - now)),
+      cell: (robot) => remaining(Math.max(0, Date.parse(robot.expires_at) - now)),
       align: 'right',
       dropOrder: 7,
     },

@@ -7,7 +7,7 @@ import { fleetNamesOf } from './robots.ts'
 import type { Credential, Fleet, RevokedCredential, Robot, Site } from './shapes.ts'
 import type { Column } from './table.ts'
 import type { Terminal } from './terminal.ts'
-import { age, countOf, duration, labelsOf, printable } from './text.ts'
+import { age, countOf, duration, labelsOf, printable, remaining } from './text.ts'
 
 /** What the commands for enrollment keys and provisioning tokens have in common. */
 
@@ -89,7 +89,7 @@ export async function printCredentials<Shown extends Credential>(
   if (page.next_cursor) terminal.err.write(`There are more than ${page.items.length}: --all shows them.\n`)
 }
 
-const expiry = (ms: number) => (ms > 0 ? `in ${duration(ms)}` : `${duration(-ms)} ago`)
+const expiry = (ms: number) => (ms > 0 ? `in ${remaining(ms)}` : `${duration(-ms)} ago`)
 
 export interface RevokeOptions extends OperatorOptions {
   readonly cascade?: string

@@ -11,7 +11,7 @@ import { connect, printJson, printLines } from './operator.ts'
 import { ensurePlaces, findFleet, findSite } from './places.ts'
 import type { Key } from './shapes.ts'
 import type { Terminal } from './terminal.ts'
-import { countOf, duration, hoursOf, printable, when } from './text.ts'
+import { countOf, hoursOf, printable, remaining, when } from './text.ts'
 
 export const KEYS = { path: '/api/enrollment-keys', noun: 'key' }
 
@@ -59,7 +59,7 @@ export async function createKey(terminal: Terminal, options: CreateOptions): Pro
   const { out, clock } = terminal
   const robots = key.max_uses === 1 ? '1 robot' : `${key.max_uses} robots`
   const until = key.expires_at
-    ? `until ${when(key.expires_at)} (${duration(Date.parse(key.expires_at) - clock.now())})`
+    ? `until ${when(key.expires_at)} (${remaining(Date.parse(key.expires_at) - clock.now())})`
     : 'for ever'
   printLines(terminal, [
     `Key "${printable(key.name)}" admits ${robots} to ${printable(site.name)} / ${printable(fleet.name)} ${until}:`,

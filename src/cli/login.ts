@@ -163,8 +163,11 @@ export async function logout(terminal: Terminal, options: OperatorOptions): Prom
   try {
     await revoke(url, kept)
   } catch (error) {
-    // Refused: it is of no use any more, and that is all that was wanted.
-    if (!(error instanceof CliError) || error.exitCode !== EXIT.credential) {
+    // It is of no use any more, and that is all that was wanted.
+    if (
+      !(error instanceof CliError) ||
+      !/\((invalid_token|token_revoked|token_expired)\b/.test(error.message)
+    ) {
       await confirm(
         terminal,
         false,

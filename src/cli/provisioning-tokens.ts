@@ -11,7 +11,7 @@ import { connect, printJson, printLines } from './operator.ts'
 import { findFleet, findSite } from './places.ts'
 import type { ProvisioningToken } from './shapes.ts'
 import type { Terminal } from './terminal.ts'
-import { duration, hoursOf, printable, when } from './text.ts'
+import { hoursOf, printable, remaining, when } from './text.ts'
 
 export const PROVISIONING_TOKENS = { path: '/api/provisioning-tokens', noun: 'provisioning token' }
 
@@ -52,7 +52,7 @@ export async function createProvisioningToken(terminal: Terminal, options: Creat
     )
   const { out, clock } = terminal
   const until = made.expires_at
-    ? `until ${when(made.expires_at)} (${duration(Date.parse(made.expires_at) - clock.now())})`
+    ? `until ${when(made.expires_at)} (${remaining(Date.parse(made.expires_at) - clock.now())})`
     : 'for ever'
   printLines(terminal, [
     `Token "${printable(made.name)}" admits ${made.single_use ? 'one robot' : 'robots'} to ${printable(fleet.name)} ${until}:`,

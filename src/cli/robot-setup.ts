@@ -5,7 +5,7 @@ import { findFleet, findSite } from './places.ts'
 import { findRobot } from './robots.ts'
 import type { Robot, SetupToken } from './shapes.ts'
 import type { Terminal } from './terminal.ts'
-import { duration, labelsOf, printable } from './text.ts'
+import { labelsOf, printable, remaining } from './text.ts'
 
 interface CreateOptions extends OperatorOptions {
   readonly site?: string
@@ -51,7 +51,7 @@ export async function createSetupToken(
   // The first answer was lost on the way, and the second no longer holds what is shown only once.
   if (!made.setup_token || !made.setup_command)
     throw new CliError('the token was made, but its value was lost; make another, and this one stops')
-  const left = duration(Date.parse(made.expires_at) - terminal.clock.now())
+  const left = remaining(Date.parse(made.expires_at) - terminal.clock.now())
   printLines(terminal, [
     `For ${left}, whoever uses this first is ${name}:`,
     '',

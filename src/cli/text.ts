@@ -33,6 +33,16 @@ export function duration(ms: number): string {
   return `${Math.max(0, Math.floor(ms / unit.ms))} ${unit.name}`
 }
 
+/** A length of time that still lies ahead, rounded: of 24 hours that just began, `24 h`. */
+export function remaining(ms: number): string {
+  const index = UNITS.findIndex((candidate) => ms >= candidate.ms)
+  const unit = UNITS[index] ?? UNITS[UNITS.length - 1]!
+  const count = Math.round(ms / unit.ms)
+  // 59.9 minutes are an hour, and not sixty minutes.
+  const larger = UNITS[index - 1]
+  return larger && count * unit.ms >= larger.ms ? `1 ${larger.name}` : `${Math.max(0, count)} ${unit.name}`
+}
+
 /** How long ago an RFC 3339 time was, `-` when there is none. */
 export function age(instant: string | null | undefined, now: number): string {
   return instant ? duration(now - Date.parse(instant)) : '-'

@@ -4,7 +4,7 @@ import { confirm, connect, type OperatorOptions, printJson, printLines } from '.
 import { findFleet, findSite } from './places.ts'
 import { printTable } from './print-table.ts'
 import type { Terminal } from './terminal.ts'
-import { age, countOf, duration, printable, when } from './text.ts'
+import { age, countOf, duration, printable, remaining, when } from './text.ts'
 import { expiryOf, overlapOf } from './token-times.ts'
 
 /** What the commands read of a token. */
@@ -60,7 +60,7 @@ function printNew(terminal: Terminal, token: NewToken, lines: readonly string[])
       `the token was made, but its value was lost; make another, and: beacon tokens revoke ${token.id}`,
     )
   const until = token.expires_at
-    ? `until ${when(token.expires_at)} (${duration(Date.parse(token.expires_at) - terminal.clock.now())})`
+    ? `until ${when(token.expires_at)} (${remaining(Date.parse(token.expires_at) - terminal.clock.now())})`
     : 'for ever'
   printLines(terminal, [
     `Token "${printable(token.name)}" works ${until}, and is shown only now:`,
@@ -120,7 +120,7 @@ export async function listTokens(terminal: Terminal, options: ListOptions): Prom
   const expiry = ({ expires_at: at }: Token) => {
     if (at === null) return 'never'
     const left = Date.parse(at) - now
-    return left > 0 ? `in ${duration(left)}` : `${duration(-left)} ago`
+    return left > 0 ? `in ${remaining(left)}` : `${duration(-left)} ago`
   }
   printTable(
     terminal,
@@ -193,7 +193,7 @@ export async function rotateToken(terminal: Terminal, id: string, options: Rotat
   const left = Date.parse(token.old.expires_at) - terminal.clock.now()
   printNew(terminal, token, [
     left > 0
-      ? `The old one works until ${when(token.old.expires_at)} (${duration(left)}).`
+      ? `The old one works until ${when(token.old.expires_at)} (${remaining(left)}).`
       : 'The old one works no longer.',
   ])
 }

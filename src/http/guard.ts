@@ -1,8 +1,7 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { DEPLOYMENT } from '../access/authority.ts'
-import { actorOfPrincipal, type Principal, principalOfSignIn } from '../access/principal.ts'
+import { type Principal, principalOfSignIn } from '../access/principal.ts'
 import type { Scope } from '../access/scopes.ts'
-import type { TokenUse } from '../audit/audit.ts'
 import { type PlacedKind, placeOf } from '../db/place-of.ts'
 import { BeaconError } from '../errors.ts'
 import { bearerToken } from '../protocol/tokens.ts'
@@ -10,6 +9,7 @@ import { foundSession } from './browser-sessions.ts'
 import { demandOwnPage } from './own-page.ts'
 import type { HttpParts } from './parts.ts'
 import { demandJudgement, demandStanding, isScoped, watchJudgement } from './reach.ts'
+import { useOf } from './use-of.ts'
 
 /** Fails at the start for a route of `app` that does not say who may call it, and where they have to hold that. */
 export function demandScopes(app: FastifyInstance): void {
@@ -69,14 +69,6 @@ export function guardRoutes(app: FastifyInstance, parts: GuardParts): void {
       done(error as Error)
     }
   })
-}
-
-/** A fleet's own token is used in its fleet; a person's anywhere. */
-function useOf(principal: Principal, address: string, at: number): TokenUse {
-  const { kind, userId, userName, authority } = principal
-  const place = kind === 'fleet_token' ? authority.grants[0]?.place : undefined
-  const user = userId === null ? null : { id: userId, name: userName }
-  return { actor: actorOfPrincipal(principal), address, at, user, ...place }
 }
 
 async function authenticate(

@@ -82,6 +82,26 @@ describe('uses', () => {
   const use = (values: { address?: string; at?: number; actor?: AuditActor } = {}) =>
     audit.used({ actor, address: '192.0.2.1', at: clock.now(), ...values })
 
+  test('for a secret that was read are a line for each secret', async () => {
+    const read = (id: string) =>
+      audit.used({
+        actor,
+        address: '192.0.2.1',
+        at: clock.now(),
+        deed: { action: 'enrollment_key.revealed', target: { kind: 'enrollment_key', id, name: 'batch' } },
+      })
+    const [one, two] = [newId(), newId()]
+    use()
+    for (const id of [one, one, two]) read(id)
+    const found = await linesAfter(61 * SECOND, 3)
+    const told = found.map(({ action, target_id, data }) => [action, target_id, data.count])
+    expect(told).toEqual([
+      ['access_token.used', actor.id, 1],
+      ['enrollment_key.revealed', one, 2],
+      ['enrollment_key.revealed', two, 1],
+    ])
+  })
+
   test('are one line for each token and minute, written when the minute is over', async () => {
     const other: AuditActor = { kind: 'fleet_token', id: newId(), name: 'cell' }
     use()

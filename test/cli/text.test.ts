@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { EXIT } from '../../src/cli/failure.ts'
-import { age, duration, hoursOf, labelsOf, printable, printableJson } from '../../src/cli/text.ts'
+import { age, duration, hoursOf, labelsOf, printable, printableJson, remaining } from '../../src/cli/text.ts'
 
 describe('text from elsewhere', () => {
   test.each([
@@ -33,6 +33,17 @@ describe('times', () => {
     [-5, '0 s'],
   ])('%i ms are %s', (ms, text) => {
     expect(duration(ms)).toBe(text)
+  })
+
+  test.each([
+    [86_400_000 * 30 - 40, '30 d'],
+    [3_600_000 - 900, '1 h'],
+    [59_400, '59 s'],
+    [59_900, '1 min'],
+    [86_400_000 - 1, '1 d'],
+    [-5, '0 s'],
+  ])('%i ms to come are %s', (ms, text) => {
+    expect(remaining(ms)).toBe(text)
   })
 
   test('an age needs a time', () => {

@@ -1,11 +1,12 @@
 import { describe, expect, test } from 'vitest'
 import { SCOPES } from '../../src/access/scopes.ts'
 import { createSeal } from '../../src/access/seal.ts'
+import type { TokenUse } from '../../src/audit/audit.ts'
 import { newId } from '../../src/ids.ts'
 import { hashToken, isEnrollmentKey, mintCheckedToken } from '../../src/protocol/tokens.ts'
 import { systemRandom } from '../../src/runtime.ts'
 import { insertPerson, insertPersonalToken } from '../support/access.ts'
-import { type Api, expectProblem, type Json, makeFleet, unique, useApi } from './api.ts'
+import { type Api, expectProblem, type Json, makeFleet, startApi, unique, useApi } from './api.ts'
 
 const api = useApi()
 
@@ -137,6 +138,29 @@ describe('an enrollment key', () => {
       [one.id, two.id],
     )
     expect((await api().get(`/api/enrollment-keys/${two.id}`)).body.key_value).toBeNull()
+  })
+
+  test('is not read without a trace', async () => {
+    const uses: TokenUse[] = []
+    const told = await startApi({ audit: { refused: () => {}, used: (use) => void uses.push(use) } })
+    const revealed = () => uses.splice(0).flatMap(({ deed }) => deed ?? [])
+    try {
+      const key = await makeKey({}, told)
+      const hidden = await makeKey({ retrievable: false }, told)
+      expect(revealed()).toEqual([])
+      const deed = {
+        action: 'enrollment_key.revealed',
+        target: { kind: 'enrollment_key', id: key.id, name: key.name },
+      }
+      await told.get(`/api/enrollment-keys/${key.id}`)
+      expect(revealed()).toEqual([deed])
+      await told.get('/api/enrollment-keys')
+      expect(revealed()).toEqual([deed])
+      await told.get(`/api/enrollment-keys/${hidden.id}`)
+      expect(revealed()).toEqual([])
+    } finally {
+      await told.close()
+    }
   })
 
   test('is read by those alone who may reveal it', async () => {

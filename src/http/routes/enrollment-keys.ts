@@ -1,3 +1,4 @@
+import type { FastifyRequest } from 'fastify'
 import { z } from 'zod'
 import { type CredentialRow, findCredential, insertCredential } from '../../db/claim-credentials.ts'
 import { violatesReference } from '../../db/references.ts'
@@ -21,12 +22,13 @@ import {
 import { principalOf } from '../guard.ts'
 import { idempotently } from '../idempotency.ts'
 import { renewCaller } from '../minting.ts'
-import type { App, HttpParts, Origin } from '../parts.ts'
+import type { App, HttpParts } from '../parts.ts'
 import { publicUrl, shellWord } from '../public-url.ts'
 import { demandFleetInSite, unknownReference } from '../references.ts'
 import { robotsOfCredential } from '../robot-list.ts'
 import { robotSchema } from '../robot-schema.ts'
 import { byId, component, cursor, id, idempotencyHeaders, limit, listOf, name } from '../schemas.ts'
+import { useOf } from '../use-of.ts'
 
 const KIND = 'enrollment_key'
 const PREFIX = 'rf_enroll_'
@@ -79,15 +81,29 @@ function toKey(row: CredentialRow, value: string | null, server: string): Key {
   }
 }
 
-/** How keys are shown to one caller: with their value when the caller may read it and it can be read. */
-function showFor({ config, seal, log }: HttpParts, request: Parameters<typeof principalOf>[0] & Origin) {
-  const { authority } = principalOf(request)
+/**
+ * How keys are shown to one caller: with their value when the caller may read it and it can be read. Who read which is
+ * written into the audit log.
+ */
+function showFor({ audit, clock, config, seal, log }: HttpParts, request: FastifyRequest) {
+  const principal = principalOf(request)
+  const { authority } = principal
   const server = publicUrl(config, request)
   return (row: CredentialRow): Key => {
     const reveal = authority.covers('enrollment-keys:reveal', { siteId: row.site_id, fleetId: row.fleet_id })
     if (!reveal || row.secret_sealed === null) return toKey(row, null, server)
     try {
-      return toKey(row, seal.open(row.secret_sealed, sealContext('enrollment_keys', row.id)), server)
+      const value = seal.open(row.secret_sealed, sealContext('enrollment_keys', row.id))
+      audit.used({
+        ...useOf(principal, request.ip, clock.now()),
+        siteId: row.site_id,
+        fleetId: row.fleet_id,
+        deed: {
+          action: 'enrollment_key.revealed',
+          target: { kind: 'enrollment_key', id: row.id, name: row.name },
+        },
+      })
+      return toKey(row, value, server)
     } catch (err) {
       log.warn({ err, credential_id: row.id }, 'an enrollment key cannot be read')
       return toKey(row, null, server)
