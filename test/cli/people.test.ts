@@ -131,6 +131,24 @@ describe('beacon login', () => {
     expect((await at(home, ['whoami'])).stdout).toContain('second factor: set up, 10 backup codes left')
   })
 
+  test('is forgotten without asking only when its token is of no use any more', async () => {
+    api().clock.advance(60_000)
+    const { id, email } = await insertSigner(api())
+    const home = newHome()
+    await at(home, ['login', '--email', email], [PASSWORD])
+    await api().db.pool.query('UPDATE access_tokens SET revoked_at = now() WHERE user_id = $1', [id])
+    expect((await at(home, ['logout'])).exitCode).toBe(0)
+    await at(home, ['login', '--email', email], [PASSWORD])
+    const gone = await fakeServer({})
+    const kept = JSON.parse(readFileSync(loginsOf(home), 'utf8'))
+    writeFileSync(loginsOf(home), JSON.stringify({ servers: { [gone.url]: kept.servers[url] } }))
+    const env = { HOME: home, BEACON_URL: gone.url }
+    expect((await beacon(['logout'], { env, answer: 'n' })).exitCode).toBe(1)
+    expect(readFileSync(loginsOf(home), 'utf8')).toContain('rf_pat_')
+    expect((await beacon(['logout'], { env, answer: 'y' })).exitCode).toBe(0)
+    expect(readFileSync(loginsOf(home), 'utf8')).not.toContain('rf_pat_')
+  })
+
   test('where nobody can be asked says what to do instead', async () => {
     const { exitCode, stderr } = await beacon(['login'], { env: { HOME: newHome(), BEACON_URL: url } })
     expect(exitCode).toBe(2)
