@@ -40,7 +40,11 @@ export const ERRORS = {
   robot_is_retired: { status: 409, retry: false, title: 'A retired robot cannot be changed' },
   email_taken: { status: 409, retry: false, title: 'The email is somebody else’s' },
   second_factor_present: { status: 409, retry: false, title: 'There is a second factor already' },
-  token_not_active: { status: 409, retry: false, title: 'The token was revoked, has expired or was replaced' },
+  token_not_active: {
+    status: 409,
+    retry: false,
+    title: 'The token was revoked, has expired or was replaced',
+  },
   last_owner: { status: 409, retry: false, title: 'There has to be an owner' },
   robot_without_token: { status: 409, retry: false, title: 'The robot has no token that stands' },
   robot_pending: { status: 409, retry: false, title: 'The robot waits for approval' },

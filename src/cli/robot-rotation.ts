@@ -6,7 +6,7 @@ import { findFleet, findSite } from './places.ts'
 import { findRobot } from './robots.ts'
 import type { Robot, RotationRequests } from './shapes.ts'
 import type { Terminal } from './terminal.ts'
-import { hoursOf, labelsOf, printable } from './text.ts'
+import { hoursOf, printable } from './text.ts'
 
 export interface RotateOptions extends OperatorOptions {
   readonly site?: string
@@ -41,7 +41,7 @@ export async function rotateTokens(
   if (wanted.length === 1 && !options.dryRun) return rotateOne(terminal, client, wanted[0]!, reason, options)
   const robotIds: string[] = []
   for (const each of wanted) robotIds.push((await findRobot(client, each)).id)
-  const chosen = filter ?? (robotIds.length > 0 ? { robot_ids: robotIds } : {})
+  const chosen = robotIds.length > 0 ? { ids: robotIds } : { filter: filter ?? {} }
   await rotateMany(terminal, client, chosen, reason, options)
 }
 
@@ -64,12 +64,12 @@ async function rotateOne(
 async function rotateMany(
   terminal: Terminal,
   client: Client,
-  filter: Record<string, unknown>,
+  chosen: Record<string, unknown>,
   reason: string,
   options: RotateOptions,
 ): Promise<void> {
   const path = '/api/robots/rotate-tokens'
-  const ask = (dryRun: boolean) => client.post<RotationRequests>(path, { filter, reason, dry_run: dryRun })
+  const ask = (dryRun: boolean) => client.post<RotationRequests>(path, { ...chosen, reason, dry_run: dryRun })
   if (options.dryRun || !options.yes) {
     const dry = await ask(true)
     if (options.dryRun) return tell(terminal, dry, options)
@@ -107,11 +107,11 @@ async function filterOf(
   const site = options.site === undefined ? undefined : await findSite(client, options.site)
   const fleet = options.fleet === undefined ? undefined : await findFleet(client, options.fleet, site)
   const filter = said({
-    site_id: site?.id,
-    fleet_id: fleet?.id,
+    site: site?.id,
+    fleet: fleet?.id,
     connection: options.connection,
     lifecycle: options.lifecycle,
-    labels: options.label && labelsOf(options.label),
+    label: options.label,
     token_older_than_days: options.olderThan === undefined ? undefined : daysOf(options.olderThan),
     not_requested: options.notRequested,
   })

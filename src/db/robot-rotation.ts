@@ -160,14 +160,15 @@ export interface RotationFilter {
   readonly fleetId?: string | undefined
   readonly lifecycles?: readonly Lifecycle[] | undefined
   readonly connections?: readonly Connection[] | undefined
-  readonly labels?: Readonly<Record<string, string>> | undefined
+  /** Labels that all have to be there; a null value asks for the label alone. */
+  readonly labels?: readonly { readonly name: string; readonly value: string | null }[] | undefined
   readonly issuedBefore?: Date | undefined
   /** Only robots that are not asked already. */
   readonly notAsked?: boolean | undefined
 }
 
 function passes(filter: RotationFilter, reach: Reach): RawBuilder<boolean> {
-  const { robotIds, siteId, fleetId, lifecycles, connections, labels, issuedBefore } = filter
+  const { robotIds, siteId, fleetId, lifecycles, connections, labels = [], issuedBefore } = filter
   const rules = [sql`${TOKEN_STANDS}`, inReach(reach, 'r.fleet_id')]
   if (robotIds) rules.push(sql`r.id = ANY (${[...robotIds]}::uuid[])`)
   if (siteId !== undefined) rules.push(sql`r.site_id = ${siteId}::uuid`)
@@ -176,7 +177,10 @@ function passes(filter: RotationFilter, reach: Reach): RawBuilder<boolean> {
   if (connections)
     rules.push(sql`EXISTS (SELECT FROM robot_status s
       WHERE s.robot_id = r.id AND s.connection = ANY (${[...connections]}::text[]))`)
-  if (labels) rules.push(sql`r.labels @> ${JSON.stringify(labels)}::jsonb`)
+  for (const { name, value } of labels)
+    rules.push(
+      value === null ? sql`r.labels ? ${name}` : sql`r.labels @> ${JSON.stringify({ [name]: value })}::jsonb`,
+    )
   if (issuedBefore) rules.push(sql`r.token_issued_at < ${issuedBefore}::timestamptz`)
   if (filter.notAsked) rules.push(sql`r.rotation_requested_at IS NULL`)
   return sql`${sql.join(rules, sql` AND `)}`

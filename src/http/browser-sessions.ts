@@ -6,6 +6,7 @@ import { type AuditEntry, insertAudit } from '../db/audit.ts'
 import type { Database } from '../db/database.ts'
 import { type FoundSigner, markSignedIn, shareSigner } from '../db/sign-in.ts'
 import { endSignIn, type FoundSignIn, findSignIn, insertSignIn, type NewSignIn } from '../db/sign-ins.ts'
+import { lockMinting } from '../db/token-changes.ts'
 import { inTransaction } from '../db/transaction.ts'
 import { BeaconError } from '../errors.ts'
 import type { HttpParts } from './parts.ts'
@@ -95,6 +96,8 @@ export function browserSessions(app: FastifyInstance, { config, database, random
 async function writeDown(database: Database, secretHash: Buffer, { step }: Session): Promise<void> {
   if (!step) return
   await inTransaction(database, async (transaction) => {
+    // Whoever revokes everything finds this session, or it begins after that.
+    await lockMinting(transaction)
     const { audit, user, before, goesOn, ...row } = step
     if (user) {
       const now = await shareSigner(transaction, user.id)

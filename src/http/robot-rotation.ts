@@ -73,6 +73,8 @@ export async function askRobots(
   })
   if (wish.dryRun) return { matched: total, robots, deeds: [] }
   const ids = robots.map((robot) => robot.id)
-  const asked = await requestRotations(transaction, ids, wish.reason, actor.now)
+  const told = new Set((await requestRotations(transaction, ids, wish.reason, actor.now)).map(({ id }) => id))
+  // In the order of a dry run, which an update does not keep.
+  const asked = robots.filter(({ id }) => told.has(id))
   return { matched: total, robots: asked, deeds: await writeRequests(transaction, asked, wish.reason, actor) }
 }

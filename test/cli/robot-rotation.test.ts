@@ -58,7 +58,7 @@ describe('beacon robots rotate-token', () => {
     expect(exitCode).toBe(0)
     expect(stdout).toContain('2 robots are asked for new tokens (bot 0, bot 1)')
     expect(server.calls.at(-1)?.body).toEqual({
-      filter: { site_id: 'site-1', fleet_id: 'fleet-1', token_older_than_days: 90, labels: { floor: '2' } },
+      filter: { site: 'site-1', fleet: 'fleet-1', token_older_than_days: 90, label: ['floor=2'] },
       reason: 'operator',
       dry_run: false,
     })
@@ -80,7 +80,7 @@ describe('beacon robots rotate-token', () => {
     expect(server.calls.filter(({ path }) => path === '/api/robots/rotate-tokens')).toHaveLength(1)
     const one = await rotate({ [MANY]: requests(1, true) }, ['bot-01', '--dry-run', '--json'])
     expect(JSON.parse(one.stdout)).toMatchObject({ dry_run: true, requested: 1 })
-    expect(one.server.calls.at(-1)?.body).toMatchObject({ filter: { robot_ids: [robot.id] }, dry_run: true })
+    expect(one.server.calls.at(-1)?.body).toMatchObject({ ids: [robot.id], dry_run: true })
   })
 
   test('wants one way of choosing, and words it knows', async () => {

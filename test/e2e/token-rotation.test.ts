@@ -142,7 +142,7 @@ describe('a robot that beats gets a new token', () => {
       }),
     )
     const before = robots.map((robot) => robot.state().identity!)
-    const filter = { fleet_id: fleet.id }
+    const filter = { fleet: fleet.id }
     const path = '/api/robots/rotate-tokens'
     const dry = await scene.operator.must('POST', path, { filter, dry_run: true })
     expect(dry).toMatchObject({ matched: 3, requested: 3 })

@@ -119,7 +119,7 @@ describe('asking many robots', () => {
     const robots = [await robotOfAge(fleet_id, 3), await robotOfAge(fleet_id, 2)]
     await makeRobot(api(), fleet_id)
     const before = api().published.length
-    const { body } = await rotateMany({ filter: { fleet_id }, dry_run: true })
+    const { body } = await rotateMany({ filter: { fleet: fleet_id }, dry_run: true })
     expect(body).toMatchObject({ dry_run: true, matched: 2, requested: 2 })
     expect(body.robots.map(({ id }: Json) => id).sort()).toEqual(robots.map(({ id }) => id).sort())
     for (const { id } of robots) {
@@ -138,13 +138,13 @@ describe('asking many robots', () => {
     const online = await robotOfAge(fleet_id, 1)
     await setStatus(api(), online.id, { connection: 'online' })
     const cases: [Json, Json[]][] = [
-      [{ fleet_id, labels: { floor: '2' } }, [old, young]],
-      [{ site_id, token_older_than_days: 30 }, [old, elsewhere]],
-      [{ fleet_id, labels: { floor: '2' }, token_older_than_days: 30 }, [old]],
-      [{ fleet_id, connection: ['online'] }, [online]],
-      [{ robot_ids: [young.id, newId()] }, [young]],
-      [{ fleet_id, lifecycle: ['maintenance'] }, []],
-      [{ fleet_id: newId() }, []],
+      [{ fleet: fleet_id, label: ['floor=2'] }, [old, young]],
+      [{ site: site_id, token_older_than_days: 30 }, [old, elsewhere]],
+      [{ fleet: fleet_id, label: ['floor=2'], token_older_than_days: 30 }, [old]],
+      [{ fleet: fleet_id, label: ['floor'] }, [old, young, elsewhere]],
+      [{ fleet: fleet_id, connection: ['online'] }, [online]],
+      [{ fleet: fleet_id, lifecycle: ['maintenance'] }, []],
+      [{ fleet: newId() }, []],
     ]
     for (const [filter, expected] of cases) {
       await query('UPDATE robots SET rotation_requested_at = NULL, rotation_reason = NULL')
@@ -160,7 +160,7 @@ describe('asking many robots', () => {
     const { fleet_id } = await makeFleet(api())
     const [asked, other] = [await robotOfAge(fleet_id), await robotOfAge(fleet_id)]
     await rotate(asked.id)
-    const { body } = await rotateMany({ filter: { fleet_id, not_requested: true } })
+    const { body } = await rotateMany({ filter: { fleet: fleet_id, not_requested: true } })
     expect(body.robots.map(({ id }: Json) => id)).toEqual([other.id])
   })
 
@@ -168,7 +168,7 @@ describe('asking many robots', () => {
     const { fleet_id } = await makeFleet(api())
     const robots = await Promise.all(Array.from({ length: 130 }, () => robotOfAge(fleet_id)))
     const before = api().published.length
-    const { body } = await rotateMany({ filter: { fleet_id }, reason: 'suspicion' })
+    const { body } = await rotateMany({ filter: { fleet: fleet_id }, reason: 'suspicion' })
     expect(body).toMatchObject({ matched: 130, requested: 130 })
     expect(body.robots).toHaveLength(100)
     const told = api()
@@ -190,12 +190,12 @@ describe('asking many robots', () => {
     const { token } = await insertFleetToken(database, own.fleet_id, {
       scopes: ['robots:read', 'robots:write'],
     })
-    for (const filter of [{}, { robot_ids: [inside.id, outside.id] }]) {
-      const { body } = await rotateMany({ filter }, token)
+    for (const chosen of [{ filter: {} }, { ids: [inside.id, outside.id, newId()] }]) {
+      const { body } = await rotateMany(chosen, token)
       expect(body).toMatchObject({ matched: 1, requested: 1 })
       expect(body.robots[0].id).toBe(inside.id)
     }
-    expect((await rotateMany({ filter: { fleet_id: foreign.fleet_id } }, token)).body.matched).toBe(0)
+    expect((await rotateMany({ filter: { fleet: foreign.fleet_id } }, token)).body.matched).toBe(0)
     expect(await rotationOf(outside.id)).toBeNull()
     const { token: reading } = await insertFleetToken(database, own.fleet_id, { scopes: ['robots:read'] })
     expectProblem(await rotateMany({ filter: {} }, reading), 403, 'insufficient_scope')
@@ -205,7 +205,8 @@ describe('asking many robots', () => {
     for (const body of [
       {},
       { filter: { colour: 'red' } },
-      { filter: { robot_ids: [] } },
+      { ids: [] },
+      { ids: [newId()], filter: {} },
       { filter: {}, force: true },
     ])
       expectProblem(await rotateMany(body), 400, 'invalid_request')
@@ -215,8 +216,8 @@ describe('asking many robots', () => {
     const { fleet_id } = await makeFleet(api())
     const robot = await robotOfAge(fleet_id)
     const headers = { 'idempotency-key': newId() }
-    const first = await api().post('/api/robots/rotate-tokens', { filter: { fleet_id } }, { headers })
-    const again = await api().post('/api/robots/rotate-tokens', { filter: { fleet_id } }, { headers })
+    const first = await api().post('/api/robots/rotate-tokens', { filter: { fleet: fleet_id } }, { headers })
+    const again = await api().post('/api/robots/rotate-tokens', { filter: { fleet: fleet_id } }, { headers })
     expect(again.body).toEqual(first.body)
     expect(await eventsOf(robot.id)).toHaveLength(1)
   })

@@ -7,7 +7,7 @@ import { reachOf } from '../reach.ts'
 import { actorOf, robotMessages } from '../robot-changes.ts'
 import { askRobot, askRobots } from '../robot-rotation.ts'
 import { CONNECTIONS, robotSchema } from '../robot-schema.ts'
-import { byId, component, id, idempotencyHeaders, labels, name } from '../schemas.ts'
+import { byId, component, id, idempotencyHeaders, labelSelector, name } from '../schemas.ts'
 import { showRobot } from './robots.ts'
 
 const reason = z
@@ -19,12 +19,11 @@ const wish = z.strictObject({ reason })
 
 const filter = z
   .strictObject({
-    robot_ids: z.array(id).min(1).max(1_000).optional(),
-    site_id: id.optional(),
-    fleet_id: id.optional(),
+    site: id.optional(),
+    fleet: id.optional(),
     lifecycle: z.array(z.enum(LIFECYCLES)).min(1).optional(),
     connection: z.array(z.enum(CONNECTIONS)).min(1).optional(),
-    labels: labels.optional().describe('All of them have to match'),
+    label: z.array(labelSelector).max(32).optional().describe('`name` or `name=value`; all have to match'),
     token_older_than_days: z.number().int().min(0).max(3_650).optional(),
     not_requested: z.boolean().optional().describe('Leaves out robots that are asked already'),
   })
@@ -94,27 +93,33 @@ export function robotRotationRoutes(app: App, parts: HttpParts): void {
 finds the others next time.`,
       tags: ['Robots'],
       headers: idempotencyHeaders,
-      body: z.strictObject({
-        filter,
-        reason,
-        dry_run: z.boolean().default(false).describe('Tells what would be done, and does nothing'),
-      }),
+      body: z
+        .strictObject({
+          ids: z.array(id).min(1).max(1_000).optional(),
+          filter: filter.optional(),
+          reason,
+          dry_run: z.boolean().default(false).describe('Tells what would be done, and does nothing'),
+        })
+        .refine(
+          (body) => (body.ids === undefined) !== (body.filter === undefined),
+          'takes either ids or filter',
+        ),
       response: { 200: requests },
     },
     handler: (request, reply) =>
       idempotently(parts, request, reply, async (transaction) => {
-        const { filter: given, dry_run, reason: why } = request.body
+        const { ids, filter: given = {}, dry_run, reason: why } = request.body
         const actor = actorOf(request, parts)
         const days = given.token_older_than_days
         const { matched, robots, deeds } = await askRobots(
           transaction,
           {
-            robotIds: given.robot_ids,
-            siteId: given.site_id,
-            fleetId: given.fleet_id,
+            robotIds: ids,
+            siteId: given.site,
+            fleetId: given.fleet,
             lifecycles: given.lifecycle,
             connections: given.connection,
-            labels: given.labels,
+            labels: given.label,
             issuedBefore: days === undefined ? undefined : new Date(actor.now.getTime() - days * DAY_MS),
             notAsked: given.not_requested,
           },

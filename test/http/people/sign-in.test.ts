@@ -1,5 +1,7 @@
 import { describe, expect, onTestFinished, test } from 'vitest'
+import { lockOutMinting } from '../../../src/db/token-changes.ts'
 import { insertPerson, insertPersonalToken } from '../../support/access.ts'
+import { eventually } from '../../support/eventually.ts'
 import {
   codeAt,
   insertSigner,
@@ -55,6 +57,24 @@ describe('signing in', () => {
       bodies.push({ ...answer.body, request_id: '' })
     }
     expect(new Set(bodies.map((body) => JSON.stringify(body))).size).toBe(1)
+  })
+
+  test('waits for whoever revokes everything, so that no session slips in between', async () => {
+    const { email } = await insertSigner(api())
+    const { database, pool } = api().db
+    const browser = newBrowser(api())
+    let answer: ReturnType<typeof browser.post> | undefined
+    await database.transaction().execute(async (transaction) => {
+      await lockOutMinting(transaction)
+      answer = browser.post('/api/sign-in', { email, password: PASSWORD })
+      await eventually(
+        async () =>
+          (await pool.query("SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")).rowCount,
+        'the sign-in that waits',
+      )
+    })
+    expect((await answer!).status).toBe(200)
+    expect((await browser.get('/api/session')).status).toBe(200)
   })
 
   test('that failed is told to the audit log without what was typed', async () => {
