@@ -186,7 +186,7 @@ export const FLEET_CELLS: CellTable = {
       ...FLEETS.map((at) => ({
         what: `in ${at}`,
         url,
-        body: { filter: { robot_ids: [world.robots[at]] } },
+        body: { ids: [world.robots[at]] },
         items: items.filter((item) => item.at === at),
       })),
     ]
