@@ -63,6 +63,18 @@ export async function lockCredential(
   transaction: Database,
   id: string,
 ): Promise<{ key: ClaimKey; now: Date } | undefined> {
+  // A setup token that moved with its robot while it was waited for no longer goes with the fleet that it was joined
+  // with, and falls out of the answer. It is ours by then, so a second look finds it where it is.
+  const row = (await lockWithFleet(transaction, id)) ?? (await lockWithFleet(transaction, id))
+  if (!row) return undefined
+  const { now, ...key } = row
+  return { key, now }
+}
+
+async function lockWithFleet(
+  transaction: Database,
+  id: string,
+): Promise<(ClaimKey & { now: Date }) | undefined> {
   const { rows } = await sql<ClaimKey & { now: Date }>`
     SELECT c.id, c.kind, c.name, c.site_id AS "siteId", c.fleet_id AS "fleetId", f.heartbeat_interval_ms AS "heartbeatIntervalMs",
       c.max_uses AS "maxUses", c.uses, c.single_use AS "singleUse", c.robot_id AS "robotId", c.labels, c.allowed_cidrs::text[] AS "allowedCidrs",
@@ -73,9 +85,7 @@ export async function lockCredential(
     WHERE c.id = ${id}
     FOR NO KEY UPDATE OF c, f
   `.execute(transaction)
-  if (!rows[0]) return undefined
-  const { now, ...key } = rows[0]
-  return { key, now }
+  return rows[0]
 }
 
 /**

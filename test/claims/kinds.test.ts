@@ -3,6 +3,8 @@ import type pg from 'pg'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import type { Claims } from '../../src/claims/claims.ts'
 import { type Database, openDatabase, openPool } from '../../src/db/database.ts'
+import { updateRobot } from '../../src/db/robots.ts'
+import { moveSetupTokens } from '../../src/db/setup-tokens.ts'
 import { createTestDatabase, type TestDatabase } from '../support/postgres.ts'
 import {
   claimCall,
@@ -257,6 +259,26 @@ describe('a setup token', () => {
         () => servers[1].claim(claimCall(second, robotRequest(unused()))),
       ),
     ).toMatchObject({ status: 201, response: { robot_id: online, name: 'renamed' } })
+  })
+
+  test('goes on with its robot to where that is moved while it waits', async () => {
+    const there = await createFleet(database, 4_000)
+    const robotId = await createRobot(database, fleet)
+    const token = await createSetupToken(database, fleet, robotId)
+    const answer = await meanwhile(
+      database,
+      async (transaction) => {
+        await updateRobot(transaction, robotId, { site_id: there.siteId, fleet_id: there.fleetId })
+        await moveSetupTokens(transaction, robotId, there)
+      },
+      () => servers[0].claim(claimCall(token, robotRequest(unused()))),
+    )
+    expect(answer.response).toMatchObject({
+      robot_id: robotId,
+      site_id: there.siteId,
+      fleet_id: there.fleetId,
+      heartbeat_interval_ms: 4_000,
+    })
   })
 
   test('that is revoked while it is redeemed either worked or did not', async () => {
