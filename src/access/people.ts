@@ -1,5 +1,5 @@
 import type { FoundRole } from '../db/users.ts'
-import type { Authority, Place, RoleAt } from './authority.ts'
+import { type Authority, DEPLOYMENT, type Place, type RoleAt } from './authority.ts'
 
 /** Roles as the database tells them, as the authority judges them. */
 export const rolesAtPlaces = (roles: readonly FoundRole[]): RoleAt[] =>
@@ -34,6 +34,11 @@ export function roleChange(
 /** May make, change and take away each of these roles: what somebody else's whole account takes. */
 export function mayGrantAll(authority: Authority, roles: readonly RoleAt[]): boolean {
   return roles.every((role) => authority.mayGrant(role))
+}
+
+/** May decide how somebody signs in who holds these roles; of somebody without any, whoever manages the deployment. */
+export function mayAnswerFor(authority: Authority, roles: readonly RoleAt[]): boolean {
+  return mayGrantAll(authority, roles) && (roles.length > 0 || authority.covers('users:manage', DEPLOYMENT))
 }
 
 /** No two roles at the same place. */

@@ -1,5 +1,7 @@
 import { sql } from 'kysely'
+import { rolesOf } from './access-tokens.ts'
 import type { Database } from './database.ts'
+import type { FoundRole } from './users.ts'
 
 export interface NewInvitation {
   readonly id: string
@@ -32,13 +34,13 @@ export async function revokeInvitations(db: Database, userId: string): Promise<v
 export async function acceptInvitation(
   db: Database,
   tokenHash: Buffer,
-): Promise<{ id: string; userId: string } | undefined> {
-  const { rows } = await sql<{ id: string; userId: string }>`
+): Promise<{ id: string; userId: string; createdBy: string | null } | undefined> {
+  const { rows } = await sql<{ id: string; userId: string; createdBy: string | null }>`
     UPDATE invitations i SET accepted_at = clock_timestamp()
     FROM users u
     WHERE i.token_hash = ${tokenHash} AND i.accepted_at IS NULL AND i.revoked_at IS NULL
       AND i.expires_at > clock_timestamp() AND u.id = i.user_id AND u.removed_at IS NULL
-    RETURNING i.id, i.user_id AS "userId"
+    RETURNING i.id, i.user_id AS "userId", i.created_by AS "createdBy"
   `.execute(db)
   return rows[0]
 }
@@ -52,6 +54,22 @@ export async function findInvitation(
     SELECT u.id AS "userId", u.name, u.email FROM invitations i JOIN users u ON u.id = i.user_id
     WHERE i.token_hash = ${tokenHash} AND i.accepted_at IS NULL AND i.revoked_at IS NULL
       AND i.expires_at > clock_timestamp() AND u.removed_at IS NULL
+  `.execute(db)
+  return rows[0]
+}
+
+/**
+ * What whoever made an invitation holds at this moment, themselves or with the token that they made it with, also when
+ * that token is gone. Undefined: they were removed.
+ */
+export async function findInviter(
+  db: Database,
+  createdBy: string,
+): Promise<{ roles: readonly FoundRole[]; scopes: readonly string[] | null } | undefined> {
+  const { rows } = await sql<{ roles: FoundRole[]; scopes: string[] | null }>`
+    SELECT coalesce(${rolesOf(sql.ref('u.id'))}, '[]') AS roles, t.scopes
+    FROM users u LEFT JOIN access_tokens t ON t.id = ${createdBy}
+    WHERE u.id = coalesce(t.user_id, ${createdBy}) AND u.removed_at IS NULL
   `.execute(db)
   return rows[0]
 }

@@ -1,11 +1,15 @@
 import { z } from 'zod'
+import { Authority } from '../../access/authority.ts'
+import { mayAnswerFor, rolesAtPlaces } from '../../access/people.ts'
+import { isScope } from '../../access/scopes.ts'
 import { weakness } from '../../access/sign-in/passwords.ts'
 import { insertAudit } from '../../db/audit.ts'
-import { acceptInvitation, findInvitation } from '../../db/invitations.ts'
+import type { Database } from '../../db/database.ts'
+import { acceptInvitation, findInvitation, findInviter } from '../../db/invitations.ts'
 import { lockSigner, setPassword } from '../../db/sign-in.ts'
 import { endSignIns } from '../../db/sign-ins.ts'
 import { inTransaction } from '../../db/transaction.ts'
-import { updateUser } from '../../db/users.ts'
+import { findUser, lockPeople, updateUser } from '../../db/users.ts'
 import { BeaconError } from '../../errors.ts'
 import { hashToken } from '../../protocol/tokens.ts'
 import { demandOwnPage } from '../own-page.ts'
@@ -69,10 +73,12 @@ export function invitationRoutes(app: App, parts: HttpParts): void {
       const passwordHash = password === undefined ? undefined : await signIn.passwords.hash(password)
       const user = { id: found.userId, name: name ?? found.name, email: found.email }
       await inTransaction(database, async (transaction) => {
+        await lockPeople(transaction)
         await lockSigner(transaction, user.id)
         // Another may have used it meanwhile.
         const accepted = await acceptInvitation(transaction, hash)
-        if (!accepted) throw new BeaconError('invitation_invalid')
+        if (!accepted || !(await stillAnswersFor(transaction, accepted.createdBy, user.id)))
+          throw new BeaconError('invitation_invalid')
         if (name !== undefined) await updateUser(transaction, user.id, { name })
         if (passwordHash !== undefined) await setPassword(transaction, user.id, passwordHash)
         const ended = await endSignIns(transaction, { userId: user.id })
@@ -89,4 +95,20 @@ export function invitationRoutes(app: App, parts: HttpParts): void {
       return { user }
     },
   })
+}
+
+/**
+ * Whoever made an invitation knows it, and may have kept it: it is good only while they could make it again. Otherwise
+ * somebody who is promoted, or whose inviter was removed or demoted, could be taken over with it.
+ */
+async function stillAnswersFor(
+  transaction: Database,
+  inviterId: string | null,
+  userId: string,
+): Promise<boolean> {
+  const inviter = inviterId === null ? undefined : await findInviter(transaction, inviterId)
+  const invited = await findUser(transaction, userId)
+  if (!inviter || !invited) return false
+  const authority = Authority.ofRoles(rolesAtPlaces(inviter.roles), inviter.scopes?.filter(isScope) ?? null)
+  return mayAnswerFor(authority, rolesAtPlaces(invited.roles))
 }

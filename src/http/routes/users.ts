@@ -1,7 +1,13 @@
 import type { FastifyRequest } from 'fastify'
 import { z } from 'zod'
 import { type Authority, DEPLOYMENT, type RoleAt } from '../../access/authority.ts'
-import { firstDoublePlace, mayGrantAll, roleChange, rolesAtPlaces } from '../../access/people.ts'
+import {
+  firstDoublePlace,
+  mayAnswerFor,
+  mayGrantAll,
+  roleChange,
+  rolesAtPlaces,
+} from '../../access/people.ts'
 import { principalsNow } from '../../access/standing.ts'
 import type { Database } from '../../db/database.ts'
 import { violatedUnique } from '../../db/database.ts'
@@ -91,9 +97,7 @@ export function userRoutes(app: App, parts: HttpParts): void {
     const may = await rights(transaction, request)
     const user = await seen(transaction, request, (request.params as { id: string }).id)
     const roles = rolesAtPlaces(user.roles)
-    const suffices = (authority: Authority) =>
-      mayGrantAll(authority, roles) && (roles.length > 0 || authority.covers('users:manage', DEPLOYMENT))
-    if (!may(suffices))
+    if (!may((authority) => mayAnswerFor(authority, roles)))
       throw new BeaconError('exceeds_own_rights', 'this person holds more than you could give')
     await lockSigner(transaction, user.id)
     return user

@@ -128,6 +128,53 @@ describe('an invitation', () => {
     expect((await accept(next.invitation_token)).status).toBe(200)
   })
 
+  test('is void once its person holds more than whoever made it could give', async () => {
+    const { fleet_id } = await makeFleet(api())
+    const admin = await holder([{ role: 'admin', fleetId: fleet_id }])
+    const kept = await invite([{ role: 'viewer', fleet_id }], admin.token)
+    const known = await insertSigner(api(), [{ role: 'viewer', fleetId: fleet_id }])
+    const again = await api().post(`/api/users/${known.id}/invite`, undefined, { token: admin.token })
+    for (const id of [kept.id, known.id])
+      expect((await api().patch(`/api/users/${id}`, { roles: [{ role: 'owner' }] })).status).toBe(200)
+    for (const { invitation_token } of [kept, again.body])
+      expectProblem(
+        await accept(invitation_token, 'another quiet harbour at dusk'),
+        403,
+        'invitation_invalid',
+      )
+    await signedIn(api(), known.email)
+    // Demoted again, it would work: refusing used nothing up.
+    await api().patch(`/api/users/${kept.id}`, { roles: [{ role: 'viewer', fleet_id }] })
+    expect((await accept(kept.invitation_token)).status).toBe(200)
+  })
+
+  test('is void once whoever made it is removed or holds less, however they asked for it', async () => {
+    for (const take of ['remove', 'demote'] as const)
+      for (const how of ['token', 'session'] as const) {
+        const admin = await holder([{ role: 'admin' }])
+        const browser = await signedIn(api(), admin.email)
+        const body = { name: 'x', email: newEmail(), roles: [{ role: 'admin' }] }
+        const invited =
+          how === 'token'
+            ? await api().post('/api/users', body, { token: admin.token })
+            : await browser.post('/api/users', body)
+        expect(invited.status, invited.text).toBe(201)
+        const gone =
+          take === 'remove'
+            ? await api().delete(`/api/users/${admin.id}`)
+            : await api().patch(`/api/users/${admin.id}`, { roles: [{ role: 'operator' }] })
+        expect(gone.status, gone.text).toBeLessThan(300)
+        expectProblem(await accept(invited.body.invitation_token), 403, 'invitation_invalid')
+      }
+  })
+
+  test('outlives the token that it was made with, for that is often replaced', async () => {
+    const admin = await holder([{ role: 'admin' }])
+    const invited = await invite([{ role: 'admin' }], admin.token)
+    await api().post('/api/tokens/self/revoke', undefined, { token: admin.token })
+    expect((await accept(invited.invitation_token)).status).toBe(200)
+  })
+
   test('is not used up by a password that is refused', async () => {
     const user = await invite()
     expectProblem(await accept(user.invitation_token, 'short'), 400, 'invalid_request')
