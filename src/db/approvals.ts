@@ -2,7 +2,7 @@ import { type RawBuilder, sql } from 'kysely'
 import type { Fingerprint } from '../protocol/enrolment.ts'
 import type { Database } from './database.ts'
 import { inReach, type Reach } from './reach.ts'
-import type { NamedRobot } from './robots.ts'
+import { type NamedRobot, REVOKED_NOW } from './robots.ts'
 import type { Connection, CredentialKind, Labels } from './tables.ts'
 
 /** Which of the robots that wait for approval. All that is given has to hold. */
@@ -152,7 +152,7 @@ export async function approveRobots(db: Database, ids: readonly string[]): Promi
 export async function restoreRobots(db: Database, ids: readonly string[]): Promise<void> {
   await sql`
     UPDATE robots SET lifecycle = lifecycle_before, lifecycle_before = NULL, pending_since = NULL,
-      token_revoked_at = CASE WHEN token_hash IS NOT NULL THEN coalesce(token_revoked_at, now()) END, updated_at = now()
+      token_revoked_at = CASE WHEN token_hash IS NOT NULL THEN coalesce(token_revoked_at, ${REVOKED_NOW}) END, updated_at = now()
     WHERE id = ANY (${[...ids]}::uuid[])
   `.execute(db)
 }

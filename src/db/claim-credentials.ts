@@ -67,7 +67,7 @@ export interface NewCredential {
 }
 
 function expiryIn(seconds: number | null): RawBuilder<Date> | null {
-  return seconds === null ? null : sql<Date>`now() + make_interval(secs => ${seconds})`
+  return seconds === null ? null : sql<Date>`statement_timestamp() + make_interval(secs => ${seconds})`
 }
 
 export function insertCredential(db: Database, credential: NewCredential) {
@@ -92,6 +92,8 @@ export function insertCredential(db: Database, credential: NewCredential) {
       require_approval: credential.requireApproval,
       on_existing: credential.onExisting,
       created_by: credential.createdBy,
+      // Not the transaction's time, which may have waited for a revocation that this credential comes after.
+      created_at: sql<Date>`statement_timestamp()`,
       expires_at: expiryIn(credential.expiresInSeconds),
     })
     .returning(columns)

@@ -1,5 +1,6 @@
 import { type RawBuilder, sql } from 'kysely'
 import type { Database } from './database.ts'
+import { REVOKED_NOW } from './robots.ts'
 import { stands } from './sign-ins.ts'
 
 /** Whose: a person's, a fleet's, or everybody's and everything's. */
@@ -106,7 +107,7 @@ const ENDINGS: Record<CredentialGroup, RawBuilder<unknown>> = {
   setup_tokens: sql`UPDATE claim_credentials SET revoked_at = now()`,
   sign_in_sessions: sql`UPDATE sign_ins SET ended_at = clock_timestamp(), flow_sealed = NULL`,
   invitations: sql`UPDATE invitations SET revoked_at = now()`,
-  robots: sql`UPDATE robots SET token_revoked_at = now(), updated_at = now()`,
+  robots: sql`UPDATE robots SET token_revoked_at = ${REVOKED_NOW}, updated_at = now()`,
 }
 
 /** Ends these of a group, which the transaction holds. */

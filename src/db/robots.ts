@@ -221,6 +221,12 @@ function hangsOn(credentialId: string): RawBuilder<boolean> {
   return sql`(robots.credential_id = ${credentialId} OR robots.token_credential_id = ${credentialId})`
 }
 
+/**
+ * When a robot's token is revoked: once its row is held. The transaction may have begun long before, and a credential made
+ * while it waited has to count as older, for it does not bring the robot back.
+ */
+export const REVOKED_NOW = sql<Date>`clock_timestamp()`
+
 /** Revokes the robots' tokens, where there is one that still stands; returns those robots. */
 export function revokeRobotTokens(
   db: Database,
@@ -228,7 +234,7 @@ export function revokeRobotTokens(
 ): Promise<NamedRobot[]> {
   return db
     .updateTable('robots')
-    .set({ token_revoked_at: sql`now()`, updated_at: sql`now()` })
+    .set({ token_revoked_at: REVOKED_NOW, updated_at: sql`now()` })
     .where('token_hash', 'is not', null)
     .where('token_revoked_at', 'is', null)
     .where(

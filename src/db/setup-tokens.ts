@@ -59,7 +59,9 @@ export function insertSetupToken(db: Database, token: NewSetupToken) {
       max_uses: 1,
       labels: '{}',
       created_by: token.createdBy,
-      expires_at: sql<Date>`now() + make_interval(secs => ${token.expiresInSeconds})`,
+      // Not the transaction's time, which may have waited for a revocation that this token comes after.
+      created_at: sql<Date>`statement_timestamp()`,
+      expires_at: sql<Date>`statement_timestamp() + make_interval(secs => ${token.expiresInSeconds})`,
     })
     .returning(['id', 'created_at', 'expires_at'])
     .executeTakeFirstOrThrow()

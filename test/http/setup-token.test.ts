@@ -1,6 +1,10 @@
+import { sql } from 'kysely'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import type { Database } from '../../src/db/database.ts'
+import { lockRobot, revokeRobotTokens } from '../../src/db/robots.ts'
 import { newId } from '../../src/ids.ts'
 import { claimCredentialKind, hashToken } from '../../src/protocol/tokens.ts'
+import { meanwhile } from '../claims/waiting.ts'
 import { insertFleetToken } from '../support/access.ts'
 import { expectProblem, type Json, makeFleet, makeRobot, setStatus, unique } from './api.ts'
 import { auditOf, type ClaimingApi, machine, sha256, startClaimingApi } from './claiming.ts'
@@ -21,6 +25,18 @@ const credential = async (id: string) =>
   (await api.db.pool.query('SELECT * FROM claim_credentials WHERE id = $1', [id])).rows[0]
 const robotOf = async (id: string) =>
   (await api.db.pool.query('SELECT * FROM robots WHERE id = $1', [id])).rows[0]
+
+/** Claims compare times by the millisecond. */
+async function millisecondPassed(database: Database): Promise<void> {
+  const now = async () => {
+    const { rows } = await sql<{ now: number }>`
+      SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now
+    `.execute(database)
+    return rows[0]!.now
+  }
+  const before = await now()
+  while ((await now()) === before);
+}
 
 describe('a setup token', () => {
   test('is 64 characters that are shown once, with the command to run and the address of the server', async () => {
@@ -213,6 +229,40 @@ describe('a setup token', () => {
     const after = await setupToken(robot.id)
     expect((await api.claim(after.setup_token, machine(unique('machine')))).status).toBe(200)
     expect((await api.get(`/api/robots/${robot.id}`)).body.token_revoked_at).toBeNull()
+  })
+
+  test('or token that was made while the revocation waited for the robot does not bring it back either', async () => {
+    const robot = await makeRobot(api)
+    const name = unique('machine')
+    await api.claim((await setupToken(robot.id)).setup_token, machine(name))
+    let token = ''
+    const revoked = await meanwhile(
+      api.db.database,
+      (transaction) => lockRobot(transaction, robot.id),
+      () => api.post(`/api/robots/${robot.id}/revoke-token`),
+      async () => {
+        const body = { name: 'made meanwhile', fleet_id: robot.fleet_id }
+        token = (await api.post('/api/provisioning-tokens', body)).body.token
+      },
+    )
+    expect(revoked.status).toBe(200)
+    const again = machine(name, { claim_id: 'again', token_hash: sha256(unique('token')) })
+    expectProblem(await api.claim(token, again), 403, 'robot_revoked')
+  })
+
+  test('that is made while a revocation is under way is made after it', async () => {
+    const robot = await makeRobot(api)
+    await api.claim((await setupToken(robot.id)).setup_token, machine(unique('machine')))
+    const made = await meanwhile(
+      api.db.database,
+      (transaction) => lockRobot(transaction, robot.id),
+      () => setupToken(robot.id),
+      async (transaction) => {
+        await revokeRobotTokens(transaction, { id: robot.id })
+        await millisecondPassed(transaction)
+      },
+    )
+    expect((await api.claim(made.setup_token, machine(unique('machine')))).status).toBe(200)
   })
 
   test('of a robot without a token ends with the order to cut it off', async () => {
