@@ -185,5 +185,7 @@ export async function removeSecondFactor(db: Database, userId: string): Promise<
   `.execute(db)
   for (const table of ['second_factors', 'backup_codes'] as const)
     await db.deleteFrom(table).where('user_id', '=', userId).execute()
+  // What a session showed counts as a second factor wherever one is asked for: not of one that is gone.
+  await sql`UPDATE sign_ins SET second_factor = false WHERE user_id = ${userId} AND second_factor`.execute(db)
   return numAffectedRows === 1n
 }

@@ -551,6 +551,20 @@ describe('a second factor', () => {
     await signedIn(api(), email)
   })
 
+  test('that is gone counts in no session any more, once everybody has to have one', async () => {
+    const { email } = await insertSigner(api())
+    const browser = await signedIn(api(), email)
+    await setUpSecondFactor(browser, api().clock.now())
+    await browser.post('/api/session/second-factor/remove', { password: PASSWORD })
+    await api().db.pool.query('UPDATE security_settings SET require_second_factor = true')
+    try {
+      expectProblem(await browser.get('/api/sites'), 403, 'second_factor_required')
+      expect((await browser.get('/api/session')).body.must).toBe('set_up_second_factor')
+    } finally {
+      await api().db.pool.query('UPDATE security_settings SET require_second_factor = false')
+    }
+  })
+
   test('has a secret that the database holds only sealed', async () => {
     const { id, email } = await insertSigner(api())
     const { secret } = await setUpSecondFactor(await signedIn(api(), email), api().clock.now())
