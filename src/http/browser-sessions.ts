@@ -52,6 +52,13 @@ function cookieOf({ publicUrl }: HttpParts['config']) {
   }
 }
 
+/** The secret that a request's session is looked up by, read as the session itself is; undefined: none that could be. */
+export function sessionSecret(config: HttpParts['config'], request: FastifyRequest): string | undefined {
+  const { cookie } = request.headers
+  const secret = cookie && request.server.parseCookie(cookie)[cookieOf(config).name]
+  return secret && SECRET.test(secret) ? secret : undefined
+}
+
 /**
  * Sessions of browsers, kept in the database under the SHA-256 of a cookie's secret. A cookie is looked at only where
  * nothing else says who asks.

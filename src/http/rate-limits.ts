@@ -4,6 +4,7 @@ import { addressGroup } from '../addresses.ts'
 import { BeaconError } from '../errors.ts'
 import { bearerToken } from '../protocol/tokens.ts'
 import { KeyedLimiter, type Rate } from '../rate-limit.ts'
+import { sessionSecret } from './browser-sessions.ts'
 import type { HttpParts } from './parts.ts'
 
 /** How often what may be done; kept by each server for itself, in memory. Enrolment and sign-in have limits of their own. */
@@ -55,12 +56,10 @@ export const ISSUING_ROUTES: readonly string[] = [
 const ADDRESSES_REMEMBERED = 20_000
 const CREDENTIALS_REMEMBERED = 20_000
 
-const SESSION = /(?:^|;) *(?:__Host-)?beacon_session=([^;]*)/
-
 /** The token or session of a request, as a name that is no secret; undefined: nothing that would be looked up. */
-function credentialOf({ headers }: FastifyRequest): string | undefined {
-  const { authorization, cookie = '' } = headers
-  const secret = authorization === undefined ? SESSION.exec(cookie)?.[1] : bearerToken(authorization)
+function credentialOf(config: HttpParts['config'], request: FastifyRequest): string | undefined {
+  const { authorization } = request.headers
+  const secret = authorization === undefined ? sessionSecret(config, request) : bearerToken(authorization)
   return secret && createHash('sha256').update(secret).digest('base64url')
 }
 
@@ -71,7 +70,7 @@ function credentialOf({ headers }: FastifyRequest): string | undefined {
  */
 export function limitRequests(
   app: FastifyInstance,
-  { clock, metrics, rateLimits }: Pick<HttpParts, 'clock' | 'metrics' | 'rateLimits'>,
+  { clock, config, metrics, rateLimits }: Pick<HttpParts, 'clock' | 'config' | 'metrics' | 'rateLimits'>,
 ): void {
   const refused = new KeyedLimiter({ ...rateLimits.refusedCredentials, clock, maxKeys: ADDRESSES_REMEMBERED })
   // Holds those credentials alone that were good when they were used last.
@@ -91,7 +90,7 @@ export function limitRequests(
   }
 
   app.addHook('onRequest', async (request) => {
-    const credential = isGuarded(request) ? credentialOf(request) : undefined
+    const credential = isGuarded(request) ? credentialOf(config, request) : undefined
     if (credential === undefined) return
     if (requests.knows(credential))
       demand(request, 'requests', requests.take(credential), 'too many requests with this token')
@@ -116,7 +115,7 @@ export function limitRequests(
     const { scope } = request.routeOptions.config
     if (reply.statusCode === 429)
       metrics.rateLimited.inc({ limit: reached.get(request) ?? (scope === 'claim' ? 'claims' : 'sign_in') })
-    const credential = isGuarded(request) ? credentialOf(request) : undefined
+    const credential = isGuarded(request) ? credentialOf(config, request) : undefined
     if (credential === undefined) return
     if (request.principal) {
       if (!requests.knows(credential)) requests.take(credential)

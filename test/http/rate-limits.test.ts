@@ -217,6 +217,21 @@ describe('sessions of browsers', () => {
     expect((await ask(api, await session(api))).statusCode).toBe(200)
   })
 
+  test('are one however their cookie is written', async () => {
+    const { api } = await limited({ requests: ratePerSecond(1) })
+    const secret = await session(api)
+    const hex = (character: string) => `%${character.charCodeAt(0).toString(16)}`
+    const written = (place: number) =>
+      `${secret.slice(0, place)}${hex(secret[place]!)}${secret.slice(place + 1)}`
+    const statuses: number[] = []
+    for (let asked = 0; asked < 20; asked++) {
+      const decoy = `__Host-beacon_session=${randomBytes(32).toString('base64url')}; `
+      statuses.push((await ask(api, written(asked), asked % 2 ? decoy : '')).statusCode)
+    }
+    expect(statuses.filter((status) => status === 200)).toHaveLength(10)
+    expect(statuses.slice(10)).toEqual(Array(10).fill(429))
+  })
+
   test('that nobody began are held off like bad tokens', async () => {
     const { api } = await limited({ refusedCredentials: { burst: 3, perMinute: 1 } })
     const secret = await session(api)
