@@ -209,7 +209,7 @@ function decideClaim(book: Book, claim: Claim): Outcome {
   const before = sameMachine.find((robot) => robot.fleetId === key.fleetId && robot.lifecycle !== 'retired')
   if (holder && (holder !== before || holder.tokenRevokedAt !== null))
     return refused('token_hash_taken', 'this token was in use before: make a new one')
-  if (before && before.tokenRevokedAt !== null && key.createdAt <= before.tokenRevokedAt)
+  if ((before ? [before] : sameMachine).some((robot) => isShutOut(key, robot)))
     return refused('robot_revoked')
   const connected = before?.connected
     ? before
@@ -241,6 +241,18 @@ function isOwn(book: Book, holder: Standing, claim: Claim): boolean {
     (holder.fleetId === book.key.fleetId &&
       holder.machineHash !== null &&
       holder.machineHash === claim.machineHash)
+  )
+}
+
+/**
+ * The machine's robot was revoked after the key was made. Retiring it then, or moving it away from the fleet of the key
+ * that it came with, must not be the way back.
+ */
+function isShutOut(key: ClaimKey, robot: Standing): boolean {
+  return (
+    robot.tokenRevokedAt !== null &&
+    key.createdAt <= robot.tokenRevokedAt &&
+    (robot.fleetId === key.fleetId || robot.credentialId === key.id || robot.tokenCredentialId === key.id)
   )
 }
 

@@ -80,7 +80,12 @@ function modelEnrolment(robots: ModelRobot[], key: ModelKey, claim: Claim, now: 
   const before = living.find((robot) => robot.fleet === key.fleet)
   if (holder && holder !== before) return 'token_hash_taken'
   if (holder?.tokenRevokedAt !== undefined) return 'token_hash_taken'
-  if (before?.tokenRevokedAt !== undefined && before.tokenRevokedAt >= key.createdAt) return 'robot_revoked'
+  // Without a robot to bind anew, those count that were in the fleet, or that this very key let in.
+  const concerned = sameMachine.filter(
+    (robot) => robot.fleet === key.fleet || robot.admittedBy === key.id || robot.claimedWith === key.id,
+  )
+  for (const robot of before ? [before] : concerned)
+    if (robot.tokenRevokedAt !== undefined && robot.tokenRevokedAt >= key.createdAt) return 'robot_revoked'
   if (living.some((robot) => robot.connected)) return 'robot_online'
 
   if (before) {

@@ -456,6 +456,23 @@ describe('a machine that is known', () => {
     expect(robot).toMatchObject({ id: response.robot_id, token_revoked_at: null })
   })
 
+  test('whose token was revoked is not let in anew by the same key when its robot is moved or retired', async () => {
+    const elsewhere = await createFleet(database)
+    for (const change of [
+      { lifecycle: 'retired' as const },
+      { site_id: elsewhere.siteId, fleet_id: elsewhere.fleetId },
+    ]) {
+      const key = await createKey(database, fleet)
+      const request = robotRequest(unused())
+      const { response } = await claims.claim(claimCall(key, request))
+      await revoke(response.robot_id)
+      await database.updateTable('robots').set(change).where('id', '=', response.robot_id).execute()
+      expect(await outcomeOf(claims.claim(claimCall(key, wiped(request))))).toBe('robot_revoked')
+      const after = await createKey(database, fleet, { createdAt: new Date(Date.now() + 60_000) })
+      expect(await outcomeOf(claims.claim(claimCall(after, wiped(request))))).toBe(201)
+    }
+  })
+
   test('whose robot was retired is a new robot', async () => {
     const key = await createKey(database, fleet)
     const request = robotRequest(unused())
