@@ -19,15 +19,27 @@ export type ClaimAnswer =
 const NEW_KEY = 'make a new enrollment key and start the agent with it'
 
 /** What a person can do about each refusal of a credential. */
-const CREDENTIAL_ADVICE: Readonly<Record<string, string | undefined>> = {
+const CREDENTIAL_ADVICE: Readonly<Record<string, string>> = {
   key_revoked: NEW_KEY,
   key_expired: NEW_KEY,
   key_exhausted: `raise its number of uses, or ${NEW_KEY}`,
   address_not_allowed: "start the agent from an address in the key's allowed_cidrs, or use another key",
   robot_revoked: `this robot was shut out on purpose; to let it in again, ${NEW_KEY}`,
-  // What the server says names the way to a new one already.
+}
+
+const NEW_SETUP_TOKEN = 'ask an operator for a new setup token, and start the agent with it'
+
+/** The same for setup tokens; undefined where what the server says names the way to a new one already. */
+const SETUP_TOKEN_ADVICE: Readonly<Record<string, string | undefined>> = {
   setup_token_consumed: undefined,
   setup_token_expired: undefined,
+  key_revoked: undefined,
+  robot_retired: 'ask an operator for a setup token of another robot',
+}
+
+function credentialAdvice(code: string | undefined, isSetupToken: boolean): string | undefined {
+  const [advice, other] = isSetupToken ? [SETUP_TOKEN_ADVICE, NEW_SETUP_TOKEN] : [CREDENTIAL_ADVICE, NEW_KEY]
+  return code !== undefined && Object.hasOwn(advice, code) ? advice[code] : other
 }
 
 const CONFLICT_ADVICE: Readonly<Record<string, string>> = {
@@ -38,8 +50,11 @@ const CONFLICT_ADVICE: Readonly<Record<string, string>> = {
   token_hash_taken: 'start the agent again: it makes a new claim',
 }
 
-/** Reads the answer to a claim; `now` is wall time. What no control plane would say is never the end. */
-export function readClaimAnswer(answer: HttpAnswer, now: number): ClaimAnswer {
+/**
+ * Reads the answer to a claim, made with a setup token or with something else; `now` is wall time. What no control plane
+ * would say is never the end.
+ */
+export function readClaimAnswer(answer: HttpAnswer, isSetupToken: boolean, now: number): ClaimAnswer {
   const { status, body } = answer
   const code = problemCode(body)
   const detail = problemText(body)
@@ -50,9 +65,8 @@ export function readClaimAnswer(answer: HttpAnswer, now: number): ClaimAnswer {
       : retry('the answer is not one of a control plane; is the server address right?', undefined)
   }
   if (status === 401 || status === 403) {
-    const what = detail ?? 'the server does not take this enrollment key'
-    const advice = code && Object.hasOwn(CREDENTIAL_ADVICE, code) ? CREDENTIAL_ADVICE[code] : NEW_KEY
-    return refused(EXIT.refused, code, what, advice)
+    const what = detail ?? `the server does not take this ${isSetupToken ? 'setup token' : 'enrollment key'}`
+    return refused(EXIT.refused, code, what, credentialAdvice(code, isSetupToken))
   }
   if (status === 409 && code !== 'request_in_progress') {
     const what = detail ?? 'this machine or claim is known to the server already'

@@ -98,7 +98,7 @@ async function ask(wish: EnrolmentWish, claim: PendingClaim, parts: EnrolmentPar
   try {
     const limits = { timeoutMs: ANSWER_TIMEOUT_MS, clock, signal }
     const answer = await postJson(claimAddressOf(wish.server), wish.credential.secret, body, limits)
-    return readClaimAnswer(answer, clock.now())
+    return readClaimAnswer(answer, wish.credential.isSetupToken, clock.now())
   } catch (error) {
     signal.throwIfAborted()
     const why = `${wish.server} cannot be reached: ${describeError(error)}`
