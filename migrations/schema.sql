@@ -396,7 +396,7 @@ INSERT INTO audit_head (seq, hash) VALUES (0, decode(repeat('00', 32), 'hex'));
 -- Every column of a row as one text that no other row has: a JSON array of texts and nulls, without spaces between.
 -- docs/contract.md says so, too, for those who check the hashes with programs of their own.
 CREATE FUNCTION audit_text(entry audit_log) RETURNS text LANGUAGE sql STABLE AS $$
-  SELECT array_to_json(ARRAY[
+  SELECT pg_catalog.array_to_json(ARRAY[
     entry.seq::text, entry.id::text, extract(epoch FROM entry.at)::text, entry.action, entry.outcome,
     entry.actor_kind, entry.actor_id::text, entry.actor_name,
     entry.target_kind, entry.target_id, entry.target_name, entry.site_id::text, entry.fleet_id::text,
@@ -422,8 +422,8 @@ BEGIN
   SELECT seq, hash INTO NEW.seq, NEW.previous_hash FROM audit_log WHERE seq > head_seq ORDER BY seq DESC LIMIT 1;
   NEW.seq := coalesce(NEW.seq, head_seq) + 1;
   NEW.previous_hash := coalesce(NEW.previous_hash, head_hash);
-  NEW.at := date_trunc('milliseconds', NEW.at);
-  NEW.hash := sha256(NEW.previous_hash || convert_to(audit_text(NEW), 'UTF8'));
+  NEW.at := pg_catalog.date_trunc('milliseconds', NEW.at);
+  NEW.hash := pg_catalog.sha256(NEW.previous_hash || pg_catalog.convert_to(audit_text(NEW), 'UTF8'));
   RETURN NEW;
 END
 $$;
@@ -449,6 +449,7 @@ END
 $$;
 
 -- Whose functions run with their owner's rights find no tables but these, whatever the caller made for them to find.
+-- What they call is named with its schema, for a function that fits its arguments better would be called in its place.
 DO $$
 DECLARE
   name text;

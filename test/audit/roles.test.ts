@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import pg from 'pg'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { verifyAudit } from '../../src/audit/verify.ts'
 import { insertAudit } from '../../src/db/audit.ts'
 import { openDatabase, openPool } from '../../src/db/database.ts'
 import { dropOldPartitions, ensurePartitions } from '../../src/db/heartbeat-partitions.ts'
@@ -250,6 +251,38 @@ describe('the server’s role', () => {
 })
 
 describe('the upkeep of heartbeats', () => {
+  test('puts nothing in the place of what the log’s functions call with their owner’s rights', async () => {
+    const db = await database()
+    const { url: serverUrl } = await makeLogin(db)
+    const { upkeep, server } = await separate({ ownerUrl: db.url, serverUrl })
+    const bodies: Readonly<Record<string, string>> = {
+      'convert_to(text, text) RETURNS bytea': `''::bytea`,
+      'array_to_json(text[]) RETURNS json': `'[]'::json`,
+      'sha256(text) RETURNS bytea': `''::bytea`,
+      'date_trunc(text, timestamp) RETURNS timestamp': 'now()::timestamp',
+    }
+    await as(upkeep, async (client) => {
+      for (const [name, result] of Object.entries(bodies))
+        await client.query(
+          `CREATE FUNCTION public.${name} LANGUAGE plpgsql AS $$
+           BEGIN RAISE EXCEPTION 'called as %', current_user; RETURN ${result}; END $$`,
+        )
+    })
+    await as(server, (client) =>
+      client.query(
+        "INSERT INTO audit_log (id, at, action, outcome, actor_kind) VALUES (gen_random_uuid(), now(), 'a.b', 'ok', 'server')",
+      ),
+    )
+    expect((await verifyAudit(db.database)).finding).toBeUndefined()
+    await as(upkeep, (client) =>
+      client.query(
+        `DROP FUNCTION ${Object.keys(bodies)
+          .map((name) => `public.${name.replace(/ RETURNS.*/, '')}`)
+          .join(', ')}`,
+      ),
+    )
+  })
+
   test('makes, detaches and drops partitions, and has no right to any other table', async () => {
     const db = await database()
     const { url: serverUrl } = await makeLogin(db)
