@@ -1,7 +1,7 @@
 import {
   approveRobots,
   findPending,
-  lockCredentials,
+  lockCredentialsOf,
   lockPending,
   type PendingFilter,
   type PendingRobot,
@@ -56,10 +56,7 @@ export async function decidePending(
 ): Promise<Decided> {
   const found = await findPending(transaction, filter, limit + 1)
   const chosen = found.slice(0, limit)
-  if (decision === 'deny') {
-    const credentialIds = chosen.flatMap((robot) => robot.credential_id ?? [])
-    await lockCredentials(transaction, [...new Set(credentialIds)])
-  }
+  if (decision === 'deny') await lockCredentialsOf(transaction, chosen)
   const locked = await lockPending(transaction, { ...filter, ids: chosen.map(({ id }) => id) })
   const robots = decided(decision, locked)
   const idsOf = (outcome: DecidedRobot['outcome']) =>

@@ -124,10 +124,18 @@ export async function findPending(
   return rows
 }
 
-/** Keeps claims with these credentials out until the transaction ends. Comes before `lockPending`, as in claims. */
-export async function lockCredentials(db: Database, ids: readonly string[]): Promise<void> {
+/**
+ * Keeps claims out, until the transaction ends, with the credentials that admitted these robots and with the robots' own
+ * setup tokens, which go with them. Comes before `lockPending`, as in claims.
+ */
+export async function lockCredentialsOf(db: Database, robots: readonly PendingRobot[]): Promise<void> {
+  const admittedBy = robots.flatMap((robot) => robot.credential_id ?? [])
+  const robotIds = robots.map(({ id }) => id)
   await sql`
-    SELECT FROM claim_credentials WHERE id = ANY (${[...ids]}::uuid[]) ORDER BY id FOR NO KEY UPDATE
+    SELECT FROM claim_credentials
+    WHERE id = ANY (${admittedBy}::uuid[]) OR robot_id = ANY (${robotIds}::uuid[])
+    ORDER BY id
+    FOR NO KEY UPDATE
   `.execute(db)
 }
 

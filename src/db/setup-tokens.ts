@@ -10,6 +10,16 @@ export async function lockSetupTokens(db: Database, robotId: string): Promise<vo
 }
 
 /**
+ * Keeps claims with the setup tokens of a robot out until the transaction ends. Comes before the robot is locked by
+ * whoever changes or removes its setup tokens with it: claims lock in this order.
+ */
+export async function holdSetupTokens(db: Database, robotId: string): Promise<void> {
+  await sql`
+    SELECT FROM claim_credentials WHERE robot_id = ${robotId}::uuid ORDER BY id FOR NO KEY UPDATE
+  `.execute(db)
+}
+
+/**
  * Revokes the setup tokens that nobody used yet, of one robot or of those within reach that hang on a credential, and
  * answers with their ids. Waits for claims in flight with them, so it has to come before robots are locked: claims lock in this order, too.
  */

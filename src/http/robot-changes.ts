@@ -15,7 +15,7 @@ import {
   setRobotRetired,
   updateRobot,
 } from '../db/robots.ts'
-import { moveSetupTokens, revokeUnusedSetupTokens } from '../db/setup-tokens.ts'
+import { holdSetupTokens, moveSetupTokens, revokeUnusedSetupTokens } from '../db/setup-tokens.ts'
 import type { Labels } from '../db/tables.ts'
 import { insertTimeline, type TimelineRow } from '../db/timeline.ts'
 import { BeaconError } from '../errors.ts'
@@ -155,6 +155,7 @@ export async function editRobot(
   edit: RobotEdit,
   actor: Actor,
 ): Promise<readonly Deed[]> {
+  if (edit.fleet_id !== undefined) await holdSetupTokens(transaction, id)
   const robot = await demandLiveRobot(transaction, id, actor)
   const change: Parameters<typeof updateRobot>[2] = {}
   const happenings: Happening[] = []
@@ -284,6 +285,7 @@ export async function revokeTokensOfCredential(
 
 /** Removes the record of a retired robot for good, so that its fleet can go, too. The audit log still tells of it. */
 export async function removeRobot(transaction: Database, id: string, actor: Actor): Promise<readonly Deed[]> {
+  await holdSetupTokens(transaction, id)
   const robot = await demandRobot(transaction, id, actor)
   if (robot.lifecycle !== 'retired') throw new BeaconError('robot_not_retired')
   await deleteRobot(transaction, id)

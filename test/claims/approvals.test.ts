@@ -6,6 +6,7 @@ import { type Decision, decidePending, PENDING_FOR_MS } from '../../src/claims/a
 import type { Claims } from '../../src/claims/claims.ts'
 import { startPendingExpiry } from '../../src/claims/expiry.ts'
 import { type Database, openDatabase, openPool } from '../../src/db/database.ts'
+import { lockRobot } from '../../src/db/robots.ts'
 import { inTransaction } from '../../src/db/transaction.ts'
 import { createLog } from '../../src/observe/log.ts'
 import { ManualClock } from '../support/clock.ts'
@@ -16,6 +17,7 @@ import {
   createFleet,
   createKey,
   createProvisioningToken,
+  createSetupToken,
   eventsOf,
   outcomeOf,
   robotRequest,
@@ -26,7 +28,7 @@ import {
   type TestKey,
   usesOf,
 } from './fixture.ts'
-import { meanwhile } from './waiting.ts'
+import { lockedOut, meanwhile } from './waiting.ts'
 
 let shared: TestDatabase
 let database: Database
@@ -164,6 +166,36 @@ describe('a denial', () => {
     expect(answer).toMatchObject({ status: 201, response: { name: request.name } })
     expect(answer.response.robot_id).not.toBe(response.robot_id)
     expect(await usesOf(database, key)).toBe(1)
+  })
+
+  test('does not wait in a circle with whoever redeems a setup token of the robot', async () => {
+    const key = await createKey(database, fleet, { requireApproval: true })
+    const { response } = await servers[0].claim(claimCall(key, robotRequest(unused())))
+    const token = await createSetupToken(database, fleet, response.robot_id)
+    // Circles are not found here before the statements in them have timed out.
+    const url = new URL(shared.url)
+    url.searchParams.set('options', '-cdeadlock_timeout=60s')
+    const pool = openPool({
+      url: url.href,
+      name: 'a patient server',
+      maxConnections: 5,
+      statementTimeoutMs: 3_000,
+      onIdleError: () => {},
+    })
+    onTestFinished(() => pool.end())
+    const patient = openDatabase(pool)
+    let redemption: Promise<unknown> | undefined
+    const { robots } = await meanwhile(
+      database,
+      (transaction) => lockRobot(transaction, response.robot_id),
+      () => decide('deny', { ids: [response.robot_id] }, patient),
+      async () => {
+        redemption = outcomeOf(startClaims(patient).claim(claimCall(token, robotRequest(unused()))))
+        await lockedOut(database, 2)
+      },
+    )
+    expect(robots).toMatchObject([{ id: response.robot_id, outcome: 'removed' }])
+    expect(await redemption).toBe('invalid_token')
   })
 
   test('of a robot whose key is gone gives nothing back', async () => {

@@ -18,14 +18,14 @@ export async function meanwhile<Result>(
   return claiming!
 }
 
-/** Resolves once a statement waits for a lock. */
-export async function lockedOut(database: Database): Promise<void> {
+/** Resolves once as many statements wait for locks. */
+export async function lockedOut(database: Database, count = 1): Promise<void> {
   for (;;) {
     const { rows } = await sql<{ pid: number }>`
       SELECT pid FROM pg_stat_activity
       WHERE datname = current_database() AND wait_event_type = 'Lock'
     `.execute(database)
-    if (rows.length > 0) return
+    if (rows.length >= count) return
   }
 }
 
