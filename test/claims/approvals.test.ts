@@ -173,10 +173,8 @@ describe('a denial', () => {
     const { response } = await servers[0].claim(claimCall(key, robotRequest(unused())))
     const token = await createSetupToken(database, fleet, response.robot_id)
     // Circles are not found here before the statements in them have timed out.
-    const url = new URL(shared.url)
-    url.searchParams.set('options', '-cdeadlock_timeout=60s')
     const pool = openPool({
-      url: url.href,
+      url: `${shared.url}${shared.url.includes('?') ? '&' : '?'}options=-cdeadlock_timeout%3D60s`,
       name: 'a patient server',
       maxConnections: 5,
       statementTimeoutMs: 3_000,
