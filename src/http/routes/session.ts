@@ -3,6 +3,8 @@ import { z } from 'zod'
 import { ROLES, SCOPES } from '../../access/scopes.ts'
 import { weakness } from '../../access/sign-in/passwords.ts'
 import type { Proof } from '../../access/sign-in/second-factor.ts'
+import { principalsNow } from '../../access/standing.ts'
+import type { Database } from '../../db/database.ts'
 import { findSecuritySettings } from '../../db/security-settings.ts'
 import {
   countBackupCodes,
@@ -73,6 +75,16 @@ export function sessionRoutes(app: App, parts: HttpParts): void {
     const user = await findSigner(database, sessionOf(request).userId)
     if (!user) throw new BeaconError('credentials_required')
     return user
+  }
+
+  /**
+   * For the start of a transaction that changes how somebody signs in: they are signed in still, and nobody else changes
+   * it meanwhile. A session that was ended while a password was being hashed does not set it after all.
+   */
+  async function hold(transaction: Database, request: FastifyRequest, user: FoundSigner): Promise<void> {
+    await lockSigner(transaction, user.id)
+    const [now] = await principalsNow(transaction, [principalOf(request)])
+    if (now instanceof BeaconError) throw now
   }
 
   /** Throws unless the proof is right; wrong ones are counted and written down. */
@@ -166,6 +178,7 @@ export function sessionRoutes(app: App, parts: HttpParts): void {
     handler: async (request, reply) => {
       const user = await self(request)
       const made = await changing(parts, request, async (transaction) => {
+        await hold(transaction, request, user)
         const label = user.email ?? user.name
         const started = await signIn.secondFactors.start(transaction, { id: user.id, label })
         if (!started) throw new BeaconError('second_factor_present')
@@ -204,7 +217,7 @@ export function sessionRoutes(app: App, parts: HttpParts): void {
       const { sessionId } = sessionOf(request)
       const made = signIn.attempts.begin(`second factor ${user.id}`, request.ip, user.knownFrom)
       const codes = await changing(parts, request, async (transaction) => {
-        await lockSigner(transaction, user.id)
+        await hold(transaction, request, user)
         const codes = await signIn.secondFactors.confirm(transaction, user.id, request.body.code)
         if (!codes) throw new BeaconError('proof_refused')
         await markSecondFactor(transaction, sessionId)
@@ -248,12 +261,14 @@ export function sessionRoutes(app: App, parts: HttpParts): void {
     handler: async (request) => {
       const user = await self(request)
       await demandProof(request, user, request.body)
-      const codes = await changing(parts, request, async (transaction) => ({
-        body: await signIn.secondFactors.renewBackupCodes(transaction, user.id),
-        audit: [
-          audited(request, parts, { action: 'second_factor.backup_codes_renewed', target: target(user) }),
-        ],
-      }))
+      const codes = await changing(parts, request, async (transaction) => {
+        await hold(transaction, request, user)
+        const deed = { action: 'second_factor.backup_codes_renewed', target: target(user) }
+        return {
+          body: await signIn.secondFactors.renewBackupCodes(transaction, user.id),
+          audit: [audited(request, parts, deed)],
+        }
+      })
       return { backup_codes: codes }
     },
   })
@@ -285,7 +300,7 @@ export function sessionRoutes(app: App, parts: HttpParts): void {
       await changing(parts, request, async (transaction) => {
         if ((await findSecuritySettings(transaction)).require_second_factor)
           throw new BeaconError('second_factor_required', 'everybody has to have a second factor here')
-        await lockSigner(transaction, user.id)
+        await hold(transaction, request, user)
         const removed = await removeSecondFactor(transaction, user.id)
         const deed = { action: 'second_factor.removed', target: target(user) }
         return {
@@ -326,7 +341,7 @@ export function sessionRoutes(app: App, parts: HttpParts): void {
       if (detail !== undefined) throw invalidRequest([{ pointer: '/new_password', detail }])
       const hash = await signIn.passwords.hash(next)
       await changing(parts, request, async (transaction) => {
-        await lockSigner(transaction, user.id)
+        await hold(transaction, request, user)
         await setPassword(transaction, user.id, hash)
         const ended = await endSignIns(transaction, { userId: user.id, except: sessionId })
         const deed = { action: 'password.changed', target: target(user), data: { sessions_ended: ended } }

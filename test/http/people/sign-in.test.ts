@@ -1,6 +1,7 @@
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { lockOutMinting } from '../../../src/db/token-changes.ts'
 import { insertPerson, insertPersonalToken } from '../../support/access.ts'
+import type { Browser } from '../../support/browser.ts'
 import { eventually } from '../../support/eventually.ts'
 import {
   codeAt,
@@ -10,7 +11,7 @@ import {
   setUpSecondFactor,
   signedIn,
 } from '../../support/people.ts'
-import { expectProblem } from '../api.ts'
+import { type Answer, expectProblem } from '../api.ts'
 import { startPeopleApi, usePeopleApi } from './people-api.ts'
 
 const api = usePeopleApi()
@@ -712,6 +713,44 @@ describe('a password', () => {
       expect(changed.status).toBe(204)
       expect([200, 401]).toContain(raced.status)
       expectProblem(await racer.get('/api/session'), 401, 'credentials_required')
+    }
+  })
+  test('and the second factor are not changed by a session that was ended while it asked', async () => {
+    const waiting = "SELECT FROM pg_locks WHERE locktype IN ('tuple', 'transactionid') AND NOT granted"
+    const asked: Readonly<Record<string, (browser: Browser, backupCode: string) => Promise<Answer>>> = {
+      password: (browser) =>
+        browser.post('/api/password', {
+          current_password: PASSWORD,
+          new_password: 'a louder harbour at noon',
+        }),
+      'backup codes': (browser, backup_code) =>
+        browser.post('/api/session/second-factor/backup-codes', { backup_code }),
+      'no second factor': (browser) =>
+        browser.post('/api/session/second-factor/remove', { password: PASSWORD }),
+    }
+    for (const [what, ask] of Object.entries(asked)) {
+      const { id, email } = await insertSigner(api())
+      const browser = await signedIn(api(), email)
+      const { backupCodes } = await setUpSecondFactor(browser, api().clock.now())
+      const state = `SELECT (SELECT hash FROM passwords WHERE user_id = $1) AS password, two_factor_enabled,
+        ARRAY(SELECT code_hash FROM backup_codes WHERE user_id = $1 AND used_at IS NULL ORDER BY 1) AS codes
+        FROM users WHERE id = $1`
+      // Somebody sets a password by an invitation, which ends all sessions, and is a little faster.
+      const other = await api().db.pool.connect()
+      try {
+        await other.query('BEGIN')
+        await other.query('SELECT FROM users WHERE id = $1 FOR UPDATE', [id])
+        const answer = ask(browser, backupCodes[0]!)
+        await eventually(async () => (await other.query(waiting)).rowCount, what)
+        await other.query("UPDATE passwords SET hash = 'of another' WHERE user_id = $1", [id])
+        await other.query('UPDATE sign_ins SET ended_at = now() WHERE user_id = $1', [id])
+        const { rows: before } = await other.query(state, [id])
+        await other.query('COMMIT')
+        expectProblem(await answer, 401, 'credentials_required')
+        expect((await other.query(state, [id])).rows, what).toEqual(before)
+      } finally {
+        other.release()
+      }
     }
   })
 })
