@@ -2,6 +2,7 @@ import { type RawBuilder, sql } from 'kysely'
 import type { Fingerprint } from '../protocol/enrolment.ts'
 import type { Database } from './database.ts'
 import { inReach, type Reach } from './reach.ts'
+import { hangsOn, hasLabels, isCalled, type WantedLabels } from './robot-filters.ts'
 import { type NamedRobot, REVOKED_NOW } from './robots.ts'
 import type { Connection, CredentialKind, Labels } from './tables.ts'
 
@@ -14,8 +15,7 @@ export interface PendingFilter {
   readonly fleet?: string | undefined
   /** The credential that admitted the robot, or that its token came with. */
   readonly credential?: string | undefined
-  /** Labels that all have to be there; a null value asks for the label alone. */
-  readonly labels?: readonly { readonly name: string; readonly value: string | null }[] | undefined
+  readonly labels?: WantedLabels | undefined
   /** Part of the name, or the beginning of the id. */
   readonly text?: string | undefined
   /** Has waited since before this time. */
@@ -24,29 +24,18 @@ export interface PendingFilter {
   readonly waitedForMs?: number | undefined
 }
 
-function containing(text: string): string {
-  return `%${text.replace(/[\\%_]/g, '\\$&')}%`
-}
-
 function matches(filter: PendingFilter): RawBuilder<boolean> {
   const { ids, site, fleet, credential, labels = [], text, olderThan, waitedForMs } = filter
   const rules: RawBuilder<unknown>[] = [
     sql`robots.pending_since IS NOT NULL AND robots.lifecycle = 'pending'`,
     inReach(filter.reach, 'robots.fleet_id'),
+    hasLabels(labels),
   ]
   if (ids) rules.push(sql`robots.id = ANY (${[...ids]}::uuid[])`)
   if (site) rules.push(sql`robots.site_id = ${site}`)
   if (fleet) rules.push(sql`robots.fleet_id = ${fleet}`)
-  if (credential)
-    rules.push(sql`(robots.credential_id = ${credential} OR robots.token_credential_id = ${credential})`)
-  for (const { name, value } of labels)
-    rules.push(
-      value === null
-        ? sql`robots.labels ? ${name}`
-        : sql`robots.labels @> ${JSON.stringify({ [name]: value })}::jsonb`,
-    )
-  if (text !== undefined)
-    rules.push(sql`(robots.name ILIKE ${containing(text)} OR starts_with(robots.id::text, lower(${text})))`)
+  if (credential) rules.push(hangsOn(credential))
+  if (text !== undefined) rules.push(isCalled(text))
   if (olderThan) rules.push(sql`robots.pending_since < ${olderThan}::timestamptz`)
   if (waitedForMs !== undefined)
     rules.push(sql`robots.pending_since < now() - ${waitedForMs}::float8 * interval '1 millisecond'`)

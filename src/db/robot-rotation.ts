@@ -2,6 +2,7 @@ import { type RawBuilder, sql } from 'kysely'
 import type { Lifecycle } from '../protocol/frames.ts'
 import type { Database } from './database.ts'
 import { inReach, type Reach } from './reach.ts'
+import { hasLabels, type WantedLabels } from './robot-filters.ts'
 import type { Connection, RotationReason } from './tables.ts'
 
 /** A robot's next token, as its session named it. */
@@ -160,8 +161,7 @@ export interface RotationFilter {
   readonly fleetId?: string | undefined
   readonly lifecycles?: readonly Lifecycle[] | undefined
   readonly connections?: readonly Connection[] | undefined
-  /** Labels that all have to be there; a null value asks for the label alone. */
-  readonly labels?: readonly { readonly name: string; readonly value: string | null }[] | undefined
+  readonly labels?: WantedLabels | undefined
   readonly issuedBefore?: Date | undefined
   /** Only robots that are not asked already. */
   readonly notAsked?: boolean | undefined
@@ -169,7 +169,7 @@ export interface RotationFilter {
 
 function passes(filter: RotationFilter, reach: Reach): RawBuilder<boolean> {
   const { robotIds, siteId, fleetId, lifecycles, connections, labels = [], issuedBefore } = filter
-  const rules = [sql`${TOKEN_STANDS}`, inReach(reach, 'r.fleet_id')]
+  const rules = [sql`${TOKEN_STANDS}`, inReach(reach, 'r.fleet_id'), hasLabels(labels, 'r')]
   if (robotIds) rules.push(sql`r.id = ANY (${[...robotIds]}::uuid[])`)
   if (siteId !== undefined) rules.push(sql`r.site_id = ${siteId}::uuid`)
   if (fleetId !== undefined) rules.push(sql`r.fleet_id = ${fleetId}::uuid`)
@@ -177,10 +177,6 @@ function passes(filter: RotationFilter, reach: Reach): RawBuilder<boolean> {
   if (connections)
     rules.push(sql`EXISTS (SELECT FROM robot_status s
       WHERE s.robot_id = r.id AND s.connection = ANY (${[...connections]}::text[]))`)
-  for (const { name, value } of labels)
-    rules.push(
-      value === null ? sql`r.labels ? ${name}` : sql`r.labels @> ${JSON.stringify({ [name]: value })}::jsonb`,
-    )
   if (issuedBefore) rules.push(sql`r.token_issued_at < ${issuedBefore}::timestamptz`)
   if (filter.notAsked) rules.push(sql`r.rotation_requested_at IS NULL`)
   return sql`${sql.join(rules, sql` AND `)}`

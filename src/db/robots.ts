@@ -1,7 +1,9 @@
-import { type RawBuilder, sql, type Updateable } from 'kysely'
+import { sql, type Updateable } from 'kysely'
 import type { Lifecycle } from '../protocol/frames.ts'
 import type { Database } from './database.ts'
 import { inReach, type Reach } from './reach.ts'
+import { hangsOn, hasLabels, isCalled, type WantedLabels } from './robot-filters.ts'
+import { inOrder, isBehind, placeValue, type SortColumn, type SortedPlace } from './sorting.ts'
 import type { Connection, Health, Labels, Tables } from './tables.ts'
 
 /** A robot with its status. A robot without a status row has never been heard of. */
@@ -54,12 +56,6 @@ export type RobotRow = NonNullable<Awaited<ReturnType<typeof findRobot>>>
 export const ROBOT_SORTS = ['name', 'created_at', 'last_seen_at', 'connection_since'] as const
 export type RobotSort = (typeof ROBOT_SORTS)[number]
 
-/** The place of a robot in a sorted list; times in microseconds since 1970, as exact as the database has them. */
-export interface RobotPlace {
-  readonly value: string | number | null
-  readonly id: string
-}
-
 export interface RobotFilter {
   /** Where the list may come from at all. */
   readonly reach: Reach
@@ -68,85 +64,44 @@ export interface RobotFilter {
   readonly connections?: readonly Connection[] | undefined
   readonly healths?: readonly Health[] | undefined
   readonly lifecycles?: readonly Lifecycle[] | undefined
-  /** Labels that all have to be there; a null value asks for the label alone. */
-  readonly labels?: readonly { readonly name: string; readonly value: string | null }[] | undefined
+  readonly labels?: WantedLabels | undefined
   /** The credential that admitted the robot, or that its token came with. */
   readonly credentialId?: string | undefined
   /** Part of the name, or the beginning of the id. */
   readonly text?: string | undefined
 }
 
-const SORT_COLUMNS: Record<RobotSort, RawBuilder<unknown>> = {
-  name: sql`robots.name`,
-  created_at: sql`robots.created_at`,
-  last_seen_at: sql`status.last_seen_at`,
-  connection_since: sql`coalesce(status.connection_since, robots.created_at)`,
+const SORT_COLUMNS: Record<RobotSort, SortColumn> = {
+  name: { column: sql`robots.name`, type: 'text' },
+  created_at: { column: sql`robots.created_at`, type: 'time' },
+  last_seen_at: { column: sql`status.last_seen_at`, type: 'time' },
+  connection_since: { column: sql`coalesce(status.connection_since, robots.created_at)`, type: 'time' },
 }
-
-/** What a place in the list holds of the column, and back again. */
-function placeValue(sort: RobotSort): RawBuilder<string | number | null> {
-  const column = SORT_COLUMNS[sort]
-  return sort === 'name' ? sql`${column}` : sql`(extract(epoch FROM ${column}) * 1000000)::bigint`
-}
-
-function columnValue(sort: RobotSort, value: string | number): RawBuilder<unknown> {
-  return sort === 'name'
-    ? sql`${value}::text`
-    : sql`timestamptz 'epoch' + ${value}::float8 * interval '1 microsecond'`
-}
-
-/** True for robots behind the place. Robots without a value come last, whatever the direction. */
-function isBehind(sort: RobotSort, descending: boolean, place: RobotPlace): RawBuilder<boolean> {
-  const column = SORT_COLUMNS[sort]
-  const beyond = sql.raw(descending ? '<' : '>')
-  if (place.value === null) return sql`(${column} IS NULL AND robots.id ${beyond} ${place.id}::uuid)`
-  const value = columnValue(sort, place.value)
-  return sql`(${column} ${beyond} ${value} OR ${column} IS NULL
-    OR (${column} = ${value} AND robots.id ${beyond} ${place.id}::uuid))`
-}
-
-function containing(text: string): string {
-  return `%${text.replace(/[\\%_]/g, '\\$&')}%`
-}
+const ID = sql`robots.id`
 
 /** Robots that pass the filter, sorted, those behind `after` when given; `place` is each one's own. */
 export function listRobots(
   db: Database,
   filter: RobotFilter,
-  page: { sort: RobotSort; descending: boolean; limit: number; after: RobotPlace | undefined },
+  page: { sort: RobotSort; descending: boolean; limit: number; after: SortedPlace | undefined },
 ) {
-  let query = selectRobots(db).select(placeValue(page.sort).as('place_value'))
-  if (filter.reach !== 'everything') query = query.where(inReach(filter.reach, 'robots.fleet_id'))
+  const sort = SORT_COLUMNS[page.sort]
+  const { text, credentialId, labels = [] } = filter
+  let query = selectRobots(db)
+    .select(placeValue(sort).as('place_value'))
+    .where(inReach(filter.reach, 'robots.fleet_id'))
+    .where(hasLabels(labels))
   if (filter.sites) query = query.where('robots.site_id', 'in', filter.sites)
   if (filter.fleets) query = query.where('robots.fleet_id', 'in', filter.fleets)
   if (filter.lifecycles) query = query.where('robots.lifecycle', 'in', filter.lifecycles)
   if (filter.connections)
     query = query.where(sql`coalesce(status.connection, 'unseen')`, 'in', filter.connections)
   if (filter.healths) query = query.where(sql`coalesce(status.health, 'unknown')`, 'in', filter.healths)
-  for (const { name, value } of filter.labels ?? [])
-    query = query.where(
-      value === null
-        ? sql<boolean>`robots.labels ? ${name}`
-        : sql<boolean>`robots.labels @> ${JSON.stringify({ [name]: value })}::jsonb`,
-    )
-  const { text } = filter
-  if (text !== undefined)
-    query = query.where(
-      sql<boolean>`(robots.name ILIKE ${containing(text)} OR starts_with(robots.id::text, lower(${text})))`,
-    )
-  const { credentialId } = filter
-  if (credentialId !== undefined)
-    query = query.where((robot) =>
-      robot.or([
-        robot('robots.credential_id', '=', credentialId),
-        robot('robots.token_credential_id', '=', credentialId),
-      ]),
-    )
-  if (page.after) query = query.where(isBehind(page.sort, page.descending, page.after))
-  const direction = sql.raw(page.descending ? 'DESC' : 'ASC')
+  if (text !== undefined) query = query.where(isCalled(text))
+  if (credentialId !== undefined) query = query.where(hangsOn(credentialId))
+  if (page.after) query = query.where(isBehind(sort, ID, page.descending, page.after))
   return query
-    .orderBy(sql`${SORT_COLUMNS[page.sort]} ${direction} NULLS LAST`)
-    .orderBy(sql`robots.id ${direction}`)
+    .orderBy(inOrder(sort, ID, page.descending))
     .limit(page.limit)
     .execute()
 }
@@ -214,11 +169,6 @@ export interface NamedRobot {
   readonly name: string
   readonly site_id: string
   readonly fleet_id: string
-}
-
-/** True for robots that a credential admitted, or whose token came with it. */
-function hangsOn(credentialId: string): RawBuilder<boolean> {
-  return sql`(robots.credential_id = ${credentialId} OR robots.token_credential_id = ${credentialId})`
 }
 
 /**

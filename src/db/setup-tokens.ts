@@ -1,6 +1,7 @@
 import { sql } from 'kysely'
 import type { Database } from './database.ts'
 import { inReach, type Reach } from './reach.ts'
+import { hangsOn } from './robot-filters.ts'
 
 /** Until the transaction ends, nobody else makes a setup token for this robot. */
 export async function lockSetupTokens(db: Database, robotId: string): Promise<void> {
@@ -31,8 +32,7 @@ export async function revokeUnusedSetupTokens(
     'robotId' in of
       ? sql`${of.robotId}::uuid`
       : sql`SELECT id FROM robots
-          WHERE (credential_id = ${of.credentialId} OR token_credential_id = ${of.credentialId})
-            AND ${inReach(of.reach, 'robots.fleet_id')}`
+          WHERE ${hangsOn(of.credentialId)} AND ${inReach(of.reach, 'robots.fleet_id')}`
   const { rows } = await sql<{ id: string }>`
     UPDATE claim_credentials SET revoked_at = now()
     WHERE kind = 'setup_token' AND robot_id IN (${robots}) AND uses = 0 AND revoked_at IS NULL
