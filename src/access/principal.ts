@@ -39,6 +39,19 @@ export interface TokenLimits {
 /** Of a person who is signed in: nothing but their roles bounds them. */
 export const NO_LIMITS: TokenLimits = { scopes: null, allowedCidrs: [] }
 
+/** The token is one of ours, and is not let in: the audit log can say which it was. */
+export class TokenRefused extends BeaconError {
+  readonly actor: AuditActor
+  /** The person whose it is. */
+  readonly user: { readonly id: string; readonly name: string | null } | null
+
+  constructor({ id, kind, name, userId, userName }: FoundToken, code: ErrorCode, detail?: string) {
+    super(code, detail)
+    this.actor = { kind: kind === 'fleet' ? 'fleet_token' : 'personal_token', id, name }
+    this.user = userId === null ? null : { id: userId, name: userName }
+  }
+}
+
 export interface Access {
   /**
    * Who holds this bearer token, asked from this address; throws a BeaconError with status 401 when nobody does, and 403
@@ -59,9 +72,9 @@ export function createAccess(database: Database): Access {
       const found = await findAccessToken(database, hashToken(token))
       if (!found) throw new BeaconError('invalid_token')
       const principal = principalOfToken(found)
-      if (principal instanceof BeaconError) throw principal
+      if (principal instanceof BeaconError) throw new TokenRefused(found, principal.code)
       if (!addressRule(found.allowedCidrs)(address))
-        throw new BeaconError('address_not_allowed', 'this token is not to be used from this address')
+        throw new TokenRefused(found, 'address_not_allowed', 'this token is not to be used from this address')
       return principal
     },
   }

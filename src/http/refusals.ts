@@ -1,6 +1,6 @@
 import type { FastifyRequest } from 'fastify'
 import { DEPLOYMENT } from '../access/authority.ts'
-import { actorOfPrincipal } from '../access/principal.ts'
+import { actorOfPrincipal, TokenRefused } from '../access/principal.ts'
 import type { BeaconError } from '../errors.ts'
 import { newId } from '../ids.ts'
 import type { HttpParts } from './parts.ts'
@@ -24,12 +24,16 @@ export function tellRefusal(
   const { url, config } = request.routeOptions
   if (!TOLD.has(refusal.status) || url === undefined || config.scope === 'claim' || told.has(request)) return
   const { principal } = request
+  const known = refusal instanceof TokenRefused ? refusal : undefined
+  const user = principal?.userId ? { id: principal.userId, name: principal.userName } : known?.user
   audit.refused({
     id: newId(),
     at: new Date(clock.now()),
     action: 'request.refused',
     outcome: 'refused',
-    actor: principal ? actorOfPrincipal(principal) : { kind: 'anonymous', id: null, name: null },
+    actor: principal
+      ? actorOfPrincipal(principal)
+      : (known?.actor ?? { kind: 'anonymous', id: null, name: null }),
     // The route's pattern: what stands in its place may be anything.
     target: { kind: 'route', id: `${request.method} ${url}`, name: null },
     siteId: DEPLOYMENT.siteId,
@@ -38,7 +42,7 @@ export function tellRefusal(
     address: request.ip,
     data: {
       code: refusal.code,
-      ...(principal?.userId ? { user_id: principal.userId, user_name: principal.userName } : {}),
+      ...(user ? { user_id: user.id, user_name: user.name } : {}),
     },
   })
 }

@@ -381,6 +381,39 @@ describe('verifying', () => {
 })
 
 describe('requests', () => {
+  test('with a token that stands no more, or from where it must not come, are told with whose it was', async () => {
+    const told: AuditEntry[] = []
+    api = await startApi({ audit: { refused: (line) => void told.push(line), used: () => {} } })
+    try {
+      const { database } = api.db
+      const person = await insertPerson(database, [{ role: 'viewer' }], { name: 'Ada' })
+      const fleet = await insertFleet(database)
+      const past = new Date(Date.now() - 1_000)
+      const tokens = {
+        token_revoked: await insertPersonalToken(database, person, { revokedAt: past }),
+        token_expired: await insertPersonalToken(database, person, { expiresAt: past }),
+        address_not_allowed: await insertFleetToken(database, fleet.fleetId, {
+          scopes: ['robots:read'],
+          allowedCidrs: ['192.0.2.0/24'],
+        }),
+      }
+      for (const { token } of Object.values(tokens)) await api.get('/api/robots', { token })
+      const of = { user_id: person, user_name: 'Ada' }
+      const actor = (kind: string, { id }: { id: string }) => ({ kind, id, name: 'token' })
+      expect(told.map((line) => [line.action, line.actor, line.data])).toEqual([
+        ['request.refused', actor('personal_token', tokens.token_revoked), { code: 'token_revoked', ...of }],
+        ['request.refused', actor('personal_token', tokens.token_expired), { code: 'token_expired', ...of }],
+        [
+          'request.refused',
+          actor('fleet_token', tokens.address_not_allowed),
+          { code: 'address_not_allowed' },
+        ],
+      ])
+    } finally {
+      await api.close()
+    }
+  })
+
   test('that are refused, and tokens that are used, are in the log, and no secret is', async () => {
     const clock = new ManualClock('2026-03-01T12:00:00Z')
     api = await startApi({ clock, audit: { refused: () => {}, used: () => {} } })
