@@ -2,9 +2,13 @@ import { BlockList, isIP, SocketAddress } from 'node:net'
 
 const MAPPED = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/
 
-/** An address in its one canonical form: IPv4-mapped IPv6 as IPv4, no zone. Undefined when it is no address. */
+/** As some proxies write whom they heard: with the port, or IPv6 in brackets. */
+const DRESSED = /^(?:\[([^\]]+)\](?::\d{1,5})?|([\d.]+):\d{1,5})$/
+
+/** An address in its one canonical form: IPv4-mapped IPv6 as IPv4, no zone, no port. Undefined when it is no address. */
 export function canonicalAddress(text: string): string | undefined {
-  const address = text.split('%', 1)[0]!
+  const dressed = DRESSED.exec(text)
+  const address = (dressed?.[1] ?? dressed?.[2] ?? text).split('%', 1)[0]!
   const family = isIP(address)
   if (family === 0) return undefined
   if (family === 4) return address
@@ -39,4 +43,11 @@ export function addressRule(cidrs: readonly string[]): (address: string) => bool
     // A range may itself be written as IPv4-mapped IPv6.
     return list.check(address, 'ipv4') || list.check(`::ffff:${address}`, 'ipv6')
   }
+}
+
+/** Answers whether an address is one of the proxies whose word on who called counts: none is, of an empty list. */
+export function proxyRule(cidrs: readonly string[]): (address: string | undefined) => boolean {
+  const lies = cidrs.length === 0 ? () => false : addressRule(cidrs)
+  // A connection that is gone has no address.
+  return (address) => address !== undefined && lies(address)
 }

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { addressGroup, addressRule, canonicalAddress } from '../src/addresses.ts'
+import { addressGroup, addressRule, canonicalAddress, proxyRule } from '../src/addresses.ts'
 
 test.each([
   ['192.0.2.1', '192.0.2.1'],
@@ -7,6 +7,13 @@ test.each([
   ['::FFFF:c000:0201', '192.0.2.1'],
   ['fe80::1%eth0', 'fe80::1'],
   ['2001:DB8:0:0:0:0:0:1', '2001:db8::1'],
+  ['192.0.2.1:40000', '192.0.2.1'],
+  ['[2001:db8::1]:443', '2001:db8::1'],
+  ['[2001:db8::1]', '2001:db8::1'],
+  ['2001:db8::1:443', '2001:db8::1:443'],
+  ['192.0.2.1:port', undefined],
+  ['192.0.2:443', undefined],
+  ['[robot.example]:443', undefined],
   ['robot.example', undefined],
   ['', undefined],
 ])('%j is the address %j', (text, address) => {
@@ -39,4 +46,13 @@ test.each([
   [['10.0.0.0/8', '2001:db8::/32'], 'nonsense', false],
 ])('%j admits %j: %j', (cidrs, address, admitted) => {
   expect(addressRule(cidrs)(address)).toBe(admitted)
+})
+
+test('proxies are those named, also where they write their port; nobody is where none are named', () => {
+  const trusts = proxyRule(['10.0.0.0/8', '2001:db8::1'])
+  for (const address of ['10.0.0.1', '10.0.0.1:443', '::ffff:10.0.0.1', '[2001:db8::1]:443'])
+    expect(trusts(address), address).toBe(true)
+  for (const address of ['192.0.2.1', '2001:db8::2', 'nonsense', undefined])
+    expect(trusts(address), address).toBe(false)
+  expect(proxyRule([])('10.0.0.1')).toBe(false)
 })

@@ -2,6 +2,7 @@ import type { ServerOptions } from 'node:http'
 import type { Socket } from 'node:net'
 import fastify, { type FastifyInstance } from 'fastify'
 import type { ZodTypeProvider } from 'fastify-type-provider-zod'
+import { proxyRule } from '../addresses.ts'
 import { BeaconError, problemOf } from '../errors.ts'
 import { newId } from '../ids.ts'
 import { acceptJson } from './body.ts'
@@ -128,7 +129,7 @@ export function createHttp(parts: HttpParts): FastifyInstance {
     requestTimeout: REQUEST_TIMEOUT_MS,
     keepAliveTimeout: KEEP_ALIVE_TIMEOUT_MS,
     http,
-    trustProxy: config.trustedProxies.length > 0 ? [...config.trustedProxies] : false,
+    trustProxy: config.trustedProxies.length > 0 ? proxyRule(config.trustedProxies) : false,
     genReqId: requestIdOf,
     clientErrorHandler: (error, socket) => refuseGarbage(config, error, socket),
     frameworkErrors: (error, request, reply) => {

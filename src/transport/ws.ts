@@ -3,6 +3,7 @@ import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import proxyAddress from '@fastify/proxy-addr'
 import { type ServerOptions, WebSocket, WebSocketServer } from 'ws'
+import { canonicalAddress, proxyRule } from '../addresses.ts'
 import { BeaconError, problemOf } from '../errors.ts'
 import { newId } from '../ids.ts'
 import { SUBPROTOCOL } from '../protocol/limits.ts'
@@ -24,6 +25,12 @@ export interface WsTransportOptions {
   readonly admit: Admit
 }
 
+function callerOf(request: IncomingMessage, trusts: ReturnType<typeof proxyRule>): string {
+  // A connection that is gone has none.
+  const address: string | undefined = proxyAddress(request, trusts)
+  return canonicalAddress(address ?? '') ?? address ?? ''
+}
+
 /** Carries robot sessions on the `ws` engine. Answers with a function that stops taking upgrades. */
 export function attachWsTransport(options: WsTransportOptions): () => void {
   // closeTimeout is newer than the type definitions.
@@ -36,7 +43,7 @@ export function attachWsTransport(options: WsTransportOptions): () => void {
     handleProtocols: (offered) => (offered.has(SUBPROTOCOL) ? SUBPROTOCOL : false),
   }
   const engine = new WebSocketServer(settings)
-  const trusts = proxyAddress.compile([...options.trustedProxies])
+  const trusts = proxyRule(options.trustedProxies)
 
   const onUpgrade = (request: IncomingMessage, stream: Duplex, head: Buffer): void => {
     // Until the engine takes over, a reset of the connection is nobody's fault.
@@ -59,7 +66,7 @@ export function attachWsTransport(options: WsTransportOptions): () => void {
       .admit({
         authorization: request.headers.authorization,
         subprotocols: (request.headers['sec-websocket-protocol'] ?? '').split(',').map((name) => name.trim()),
-        remoteAddress: proxyAddress(request, trusts),
+        remoteAddress: callerOf(request, trusts),
       })
       .then((admission) => {
         if (stream.destroyed) return
@@ -110,11 +117,11 @@ function own(
   socket: WebSocket,
   request: IncomingMessage,
   open: (socket: RobotSocket) => SocketHandler,
-  trusts: ReturnType<typeof proxyAddress.compile>,
+  trusts: ReturnType<typeof proxyRule>,
 ): void {
   // A robot's heartbeats are small and rare: waiting for company would only delay them.
   request.socket.setNoDelay(true)
-  const handler = open(new WsRobotSocket(socket, proxyAddress(request, trusts)))
+  const handler = open(new WsRobotSocket(socket, callerOf(request, trusts)))
   socket.on('message', (data, isBinary) => {
     // Buffer is what ws delivers unless told otherwise.
     if (isBinary) handler.binary()

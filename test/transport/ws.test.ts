@@ -114,6 +114,15 @@ describe('an upgrade request', () => {
     socket.terminate()
   })
 
+  it('behind two trusted proxies that write ports along comes from before both', async () => {
+    const socket = new WebSocket(`ws://127.0.0.1:${port}/agent/ws`, 'beacon.v1', {
+      headers: { 'x-forwarded-for': '198.51.100.7:40000, 127.0.0.1:50000' },
+    })
+    await new Promise((resolve) => socket.on('open', resolve))
+    expect(requests[0]?.remoteAddress).toBe('198.51.100.7')
+    socket.terminate()
+  })
+
   it('that goes away while it is decided about harms nobody', async () => {
     const socket = connect(port, '127.0.0.1')
     socket.on('error', () => {})
