@@ -210,12 +210,13 @@ test('every route has its rule and its calls, and there are none of routes that 
 
 /** What the audit log is told apart from changes, and what no call here brings about; with where it is tried. */
 const TOLD_ELSEWHERE: Readonly<Record<string, readonly string[]>> = {
-  'POST /api/session/second-factor/confirm': ['second_factor.enabled', 'people/second-factor.test.ts'],
+  'POST /api/session/second-factor/confirm': ['second_factor.enabled', 'people/sign-in.test.ts'],
   'POST /api/session/second-factor/backup-codes': [
     'second_factor.backup_codes_renewed',
-    'people/second-factor.test.ts',
+    'people/sign-in.test.ts',
   ],
-  'POST /api/sign-in/second-factor': ['sign_in.succeeded', 'people/second-factor.test.ts'],
+  'POST /api/sign-in': ['sign_in.second_factor_asked', 'people/sign-in.test.ts'],
+  'POST /api/sign-in/second-factor': ['sign_in.succeeded', 'people/sign-in.test.ts'],
   'POST /api/secrets/rotate': ['secret_key.added', 'secret_key.rotated', 'secrets.test.ts'],
 }
 const REFUSALS = ['sign_in.failed', 'user.invitation_refused']

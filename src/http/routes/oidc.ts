@@ -66,7 +66,7 @@ export function oidcRoutes(app: App, parts: HttpParts): void {
     config: {
       scope: 'public',
       withCookie: true,
-      audit: ['sign_in.succeeded', 'sign_in.failed', 'identity.bound'],
+      audit: ['sign_in.succeeded', 'sign_in.second_factor_asked', 'sign_in.failed', 'identity.bound'],
       problems: PROBLEMS,
     },
     schema: {
@@ -134,7 +134,13 @@ export function oidcRoutes(app: App, parts: HttpParts): void {
         method: 'oidc',
         secondFactor: person.secondFactor,
         flowSealed: null,
-        audit: asked ? [] : [signInEntry(request, parts, { action: 'sign_in.succeeded', user, data })],
+        audit: [
+          signInEntry(request, parts, {
+            action: asked ? 'sign_in.second_factor_asked' : 'sign_in.succeeded',
+            user,
+            data,
+          }),
+        ],
       })
       return reply.redirect(`${publicUrl(config, request)}/${asked ? '#second-factor' : ''}`)
     },

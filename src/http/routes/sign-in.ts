@@ -107,7 +107,7 @@ export function signInRoutes(app: App, parts: HttpParts): void {
     config: {
       scope: 'public',
       withCookie: true,
-      audit: ['sign_in.succeeded', 'sign_in.failed'],
+      audit: ['sign_in.succeeded', 'sign_in.second_factor_asked', 'sign_in.failed'],
       problems: STEP_PROBLEMS,
     },
     schema: {
@@ -147,15 +147,14 @@ export function signInRoutes(app: App, parts: HttpParts): void {
         method: 'password',
         secondFactor: false,
         flowSealed: null,
-        audit: user.hasSecondFactor
-          ? []
-          : [
-              signInEntry(request, parts, {
-                action: 'sign_in.succeeded',
-                user,
-                data: { method: 'password' },
-              }),
-            ],
+        // Also where a code is still to come: somebody knows the password.
+        audit: [
+          signInEntry(request, parts, {
+            action: user.hasSecondFactor ? 'sign_in.second_factor_asked' : 'sign_in.succeeded',
+            user,
+            data: { method: 'password' },
+          }),
+        ],
       })
       return user.hasSecondFactor ? WAITS : DONE
     },

@@ -417,6 +417,8 @@ describe('a second factor', () => {
       'sign_in.succeeded',
       'second_factor.started',
       'second_factor.enabled',
+      // The half sign-in, whoever it was that knew the password, is there to be seen.
+      'sign_in.second_factor_asked',
       'sign_in.succeeded',
     ])
   })
