@@ -1,7 +1,7 @@
 import { type ExpressionBuilder, type RawBuilder, sql } from 'kysely'
 import type { Database } from './database.ts'
 import { inReach, type Reach } from './reach.ts'
-import { inOrder, isBehind, placeValue, type SortColumn, type SortedPlace } from './sorting.ts'
+import { inOrder, isBehind, type Placed, placeValue, type SortColumn, type SortedPage } from './sorting.ts'
 import type { CredentialKind, Labels, OnExisting, Tables } from './tables.ts'
 
 export type CredentialStatus = 'active' | 'revoked' | 'expired' | 'exhausted' | 'consumed'
@@ -139,8 +139,8 @@ const ID = sql`claim_credentials.id`
 export function listCredentials(
   db: Database,
   filter: CredentialFilter,
-  page: { sort: CredentialSort; descending: boolean; limit: number; after: SortedPlace | undefined },
-): Promise<(CredentialRow & { place_value: string | number | null })[]> {
+  page: SortedPage<CredentialSort>,
+): Promise<Placed<CredentialRow>[]> {
   const { kind, reach, site, fleet, status } = filter
   const { descending, limit, after } = page
   const sort = SORT_COLUMNS[page.sort]

@@ -3,7 +3,7 @@ import type { Lifecycle } from '../protocol/frames.ts'
 import type { Database } from './database.ts'
 import { inReach, type Reach } from './reach.ts'
 import { hangsOn, hasLabels, isCalled, type WantedLabels } from './robot-filters.ts'
-import { inOrder, isBehind, placeValue, type SortColumn, type SortedPlace } from './sorting.ts'
+import { inOrder, isBehind, type Placed, placeValue, type SortColumn, type SortedPage } from './sorting.ts'
 import type { Connection, Health, Labels, Tables } from './tables.ts'
 
 /** A robot with its status. A robot without a status row has never been heard of. */
@@ -83,8 +83,8 @@ const ID = sql`robots.id`
 export function listRobots(
   db: Database,
   filter: RobotFilter,
-  page: { sort: RobotSort; descending: boolean; limit: number; after: SortedPlace | undefined },
-) {
+  page: SortedPage<RobotSort>,
+): Promise<Placed<RobotRow>[]> {
   const sort = SORT_COLUMNS[page.sort]
   const { text, credentialId, labels = [] } = filter
   let query = selectRobots(db)

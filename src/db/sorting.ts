@@ -6,6 +6,17 @@ export interface SortedPlace {
   readonly id: string
 }
 
+/** Which rows of a list that can be sorted are wanted: those behind `after` when given. */
+export interface SortedPage<Sort extends string> {
+  readonly sort: Sort
+  readonly descending: boolean
+  readonly limit: number
+  readonly after: SortedPlace | undefined
+}
+
+/** A row with its own place in the list. */
+export type Placed<Row> = Row & { readonly place_value: SortedPlace['value'] }
+
 /** A column to sort by. */
 export interface SortColumn {
   readonly column: RawBuilder<unknown>

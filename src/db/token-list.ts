@@ -2,7 +2,7 @@ import { type RawBuilder, sql } from 'kysely'
 import { rolesOf } from './access-tokens.ts'
 import type { Database } from './database.ts'
 import type { Reach } from './reach.ts'
-import { inOrder, isBehind, placeValue, type SortColumn, type SortedPlace } from './sorting.ts'
+import { inOrder, isBehind, type Placed, placeValue, type SortColumn, type SortedPage } from './sorting.ts'
 import type { FoundRole } from './users.ts'
 
 export const TOKEN_STATUSES = ['active', 'expired', 'revoked'] as const
@@ -95,22 +95,14 @@ function heldBy(holders: TokenHolders): RawBuilder<boolean> {
     AND ${only === undefined ? sql`true` : sql`t.user_id = ${only}`}`
 }
 
-export interface TokenPage {
-  readonly sort: TokenSort
-  readonly descending: boolean
-  readonly limit: number
-  readonly after: SortedPlace | undefined
-}
-export type ListedToken = TokenRow & { readonly place_value: string | number | null }
-
 /** Tokens, sorted, those behind `after` when given; `place_value` is each one's own. */
 export async function listTokens(
   db: Database,
   filter: { readonly holders: TokenHolders; readonly status: TokenStatus | undefined },
-  { sort, descending, limit, after }: TokenPage,
-): Promise<ListedToken[]> {
+  { sort, descending, limit, after }: SortedPage<TokenSort>,
+): Promise<Placed<TokenRow>[]> {
   const column = SORT_COLUMNS[sort]
-  const { rows } = await sql<ListedToken>`
+  const { rows } = await sql<Placed<TokenRow>>`
     SELECT ${COLUMNS}, ${placeValue(column)} AS place_value FROM ${JOINED}
     WHERE ${heldBy(filter.holders)}
       AND ${filter.status === undefined ? sql`true` : sql`${STATUS} = ${filter.status}`}

@@ -4,23 +4,21 @@ import { demandScope } from '../access/principal.ts'
 import {
   CREDENTIAL_SORTS,
   type CredentialRow,
-  type CredentialSort,
   type FleetCredentialKind,
   listCredentials,
   lockForRevoking,
   revokeCredential,
 } from '../db/claim-credentials.ts'
 import { BeaconError } from '../errors.ts'
-import { isStorableText } from '../protocol/text.ts'
 import { audited, type Deed } from './audited.ts'
 import { cidrs } from './cidrs.ts'
-import { decodeCursor, microseconds, pageOf } from './cursors.ts'
 import { principalOf } from './guard.ts'
 import { idempotently } from './idempotency.ts'
 import type { HttpParts } from './parts.ts'
 import { reachOf } from './reach.ts'
 import { actorOf, revokeTokensOfCredential, robotDeed, robotMessages } from './robot-changes.ts'
 import { cursor, id, labels, limit, name, time } from './schemas.ts'
+import { sortedPage, sortKeys } from './sorted-lists.ts'
 
 /** What enrollment keys and provisioning tokens have in common over REST. */
 
@@ -118,7 +116,7 @@ export function policiesOf(row: CredentialRow): Readonly<Record<string, unknown>
   }
 }
 
-const SORT_KEYS = CREDENTIAL_SORTS.flatMap((sort) => [sort, `-${sort}`] as const)
+const SORT_KEYS = sortKeys(CREDENTIAL_SORTS)
 
 /** The query of a list of credentials, given the states that its kind knows. */
 export function listQuery<Status extends z.ZodType>(status: Status) {
@@ -145,36 +143,16 @@ interface ListQuery {
 }
 
 /** A page of the credentials of one kind that are within the caller's reach. */
-export async function pageOfCredentials<Item>(
+export function pageOfCredentials<Item>(
   { database }: Pick<HttpParts, 'database'>,
   request: FastifyRequest,
   kind: FleetCredentialKind,
   query: ListQuery,
   show: (row: CredentialRow) => Item,
 ): Promise<{ items: Item[]; next_cursor: string | null }> {
-  const descending = query.sort.startsWith('-')
-  const sort = (descending ? query.sort.slice(1) : query.sort) as CredentialSort
-  // A place counts for one order only.
-  const place = z.strictObject({
-    list: z.literal(kind),
-    sort: z.literal(sort),
-    descending: z.literal(descending),
-    value: sort === 'name' ? z.string().max(512).refine(isStorableText) : microseconds.nullable(),
-    id,
-  })
   const { site, fleet, status } = query
-  const rows = await listCredentials(
-    database,
-    { kind, reach: reachOf(request), site, fleet, status },
-    { sort, descending, limit: query.limit + 1, after: decodeCursor(query.cursor, place) },
-  )
-  return pageOf(rows, query.limit, show, (row) => ({
-    list: kind,
-    sort,
-    descending,
-    value: row.place_value,
-    id: row.id,
-  }))
+  const filter = { kind, reach: reachOf(request), site, fleet, status }
+  return sortedPage(kind, query, (page) => listCredentials(database, filter, page), show)
 }
 
 export const revokeBody = z

@@ -1,17 +1,10 @@
 import { z } from 'zod'
 import { FLEET_TOKEN_SCOPES, SCOPES, type Scope } from '../access/scopes.ts'
-import {
-  type ListedToken,
-  TOKEN_SORTS,
-  TOKEN_STATUSES,
-  type TokenPage,
-  type TokenRow,
-  type TokenSort,
-} from '../db/token-list.ts'
-import { isStorableText } from '../protocol/text.ts'
+import type { Placed, SortedPage } from '../db/sorting.ts'
+import { TOKEN_SORTS, TOKEN_STATUSES, type TokenRow, type TokenSort } from '../db/token-list.ts'
 import { cidrs } from './cidrs.ts'
-import { decodeCursor, microseconds, pageOf } from './cursors.ts'
 import { component, cursor, id, limit, name, time } from './schemas.ts'
+import { sortedPage, sortKeys } from './sorted-lists.ts'
 
 const PREFIXES = { personal: 'rf_pat_', fleet: 'rf_fleet_' } as const
 
@@ -165,13 +158,11 @@ export function overlapOf(body: RotateBody): { readonly at: Date } | { readonly 
 
 export const latestOverlap = (now: number): Date => new Date(now + MAX_OVERLAP_SECONDS * 1000)
 
-const SORT_KEYS = TOKEN_SORTS.flatMap((sort) => [sort, `-${sort}`] as const)
-
 /** What every list of tokens is asked with. */
 export const tokenListQuery = {
   status: z.enum(TOKEN_STATUSES).optional(),
   sort: z
-    .enum(SORT_KEYS)
+    .enum(sortKeys(TOKEN_SORTS))
     .default('-created_at')
     .describe('With `-`: descending. Tokens without a value come last'),
   limit: limit(),
@@ -179,31 +170,10 @@ export const tokenListQuery = {
 }
 type TokenListQuery = z.output<z.ZodObject<typeof tokenListQuery>>
 
-/** A place counts for one order only. */
-function placeSchema(sort: TokenSort, descending: boolean) {
-  return z.strictObject({
-    list: z.literal('tokens'),
-    sort: z.literal(sort),
-    descending: z.literal(descending),
-    value: sort === 'name' ? z.string().max(512).refine(isStorableText) : microseconds.nullable(),
-    id,
-  })
-}
-
 /** The page that the query asks for, out of what `list` finds. */
-export async function tokenPage(
+export function tokenPage(
   query: Pick<TokenListQuery, 'sort' | 'limit' | 'cursor'>,
-  list: (page: TokenPage) => Promise<ListedToken[]>,
+  list: (page: SortedPage<TokenSort>) => Promise<Placed<TokenRow>[]>,
 ) {
-  const descending = query.sort.startsWith('-')
-  const sort = (descending ? query.sort.slice(1) : query.sort) as TokenSort
-  const after = decodeCursor(query.cursor, placeSchema(sort, descending))
-  const rows = await list({ sort, descending, limit: query.limit + 1, after })
-  return pageOf(rows, query.limit, toToken, (row) => ({
-    list: 'tokens',
-    sort,
-    descending,
-    value: row.place_value,
-    id: row.id,
-  }))
+  return sortedPage('tokens', query, list, toToken)
 }

@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import type { Database } from '../../db/database.ts'
-import { findRobot, insertRobot, ROBOT_SORTS, type RobotSort } from '../../db/robots.ts'
+import { findRobot, insertRobot, ROBOT_SORTS } from '../../db/robots.ts'
 import { insertTimeline } from '../../db/timeline.ts'
 import { BeaconError } from '../../errors.ts'
 import { newId } from '../../ids.ts'
@@ -28,8 +28,7 @@ import {
   name,
   repeated,
 } from '../schemas.ts'
-
-const SORT_KEYS = ROBOT_SORTS.flatMap((sort) => [sort, `-${sort}`] as const)
+import { sortKeys } from '../sorted-lists.ts'
 
 const listQuery = z.strictObject({
   site: repeated(id).optional(),
@@ -42,7 +41,10 @@ const listQuery = z.strictObject({
     .optional()
     .describe('Admitted by this enrollment key or provisioning token, or with a token that came with it'),
   q: freeText(128).optional().describe('Part of the name, or the beginning of the id'),
-  sort: z.enum(SORT_KEYS).default('name').describe('With `-`: descending. Robots without a value come last'),
+  sort: z
+    .enum(sortKeys(ROBOT_SORTS))
+    .default('name')
+    .describe('With `-`: descending. Robots without a value come last'),
   limit: limit(),
   cursor,
 })
@@ -72,8 +74,6 @@ export function robotRoutes(app: App, parts: HttpParts): void {
     },
     handler: async (request) => {
       const { query } = request
-      const descending = query.sort.startsWith('-')
-      const sort = (descending ? query.sort.slice(1) : query.sort) as RobotSort
       return pageOfRobots(
         database,
         {
@@ -87,7 +87,7 @@ export function robotRoutes(app: App, parts: HttpParts): void {
           text: query.q,
           credentialId: query.credential,
         },
-        { sort, descending, limit: query.limit, cursor: query.cursor },
+        query,
       )
     },
   })
