@@ -102,7 +102,10 @@ function isProblem(value: unknown): value is Problem {
 
 /** A problem document as one sentence: what, which fields, and the request id to look for in the server's log. */
 function sentenceOf(problem: Problem): string {
-  const fields = (problem.errors ?? []).map((field) => `${field.pointer}: ${field.detail}`)
+  const fields = (problem.errors ?? [])
+    .map((field) => `${field.pointer}: ${field.detail}`)
+    // The first is often the detail itself.
+    .filter((field) => !problem.detail.includes(field))
   const details = [problem.code, ...(problem.request_id ? [`request ${problem.request_id}`] : [])].join(', ')
   return printable(`${[problem.detail, ...fields].join('; ')} (${details})`)
 }

@@ -37,7 +37,6 @@ function createProgram(terminal: Terminal, finish: (exitCode: number) => void): 
     .version(version, '--version', 'print the version')
     .helpOption('-h, --help', 'print this help')
     .helpCommand('help [command]', 'print the help of a command')
-    .showHelpAfterError('"beacon --help" tells what there is.')
     .exitOverride()
     .configureOutput({
       writeOut: (text) => terminal.out.write(text),
@@ -62,7 +61,15 @@ function createProgram(terminal: Terminal, finish: (exitCode: number) => void): 
   addSecretCommands(program, terminal)
   addAuditCommands(program, terminal, finish)
   addDemoCommand(program, terminal, finish)
+  tellOfHelp(program)
   return program
+}
+
+/** Has each command say after a mistake where its own help is. */
+function tellOfHelp(command: Command, parents: readonly string[] = []): void {
+  const path = [...parents, command.name()]
+  command.showHelpAfterError(`"${path.join(' ')} --help" tells what there is.`)
+  for (const child of command.commands) tellOfHelp(child, path)
 }
 
 /** Runs one command line and answers with the exit code, or undefined when the command set the process's own. */

@@ -90,6 +90,20 @@ describe('a failure', () => {
     expect(error.exitCode).toBe(EXIT.error)
   })
 
+  test('does not say twice what the server put into its sentence already', async () => {
+    const errors = [
+      { pointer: '?sort', detail: 'is not one of them' },
+      { pointer: '?limit', detail: 'must be above 0' },
+    ]
+    const { client } = await clientFor({
+      'GET /api/x': problem(400, 'invalid_request', '?sort: is not one of them', { errors }),
+    })
+    const error = await failure(client.get('/api/x'))
+    expect(error.message).toBe(
+      '?sort: is not one of them; ?limit: must be above 0 (invalid_request, request req-7)',
+    )
+  })
+
   test.each([
     [401, EXIT.credential],
     [403, EXIT.credential],
