@@ -1,9 +1,4 @@
-import type { FoundRole } from '../db/users.ts'
 import { type Authority, DEPLOYMENT, type Place, type RoleAt } from './authority.ts'
-
-/** Roles as the database tells them, as the authority judges them. */
-export const rolesAtPlaces = (roles: readonly FoundRole[]): RoleAt[] =>
-  roles.map(({ role, siteId, fleetId }) => ({ role, place: { siteId, fleetId } }))
 
 const placeKey = ({ siteId, fleetId }: Place) => fleetId ?? siteId ?? 'deployment'
 const roleKey = ({ role, place }: RoleAt) => `${role} ${placeKey(place)}`

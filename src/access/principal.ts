@@ -1,5 +1,5 @@
 import { addressRule } from '../addresses.ts'
-import { type FoundToken, findAccessToken } from '../db/access-tokens.ts'
+import { type FoundRole, type FoundToken, findAccessToken } from '../db/access-tokens.ts'
 import type { AuditActor } from '../db/audit.ts'
 import type { Database } from '../db/database.ts'
 import type { FoundSignIn } from '../db/sign-ins.ts'
@@ -104,8 +104,8 @@ export function rightsOf(
   return { authority: Authority.ofRoles(rolesAt(person.roles), scopes), barred: undefined }
 }
 
-/** Roles as the database tells them. */
-export function rolesAt(roles: FoundToken['roles']): RoleAt[] {
+/** Roles as the database tells them, as the authority judges them. */
+export function rolesAt(roles: readonly FoundRole[]): RoleAt[] {
   return roles.map(({ role, siteId, fleetId }) => ({ role, place: { siteId, fleetId } }))
 }
 

@@ -2,6 +2,13 @@ import { type InsertObject, type RawBuilder, sql } from 'kysely'
 import type { Database } from './database.ts'
 import type { Role, Tables } from './tables.ts'
 
+/** A role of somebody; of a fleet's role the site is there, too. */
+export interface FoundRole {
+  readonly role: Role
+  readonly siteId: string | null
+  readonly fleetId: string | null
+}
+
 /** A token that calls the REST interface, with all that decides what it may do at this moment. */
 export interface FoundToken {
   readonly id: string
@@ -20,8 +27,8 @@ export interface FoundToken {
   /** A fleet token's own fleet. */
   readonly siteId: string | null
   readonly fleetId: string | null
-  /** The owner's roles; of a fleet's role the site is there, too. */
-  readonly roles: readonly { role: Role; siteId: string | null; fleetId: string | null }[]
+  /** The owner's. */
+  readonly roles: readonly FoundRole[]
 }
 
 /** A token's standing on the database's clock, which all servers share. */
@@ -56,7 +63,7 @@ export async function findAccessTokens(db: Database, ids: readonly string[]): Pr
 
 /** The roles of the user named by an expression, as a JSON array; null when there are none. */
 export function rolesOf(userId: ReturnType<typeof sql.ref>) {
-  return sql<{ role: Role; siteId: string | null; fleetId: string | null }[] | null>`(
+  return sql<FoundRole[] | null>`(
     SELECT json_agg(json_build_object(
       'role', m.role, 'siteId', coalesce(m.site_id, mf.site_id), 'fleetId', m.fleet_id) ORDER BY m.created_at, m.id)
     FROM memberships m LEFT JOIN fleets mf ON mf.id = m.fleet_id

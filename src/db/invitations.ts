@@ -1,7 +1,6 @@
 import { sql } from 'kysely'
-import { rolesOf } from './access-tokens.ts'
+import { type FoundRole, rolesOf } from './access-tokens.ts'
 import type { Database } from './database.ts'
-import type { FoundRole } from './users.ts'
 
 export interface NewInvitation {
   readonly id: string

@@ -1,9 +1,8 @@
 import { type RawBuilder, sql } from 'kysely'
-import { rolesOf } from './access-tokens.ts'
+import { type FoundRole, rolesOf } from './access-tokens.ts'
 import type { Database } from './database.ts'
 import type { Reach } from './reach.ts'
 import { inOrder, isBehind, type Placed, placeValue, type SortColumn, type SortedPage } from './sorting.ts'
-import type { FoundRole } from './users.ts'
 
 export const TOKEN_STATUSES = ['active', 'expired', 'revoked'] as const
 export type TokenStatus = (typeof TOKEN_STATUSES)[number]

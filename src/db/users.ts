@@ -1,7 +1,7 @@
 import { type Insertable, sql } from 'kysely'
-import { rolesOf } from './access-tokens.ts'
+import { type FoundRole, rolesOf } from './access-tokens.ts'
 import type { Database } from './database.ts'
-import type { Role, Tables } from './tables.ts'
+import type { Tables } from './tables.ts'
 
 export async function insertUser(db: Database, user: Insertable<Tables['users']>): Promise<void> {
   await db.insertInto('users').values(user).execute()
@@ -12,13 +12,6 @@ export async function insertMembership(
   membership: Insertable<Tables['memberships']>,
 ): Promise<void> {
   await db.insertInto('memberships').values(membership).execute()
-}
-
-/** A role of somebody, with its row; of a fleet's role the site is there, too. */
-export interface FoundRole {
-  readonly role: Role
-  readonly siteId: string | null
-  readonly fleetId: string | null
 }
 
 /** Somebody who was not removed. */

@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import { Authority } from '../../access/authority.ts'
-import { mayAnswerFor, rolesAtPlaces } from '../../access/people.ts'
+import { mayAnswerFor } from '../../access/people.ts'
+import { rolesAt } from '../../access/principal.ts'
 import { isScope } from '../../access/scopes.ts'
 import { weakness } from '../../access/sign-in/passwords.ts'
 import { insertAudit } from '../../db/audit.ts'
@@ -109,6 +110,6 @@ async function stillAnswersFor(
   const inviter = inviterId === null ? undefined : await findInviter(transaction, inviterId)
   const invited = await findUser(transaction, userId)
   if (!inviter || !invited) return false
-  const authority = Authority.ofRoles(rolesAtPlaces(inviter.roles), inviter.scopes?.filter(isScope) ?? null)
-  return mayAnswerFor(authority, rolesAtPlaces(invited.roles))
+  const authority = Authority.ofRoles(rolesAt(inviter.roles), inviter.scopes?.filter(isScope) ?? null)
+  return mayAnswerFor(authority, rolesAt(invited.roles))
 }

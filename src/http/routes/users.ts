@@ -1,13 +1,8 @@
 import type { FastifyRequest } from 'fastify'
 import { z } from 'zod'
 import { type Authority, DEPLOYMENT, type RoleAt } from '../../access/authority.ts'
-import {
-  firstDoublePlace,
-  mayAnswerFor,
-  mayGrantAll,
-  roleChange,
-  rolesAtPlaces,
-} from '../../access/people.ts'
+import { firstDoublePlace, mayAnswerFor, mayGrantAll, roleChange } from '../../access/people.ts'
+import { rolesAt } from '../../access/principal.ts'
 import { principalsNow } from '../../access/standing.ts'
 import type { Database } from '../../db/database.ts'
 import { violatedUnique } from '../../db/database.ts'
@@ -86,7 +81,7 @@ export function userRoutes(app: App, parts: HttpParts): void {
       user &&
       (authority.covers('users:manage', DEPLOYMENT) ||
         user.id === own ||
-        rolesAtPlaces(user.roles).some(({ place }) => authority.covers('users:manage', place)))
+        rolesAt(user.roles).some(({ place }) => authority.covers('users:manage', place)))
     if (!visible) throw new BeaconError('not_found', 'there is no such person within your reach')
     return user
   }
@@ -96,7 +91,7 @@ export function userRoutes(app: App, parts: HttpParts): void {
     await lockPeople(transaction)
     const may = await rights(transaction, request)
     const user = await seen(transaction, request, (request.params as { id: string }).id)
-    const roles = rolesAtPlaces(user.roles)
+    const roles = rolesAt(user.roles)
     if (!may((authority) => mayAnswerFor(authority, roles)))
       throw new BeaconError('exceeds_own_rights', 'this person holds more than you could give')
     await lockSigner(transaction, user.id)
@@ -361,7 +356,7 @@ export function userRoutes(app: App, parts: HttpParts): void {
     const wanted = await placed(transaction, given)
     demandSight(request, wanted)
     const principal = principalOf(request)
-    const change = roleChange(principal.authority, rolesAtPlaces(user.roles), wanted)
+    const change = roleChange(principal.authority, rolesAt(user.roles), wanted)
     const { added, removed } = change
     if (added.length + removed.length === 0) return change
     if (user.id === principal.userId)
