@@ -131,7 +131,7 @@ export const PEOPLE_CELLS: CellTable = {
           id: newId(),
           userId: world.persons.find(({ isOther }) => isOther)!.id,
           tokenHash: hashToken(INVITATION),
-          createdBy: newId(),
+          createdBy: world.persons.find(({ name }) => name === 'owner')!.id,
           days: 1,
         }),
     },
