@@ -48,6 +48,9 @@ async function findUser(client: Client, wanted: string): Promise<User> {
   const { items } = await client.list<User>('/api/users')
   const found = items.find(({ id, email }) => id === wanted || email === wanted.toLowerCase())
   if (found) return found
+  // People choose their own names: nobody is taken for another by a name that looks like an email or id.
+  if (/@|^[0-9a-f]{8}-[0-9a-f-]{27}$/i.test(wanted))
+    throw new CliError(`there is nobody with the email or id "${printable(wanted)}" within your reach`)
   const named = items.filter(({ name }) => name === wanted)
   if (named.length > 1)
     throw new CliError(

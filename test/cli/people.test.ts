@@ -238,6 +238,16 @@ describe('beacon users', () => {
     expect((await json(['users', 'list'])).items.map((user: Json) => user.email)).not.toContain(email)
   })
 
+  test('take nobody for another whose email or id somebody uses as a name', async () => {
+    for (const name of ['boss@example.test', '0190a0a0-0000-7000-8000-000000000001']) {
+      const body = { name, email: newEmail(), roles: [{ role: 'viewer' }] }
+      expect((await api().post('/api/users', body)).status).toBe(201)
+      const answer = await asOwner(['users', 'change', name, '--role', 'admin'])
+      expect(answer.stderr).toContain('there is nobody with the email or id')
+      expect(answer.exitCode).toBe(1)
+    }
+  })
+
   test.each([
     [['change', 'nobody-here', '--name', 'x'], 1, 'there is nobody called'],
     [['change', 'nobody-here'], 1, 'there is nobody called'],
