@@ -28,12 +28,15 @@ export function startPendingExpiry(options: PendingExpiryOptions): { stop(): Pro
   const { clock, log } = options
   let timer: Timer | undefined
   let stopped = false
+  const untold = new Set<string>()
   const begin = () => {
     running = pass()
   }
   const pass = async () => {
     try {
-      for (let batch = 0; batch < MAX_BATCHES && !stopped; batch++) if (!(await expireSome(options))) break
+      await tell(options, untold)
+      for (let batch = 0; batch < MAX_BATCHES && !stopped; batch++)
+        if (!(await expireSome(options, untold))) break
     } catch (error) {
       log.error({ err: error }, 'cannot deny robots that waited too long; it is tried again')
     }
@@ -50,7 +53,8 @@ export function startPendingExpiry(options: PendingExpiryOptions): { stop(): Pro
 }
 
 /** True when there are more. */
-async function expireSome({ database, clock, bus, log }: PendingExpiryOptions): Promise<boolean> {
+async function expireSome(options: PendingExpiryOptions, untold: Set<string>): Promise<boolean> {
+  const { database, clock, log } = options
   const filter = { reach: 'everything', waitedForMs: PENDING_FOR_MS } as const
   const { robots, more } = await inTransaction(database, async (transaction) => {
     const decided = await decidePending(transaction, 'deny', filter, BATCH)
@@ -66,11 +70,18 @@ async function expireSome({ database, clock, bus, log }: PendingExpiryOptions): 
     return decided
   })
   if (robots.length > 0) {
-    const robot_ids = robots.map(({ id }) => id)
     log.info({ robots: robots.length }, 'robots that nobody approved in time were denied')
-    await bus.publish({ type: 'robots_denied', robot_ids })
+    for (const { id } of robots) untold.add(id)
+    await tell(options, untold)
   }
   return more
+}
+
+/** Tells of robots that are denied already. Those that nobody could be told of stay for the next pass: none finds them. */
+async function tell({ bus }: PendingExpiryOptions, untold: Set<string>): Promise<void> {
+  if (untold.size === 0) return
+  await bus.publish({ type: 'robots_denied', robot_ids: [...untold] })
+  untold.clear()
 }
 
 /** Of a robot that was removed nothing is kept. */

@@ -230,13 +230,18 @@ test.each(['approve', 'deny'] as const)(
 describe('robots that nobody approves', () => {
   const HOUR = 3_600_000
 
-  function startExpiry(db: Database, clock: ManualClock) {
+  function startExpiry(db: Database, clock: ManualClock, failures = 0) {
     const published: { type: string; robot_ids: readonly string[] }[] = []
     const expiry = startPendingExpiry({
       database: db,
       clock,
       log: createLog('silent'),
-      bus: { publish: async (message) => void published.push(message) },
+      bus: {
+        publish: async (message) => {
+          if (failures-- > 0) throw new Error('nobody can be told')
+          published.push(message)
+        },
+      },
     })
     onTestFinished(() => expiry.stop())
     return { expiry, published }
@@ -305,6 +310,20 @@ describe('robots that nobody approves', () => {
       'denied',
     ])
     expect(await outcomeOf(servers[0].claim(claimCall(key, again)))).toBe('robot_revoked')
+  })
+
+  test('are told of with the next pass when nobody can be told at once', async () => {
+    const key = await createKey(database, fleet, { requireApproval: true })
+    const ids = await claimed(key, 2)
+    await wait(key.id, 73 * HOUR)
+    const clock = new ManualClock()
+    const { published } = startExpiry(database, clock, 1)
+    await eventually(() => clock.pending === 1, 'the first pass is over')
+    expect(await usesOf(database, key)).toBe(0)
+    expect(published).toEqual([])
+    clock.advance(60_000)
+    await eventually(() => published.length === 1, 'the next pass')
+    expect([...published[0]!.robot_ids].sort()).toEqual([...ids].sort())
   })
 
   test('do not wait longer for asking again', async () => {
