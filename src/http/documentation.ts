@@ -37,7 +37,8 @@ function problemsOf(route: Pick<RouteOptions, 'config' | 'schema' | 'method'>): 
   if (scope !== 'public') add('database_unavailable', 'overloaded')
   if (scope !== 'public' && scope !== 'claim') add(...GUARD_PROBLEMS)
   if (schema.body) add('invalid_json', 'invalid_request', 'body_too_large', 'unsupported_media_type')
-  if (schema.querystring) add('invalid_request')
+  // What a route takes none of is refused, too.
+  if (schema.querystring || scope !== 'public' || route.method !== 'GET') add('invalid_request')
   if (schema.querystring?.shape?.cursor) add('invalid_cursor')
   if (schema.params) add('not_found')
   if (schema.headers?.shape?.['idempotency-key'])

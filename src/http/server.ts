@@ -39,7 +39,7 @@ import { signInRoutes } from './routes/sign-in.ts'
 import { siteRoutes } from './routes/sites.ts'
 import { tokenRoutes } from './routes/tokens.ts'
 import { userRoutes } from './routes/users.ts'
-import { validate } from './validation.ts'
+import { refuseUndescribed, validate } from './validation.ts'
 
 const ROUTES: readonly ((app: App, parts: HttpParts) => void)[] = [
   serviceRoutes,
@@ -152,6 +152,7 @@ export function createHttp(parts: HttpParts): FastifyInstance {
   app.after(() => guardRoutes(app, parts))
   answerUnknown(app)
   acceptJson(app)
+  refuseUndescribed(app)
 
   const typed = app.withTypeProvider<ZodTypeProvider>() as App
   documentRoutes(typed)

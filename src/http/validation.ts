@@ -1,4 +1,4 @@
-import type { FastifySchemaCompiler } from 'fastify'
+import type { FastifyInstance, FastifySchemaCompiler } from 'fastify'
 import type { z } from 'zod'
 import { BeaconError, type FieldError } from '../errors.ts'
 
@@ -48,4 +48,26 @@ export const validate: FastifySchemaCompiler<z.ZodType> = ({ schema, httpPart })
     if (httpPart === 'params') return { error: new BeaconError('not_found') }
     return { error: invalidRequest(fieldErrors(httpPart, parsed.error)) }
   }
+}
+
+/**
+ * Refuses parameters and fields that a route takes none of: left alone, `?dry_run=true` behind a POST that reads it
+ * from its body would do what was only to be tried. What is public to read is read whatever stands behind it.
+ */
+export function refuseUndescribed(app: FastifyInstance): void {
+  app.addHook('preValidation', async ({ is404, method, query, body, routeOptions: { config, schema } }) => {
+    if (is404 || (config.scope === 'public' && (method === 'GET' || method === 'HEAD'))) return
+    const parameters = schema?.querystring
+      ? []
+      : Object.keys(query as object).map((name) => pointer('querystring', [name]))
+    const fields = schema?.body || body == null ? [] : fieldsOf(body)
+    const pointers = [...parameters, ...fields].slice(0, MAX_ERRORS)
+    if (pointers.length > 0)
+      throw invalidRequest(pointers.map((pointer) => ({ pointer, detail: 'is not known here' })))
+  })
+}
+
+function fieldsOf(body: unknown): string[] {
+  if (typeof body !== 'object' || body === null || Array.isArray(body)) return ['']
+  return Object.keys(body).map((name) => pointer('body', [name]))
 }

@@ -205,6 +205,29 @@ describe('queries', () => {
   })
 })
 
+const SOMETHING = '0198c0de-0000-7000-8000-000000000000'
+
+describe('what a route takes nothing of', () => {
+  test.each([
+    ['POST', '/api/tokens/revoke-all?dry_run=true', { of: { deployment: true } }, '?dry_run'],
+    ['POST', `/api/enrollment-keys/${SOMETHING}/revoke?cascade=none`, undefined, '?cascade'],
+    ['GET', `/api/robots/${SOMETHING}?fields=name`, undefined, '?fields'],
+    ['GET', '/api/security?a=1', undefined, '?a'],
+    ['DELETE', `/api/users/${SOMETHING}`, { dry_run: true }, '/dry_run'],
+    ['DELETE', `/api/robots/${SOMETHING}`, ['x'], ''],
+    ['POST', `/api/users/${SOMETHING}/reset-second-factor`, { dry_run: true }, '/dry_run'],
+  ] as const)('is refused, not passed over: %s %s', async (method, url, body, pointer) => {
+    const answer = await api().call(method, url, body)
+    expectProblem(answer, 400, 'invalid_request')
+    expect(answer.body.errors).toEqual([{ pointer, detail: 'is not known here' }])
+    expect((await api().get('/api/tokens/self')).status).toBe(200)
+  })
+
+  test('is no matter where everybody may read', async () => {
+    expect((await api().get('/healthz?cache=buster', { token: null })).status).toBe(200)
+  })
+})
+
 describe('every answer', () => {
   test('keeps a sane request id and replaces any other', async () => {
     const ask = async (id: string) =>
