@@ -39,11 +39,11 @@ export function auditOfClaims(
     ]
   })
   if (!writes.revoke) return entries
-  const last = outcomes.findIndex(({ kind }) => kind === 'admitted' || kind === 'rebound')
+  const spentBy = outcomes.findIndex(({ kind }) => kind === 'admitted' || kind === 'rebound')
   return [
     ...entries,
     {
-      ...madeWith(key, group[last]!, now),
+      ...madeWith(key, group[spentBy]!, now),
       action: `${key.kind}.revoked`,
       target: { kind: key.kind, id: key.id, name: key.name },
       siteId: key.siteId,

@@ -1,9 +1,9 @@
-import { type AuditEntry, insertAudit } from '../db/audit.ts'
+import { insertAudit } from '../db/audit.ts'
 import { type Database, isRetryable, violatedUnique } from '../db/database.ts'
 import { type NextToken, type StoredNextToken, storeNextTokens } from '../db/robot-rotation.ts'
 import { inTransaction } from '../db/transaction.ts'
 import { Grouping } from '../grouping.ts'
-import { newId } from '../ids.ts'
+import { ownDeed } from './own-deeds.ts'
 import { type PersistParts, untilStored } from './persist.ts'
 import { inRounds } from './rounds.ts'
 
@@ -74,24 +74,10 @@ function writeOnce(
       transaction,
       rows
         .filter((row) => row.outcome === 'stored')
-        .map((row) => auditEntry(row, addresses.get(row.robotId) ?? null, now)),
+        .map((row) =>
+          ownDeed(row, 'robot.next_token_stored', { address: addresses.get(row.robotId) ?? null, at: now }),
+        ),
     )
     return rows
   })
-}
-
-function auditEntry(row: StoredNextToken, address: string | null, now: Date): AuditEntry {
-  return {
-    id: newId(),
-    at: now,
-    action: 'robot.next_token_stored',
-    outcome: 'ok',
-    actor: { kind: 'robot', id: row.robotId, name: row.name },
-    target: { kind: 'robot', id: row.robotId, name: row.name },
-    siteId: row.siteId,
-    fleetId: row.fleetId,
-    requestId: null,
-    address,
-    data: {},
-  }
 }

@@ -1,4 +1,4 @@
-import { type AuditEntry, insertAudit } from '../db/audit.ts'
+import { insertAudit } from '../db/audit.ts'
 import { type Database, violatedUnique } from '../db/database.ts'
 import { type OpenedSession, openSessions, type SessionToOpen } from '../db/sessions.ts'
 import { insertTimeline, type TimelineRow } from '../db/timeline.ts'
@@ -7,6 +7,7 @@ import { Grouping } from '../grouping.ts'
 import { newId } from '../ids.ts'
 import type { Metrics } from '../observe/metrics.ts'
 import type { Clock } from '../runtime.ts'
+import { ownDeed } from './own-deeds.ts'
 import { inRounds } from './rounds.ts'
 
 const MAX_GROUP = 500
@@ -90,7 +91,10 @@ export class SessionOpener {
       const addresses = new Map(round.map((session) => [session.robotId, session.address]))
       await insertAudit(
         transaction,
-        rotated.map((row) => auditEntry(row, addresses.get(row.robotId) ?? null, now)),
+        rotated.map((row) => {
+          const from = { address: addresses.get(row.robotId) ?? null, at: now }
+          return ownDeed(row, 'robot.token_rotated', from, requestOf(row))
+        }),
       )
       return rows
     })
@@ -115,22 +119,6 @@ function timelineRow(row: OpenedSession, now: Date): TimelineRow {
     level: 'info',
     code: 'token_rotated',
     message: 'Came with the token that it made for itself; the one before is void',
-    data: requestOf(row),
-  }
-}
-
-function auditEntry(row: OpenedSession, address: string | null, now: Date): AuditEntry {
-  return {
-    id: newId(),
-    at: now,
-    action: 'robot.token_rotated',
-    outcome: 'ok',
-    actor: { kind: 'robot', id: row.robotId, name: row.name },
-    target: { kind: 'robot', id: row.robotId, name: row.name },
-    siteId: row.siteId,
-    fleetId: row.fleetId,
-    requestId: null,
-    address,
     data: requestOf(row),
   }
 }
