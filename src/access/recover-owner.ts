@@ -1,9 +1,7 @@
-import { ConfigError, readDatabaseSettings } from '../config.ts'
 import { insertAccessToken } from '../db/access-tokens.ts'
 import { insertAudit } from '../db/audit.ts'
-import { type Database, isDatabaseUnavailable, openDatabase, openPool } from '../db/database.ts'
-import { EmbeddedPostgresError } from '../db/embedded-error.ts'
-import { runningEmbeddedUrl } from '../db/embedded-url.ts'
+import type { Database } from '../db/database.ts'
+import { withDirectDatabase } from '../db/direct.ts'
 import { insertInvitation, revokeInvitations } from '../db/invitations.ts'
 import { findSignerByEmail, lockSigner, removeSecondFactor } from '../db/sign-in.ts'
 import { endSignIns } from '../db/sign-ins.ts'
@@ -13,16 +11,7 @@ import { newId } from '../ids.ts'
 import { describeToken, hashToken, mintCheckedToken } from '../protocol/tokens.ts'
 import { type Clock, type Random, systemClock, systemRandom } from '../runtime.ts'
 
-/** The database cannot be worked on; the message says why, for the person who asked. */
-export class RecoveryError extends Error {
-  /** It may be there later. */
-  readonly away: boolean
-  constructor(message: string, away: boolean, cause?: unknown) {
-    super(message, { cause })
-    this.name = 'RecoveryError'
-    this.away = away
-  }
-}
+export { DirectError } from '../db/direct.ts'
 
 export interface Recovered {
   readonly userId: string
@@ -101,35 +90,12 @@ export function makeOwner(
   })
 }
 
-/** As `makeOwner`, in the database that a server with this environment would use. Throws RecoveryError. */
-export async function recoverOwner(
+/** As `makeOwner`, in the database that a server with this environment would use. Throws DirectError. */
+export function recoverOwner(
   env: Readonly<Record<string, string | undefined>>,
   wanted: Wanted,
 ): Promise<Recovered> {
-  const pool = openPool({
-    url: await findDatabase(env),
-    name: 'beacon recover-owner',
-    maxConnections: 1,
-    statementTimeoutMs: 30_000,
-    onIdleError: () => {},
-  })
-  try {
-    return await makeOwner(openDatabase(pool), wanted, { clock: systemClock, random: systemRandom })
-  } catch (cause) {
-    const { message } = cause as Error
-    throw new RecoveryError(`the database refused: ${message}`, isDatabaseUnavailable(cause), cause)
-  } finally {
-    await pool.end()
-  }
-}
-
-async function findDatabase(env: Readonly<Record<string, string | undefined>>): Promise<string> {
-  try {
-    const { databaseUrl, dataDir } = readDatabaseSettings({ ...env })
-    return databaseUrl ?? (await runningEmbeddedUrl(dataDir))
-  } catch (cause) {
-    if (cause instanceof ConfigError || cause instanceof EmbeddedPostgresError)
-      throw new RecoveryError(cause.message, cause instanceof EmbeddedPostgresError, cause)
-    throw cause
-  }
+  return withDirectDatabase(env, 'beacon recover-owner', (database) =>
+    makeOwner(database, wanted, { clock: systemClock, random: systemRandom }),
+  )
 }

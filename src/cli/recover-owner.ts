@@ -20,10 +20,10 @@ export async function recoverOwner(terminal: Terminal, options: RecoverOptions):
     options.yes,
     `Make ${printable(email)} an owner of everything, without a second factor and signed out everywhere?`,
   )
-  const { recoverOwner: recover, RecoveryError } = await import('../access/recover-owner.ts')
+  const { DirectError, recoverOwner: recover } = await import('../access/recover-owner.ts')
   const name = options.name ?? 'recovered owner'
   const made = await recover(terminal.env, { email, name }).catch((error: unknown) => {
-    if (error instanceof RecoveryError)
+    if (error instanceof DirectError)
       throw new CliError(error.message, error.away ? EXIT.unreachable : EXIT.error)
     throw error
   })
