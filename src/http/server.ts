@@ -94,6 +94,14 @@ function observeRequests(app: FastifyInstance, { log, metrics }: Pick<HttpParts,
   })
 }
 
+/** Refuses HTTP/1.1 without a Host, which it has to have. */
+function demandHost(app: FastifyInstance): void {
+  app.addHook('onRequest', async ({ raw }) => {
+    if (raw.headers.host === undefined && raw.httpVersion === '1.1')
+      throw new BeaconError('invalid_request', 'HTTP/1.1 needs a Host header')
+  })
+}
+
 /** Answers what is not even HTTP. */
 function refuseGarbage(config: HttpParts['config'], error: Error & { code?: string }, socket: Socket): void {
   if (error.code === 'ECONNRESET' || !socket.writable) {
@@ -120,6 +128,8 @@ export function createHttp(parts: HttpParts): FastifyInstance {
   const http: ServerOptions & { shouldUpgradeCallback: HttpParts['takesUpgrade'] } = {
     headersTimeout: HEADERS_TIMEOUT_MS,
     connectionsCheckingInterval: TIMEOUT_CHECK_MS,
+    // Node's own refusal would be no problem document, and without headers: see `demandHost`.
+    requireHostHeader: false,
     // From Node 22.21 on.
     shouldUpgradeCallback: parts.takesUpgrade,
   }
@@ -145,6 +155,7 @@ export function createHttp(parts: HttpParts): FastifyInstance {
     return sendProblem(log, error, request, reply)
   })
   app.addHook('onRequest', async (request, reply) => setBaseHeaders(config, request, reply))
+  demandHost(app)
   observeRequests(app, parts)
   limitRequests(app, parts)
   browserSessions(app, parts)

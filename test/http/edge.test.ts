@@ -237,6 +237,22 @@ describe('every answer', () => {
     for (const odd of ['', 'a b', '<script>', 'a'.repeat(129), 'a"b']) expect(await ask(odd)).toMatch(UUID_V7)
   })
 
+  test('keeps no request id that is a secret: it would stand in the logs', async () => {
+    const hex = '0123456789abcdef'.repeat(4)
+    const secrets = [
+      ...['pat', 'fleet', 'robot', 'enroll', 'invite'].map((kind) => `rf_${kind}_${hex}`),
+      `rf_setup_${'abcdefghijklmnopqrstuvwxyz234567'.repeat(2).slice(0, 55)}`,
+      `apt_${hex}`,
+    ]
+    for (const id of [...secrets, `mine-${api().token}`]) {
+      const answer = await api().post('/api/sites', {}, { token: null, headers: { 'x-request-id': id } })
+      expectProblem(answer, 401, 'credentials_required')
+      expect(
+        `${answer.headers['x-request-id']} ${answer.text} ${JSON.stringify(api().logged)}`,
+      ).not.toContain(id)
+    }
+  })
+
   test('can neither be stored, framed nor guessed at', async () => {
     for (const url of ['/api/sites', '/nowhere', '/healthz', '/openapi.json', '/api/sites/%zz']) {
       const { headers } = await api().get(url)
@@ -333,10 +349,15 @@ describe('on a socket', () => {
     try {
       await own.app.listen({ host: '127.0.0.1', port: 0 })
       const { port } = own.app.server.address() as { port: number }
-      for (const text of ['GARBAGE\r\n\r\n', 'GET /healthz HTTP/1.1\r\nHost: a\r\nbad header\r\n\r\n']) {
+      for (const text of [
+        'GARBAGE\r\n\r\n',
+        'GET /healthz HTTP/1.1\r\nHost: a\r\nbad header\r\n\r\n',
+        'GET /healthz HTTP/1.1\r\nConnection: close\r\n\r\n',
+      ]) {
         const answer = await exchange(port, text)
         expect(answer).toMatch(/^HTTP\/1\.1 400 /)
         expect(answer).toContain('content-type: application/problem+json')
+        expect(answer).toContain('x-content-type-options: nosniff')
         expect(answer).toContain('"code":"invalid_request"')
       }
       const fine = await exchange(port, 'GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n')
