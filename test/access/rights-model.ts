@@ -290,7 +290,8 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   { weight: 1, arbitrary: fc.record({ do: fc.constant('expire' as const), target: anyToken }) },
 )
 
-export const steps = (length: number) => fc.array(step, { minLength: 3, maxLength: length, size: 'max' })
+export const steps = (length: number, shortest = 3) =>
+  fc.array(step, { minLength: shortest, maxLength: length, size: 'max' })
 
 /**
  * What a step comes to by the rules: whether it is done, and the token that it makes. Changes the world.

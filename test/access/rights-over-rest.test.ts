@@ -145,7 +145,7 @@ test('no sequence of requests lets a token do anything but what the rules say', 
   let refused = 0
   await fc.assert(
     fc
-      .asyncProperty(steps(25), async (sequence) => {
+      .asyncProperty(steps(25, 15), async (sequence) => {
         const world = firstWorld()
         const stage = await setTheStage(world, api())
         for (const [number, step] of sequence.entries()) {
@@ -167,6 +167,7 @@ test('no sequence of requests lets a token do anything but what the rules say', 
       }),
     { numRuns: 12, endOnFailure: true },
   )
-  expect(done).toBeGreaterThan(20)
-  expect(refused).toBeGreaterThan(20)
+  // Of 180 steps or more, some of each kind: else nothing was tried.
+  expect(done).toBeGreaterThan(5)
+  expect(refused).toBeGreaterThan(5)
 }, 120_000)

@@ -278,6 +278,8 @@ describe('refusals', () => {
 describe('while the database is away', () => {
   let proxy: DatabaseProxy
   let close: () => Promise<void>
+  /** Every answer that is due has come: a line is there before whoever wrote it hears so. */
+  let allHeard: () => Promise<unknown>
 
   beforeEach(async () => {
     await audit.stop()
@@ -291,6 +293,7 @@ describe('while the database is away', () => {
     })
     audit = createDesk(openDatabase(pool))
     close = () => pool.end()
+    allHeard = () => eventually(() => pool.totalCount > 0 && pool.idleCount === pool.totalCount)
   })
 
   afterEach(async () => {
@@ -301,6 +304,7 @@ describe('while the database is away', () => {
   test('nobody waits, everything is kept, and written once it is back: nothing twice, even if an answer was lost', async () => {
     audit.refused(refusal({ address: '192.0.2.1' }))
     await linesAfter(SECOND, 1)
+    await allHeard()
     // These are written, and nobody hears of it.
     proxy.swallowAnswers()
     audit.refused(refusal({ address: '192.0.2.2' }))
