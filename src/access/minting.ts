@@ -39,14 +39,14 @@ export function fleetScopesOf({ authority }: Principal, fleet: Place): Scope[] {
 /** Throws unless a token with these bounds gives its person no more than the caller holds. */
 export function demandOwnRights(principal: Principal, token: TokenLimits): void {
   const { scopes, allowedCidrs } = token
-  // All that the person may do, now and later, is held by whoever was not given less.
-  const beyond =
-    scopes === null
-      ? principal.limits.scopes === null
-        ? []
-        : SCOPES.filter((scope) => !principal.limits.scopes!.includes(scope))
-      : scopes.filter((scope) => !principal.authority.holds(scope))
-  if (beyond.length > 0) throw exceeding(beyond)
+  if (scopes === null) {
+    // All that the person may do, also what there will be to do some day: a list of all scopes there are is less.
+    if (principal.limits.scopes !== null)
+      throw new BeaconError('exceeds_own_rights', 'the token is good for whatever its owner may do')
+  } else {
+    const beyond = scopes.filter((scope) => !principal.authority.holds(scope))
+    if (beyond.length > 0) throw exceeding(beyond)
+  }
   demandOwnRanges(principal, allowedCidrs)
 }
 

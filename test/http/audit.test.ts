@@ -113,6 +113,7 @@ describe('a list', () => {
     ['a fleet', () => `fleet=${here.fleetId}`, [8, 2]],
     ['an outcome', () => 'outcome=refused', [7]],
     ['an address', () => 'address=192.0.2.7', [2]],
+    ['an address in another form', () => 'address=::ffff:192.0.2.7', [2]],
     ['a range', () => 'address=192.0.2.0/24', [2]],
     ['a range of IPv6', () => 'address=2001:db8::/32', [7]],
     ['a beginning', () => 'from=2026-03-01T12:05:00Z', [8, 7, 6]],

@@ -485,6 +485,9 @@ describe('rotating', () => {
     const reader = await insertPersonalToken(database, userId, { scopes: ['robots:read'] })
     const rotateAs = (id: string, token: string) => api().post(`/api/tokens/${id}/rotate`, {}, { token })
     expectProblem(await rotateAs(all.id, narrow.token), 403, 'exceeds_own_rights')
+    // A list of all scopes that there are is less than whatever there will be.
+    const listed = await insertPersonalToken(database, userId, { scopes: SCOPES })
+    expectProblem(await rotateAs(all.id, listed.token), 403, 'exceeds_own_rights')
     expect((await rotateAs(reader.id, narrow.token)).status).toBe(201)
     expectProblem(await rotateAs(narrow.id, reader.token), 403, 'insufficient_scope')
     // Not even an owner takes the place of another person.

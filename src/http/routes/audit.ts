@@ -1,6 +1,7 @@
 import { Readable } from 'node:stream'
 import { z } from 'zod'
 import { DEPLOYMENT, type Reach } from '../../access/authority.ts'
+import { canonicalAddress } from '../../addresses.ts'
 import { type Link, verifyAudit } from '../../audit/verify.ts'
 import { insertAudit } from '../../db/audit.ts'
 import { readAuditEnds } from '../../db/audit-chain.ts'
@@ -67,7 +68,7 @@ function filterOf(query: z.output<typeof filterSchema>, reach: Reach): AuditFilt
     siteId: query.site,
     fleetId: query.fleet,
     requestId: query.request_id,
-    address: query.address,
+    address: query.address === undefined ? undefined : (canonicalAddress(query.address) ?? query.address),
     from: query.from === undefined ? undefined : new Date(query.from),
     to: query.to === undefined ? undefined : new Date(query.to),
     text: query.q,

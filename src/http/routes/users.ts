@@ -329,6 +329,8 @@ export function userRoutes(app: App, parts: HttpParts): void {
           ...(body.email !== undefined && body.email !== user.email ? { email: body.email } : {}),
         }
         if (Object.keys(named).length > 0) await updateUser(transaction, user.id, named).catch(emailTaken)
+        // It went to whoever reads the email before.
+        if (named.email !== undefined) await revokeInvitations(transaction, user.id)
         const roles = await changeRoles(transaction, request, user, body.roles, may)
         const changed = {
           ...(named.name === undefined ? {} : { name: { from: user.name, to: named.name } }),

@@ -116,14 +116,16 @@ describe('an invitation', () => {
     expectProblem(await accept(token()), 403, 'invitation_invalid')
   })
 
-  test('is refused once it has expired, was replaced, or its person is gone', async () => {
+  test('is refused once it has expired, was replaced, or its person is gone or reads another email', async () => {
     const expired = await invite()
     await api().db.pool.query('UPDATE invitations SET expires_at = now() WHERE user_id = $1', [expired.id])
     const replaced = await invite()
     const next = (await api().post(`/api/users/${replaced.id}/invite`)).body
     const gone = await invite()
     expect((await api().delete(`/api/users/${gone.id}`)).status).toBe(204)
-    for (const { invitation_token } of [expired, replaced, gone])
+    const moved = await invite()
+    await api().patch(`/api/users/${moved.id}`, { email: newEmail() })
+    for (const { invitation_token } of [expired, replaced, gone, moved])
       expectProblem(await accept(invitation_token), 403, 'invitation_invalid')
     expect((await accept(next.invitation_token)).status).toBe(200)
   })
