@@ -1,6 +1,6 @@
-import { readFileSync } from 'node:fs'
+import { accessSync, constants, readFileSync } from 'node:fs'
 import { isIP } from 'node:net'
-import { homedir, userInfo } from 'node:os'
+import { availableParallelism, homedir, userInfo } from 'node:os'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { MAX_HEARTBEAT_INTERVAL_MS, MIN_HEARTBEAT_INTERVAL_MS } from './protocol/limits.ts'
@@ -14,6 +14,12 @@ export interface OidcSettings {
   readonly scopes: string
   /** Values of `amr` or `acr` that say that the provider saw a second factor. */
   readonly secondFactorValues: readonly string[]
+}
+
+/** Files in PEM form: the certificate with its chain, and its private key. */
+export interface TlsSettings {
+  readonly certFile: string
+  readonly keyFile: string
 }
 
 /** Settings of the server, read once from the environment. Units stand in the names. */
@@ -40,7 +46,15 @@ export interface Config {
   readonly heartbeatIntervalMs: number
   /** How long raw heartbeats are kept. */
   readonly historyMs: number
-  readonly gatewayEngine: 'auto' | 'ws'
+  readonly gatewayEngine: 'auto' | 'ws' | 'uws'
+  /** Where the gateway listens by itself; 0: any port. With one process of the ws engine it does not. */
+  readonly gatewayPort: number
+  /** How many processes hold robots. 1: the server itself does. */
+  readonly gatewayProcesses: number
+  /** How many robot sessions all processes of this server together open in a second; 0: as many as come. */
+  readonly sessionsPerSecond: number
+  /** For both ports; undefined: plain HTTP, for a proxy to wrap. */
+  readonly tls: TlsSettings | undefined
   readonly bus: 'local' | 'postgres'
   readonly oidc: OidcSettings | undefined
   /** BEACON_* names that nothing reads: said aloud, not refused, for orchestrators inject names of their own. */
@@ -73,6 +87,10 @@ function isCidr(text: string): boolean {
   if (family === 0 || rest.length > 0) return false
   return bits === undefined || (/^\d{1,3}$/.test(bits) && Number(bits) <= (family === 4 ? 32 : 128))
 }
+
+const MAX_GATEWAY_PROCESSES = 256
+/** Leaves time for the heartbeats of robots that are there already, on the slower of the two engines. */
+const SESSIONS_PER_SECOND_AND_CORE = 1_000
 
 const KEY = /^([0-9a-fA-F]{64}|[A-Za-z0-9+/]{43}=)$/
 const keyOf = (text: string) => Buffer.from(text, text.length === 64 ? 'hex' : 'base64')
@@ -129,7 +147,18 @@ const schema = z.object({
     MAX_HEARTBEAT_INTERVAL_MS / 1000,
   ).default(10),
   BEACON_HISTORY_HOURS: number(1, 24 * 366).default(48),
-  BEACON_GATEWAY_ENGINE: z.enum(['auto', 'ws']).default('auto'),
+  BEACON_GATEWAY_ENGINE: z.enum(['auto', 'ws', 'uws']).default('auto'),
+  BEACON_GATEWAY_PORT: wholeNumber(0, 65_535).optional(),
+  BEACON_GATEWAY_PROCESSES: z
+    .string()
+    .transform((text) => (text === 'auto' ? String(availableParallelism()) : text))
+    .pipe(wholeNumber(1, MAX_GATEWAY_PROCESSES))
+    .default(1),
+  BEACON_SESSIONS_PER_SECOND: wholeNumber(0, 1_000_000).default(
+    SESSIONS_PER_SECOND_AND_CORE * availableParallelism(),
+  ),
+  BEACON_TLS_CERT_FILE: z.string().min(1).optional(),
+  BEACON_TLS_KEY_FILE: z.string().min(1).optional(),
   BEACON_BUS: z.enum(['local', 'postgres']).optional(),
   BEACON_OIDC_ISSUER: z
     .string()
@@ -205,6 +234,21 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env): Config {
     mistakes.push('BEACON_DATABASE_OWNER_URL is set, and BEACON_DATABASE_URL is not')
   if (Boolean(given.BEACON_OIDC_ISSUER) !== Boolean(given.BEACON_OIDC_CLIENT_ID))
     mistakes.push('BEACON_OIDC_ISSUER and BEACON_OIDC_CLIENT_ID belong together')
+  if (Boolean(given.BEACON_TLS_CERT_FILE) !== Boolean(given.BEACON_TLS_KEY_FILE))
+    mistakes.push('BEACON_TLS_CERT_FILE and BEACON_TLS_KEY_FILE belong together')
+  for (const name of ['BEACON_TLS_CERT_FILE', 'BEACON_TLS_KEY_FILE'] as const)
+    if (given[name]) demandReadable(name, given[name], mistakes)
+  if (parsed.success) {
+    const { BEACON_GATEWAY_PROCESSES: processes, BEACON_GATEWAY_PORT: port, BEACON_BUS: bus } = parsed.data
+    if (processes > 1 && bus === 'local')
+      mistakes.push(
+        'BEACON_BUS is local, and BEACON_GATEWAY_PROCESSES more than 1: they would not hear each other',
+      )
+    if (port !== undefined && port !== 0 && port === parsed.data.BEACON_PORT)
+      mistakes.push('BEACON_GATEWAY_PORT and BEACON_PORT are the same')
+    if (port === undefined && parsed.data.BEACON_PORT === 65_535)
+      mistakes.push('BEACON_GATEWAY_PORT is needed, for there is no port after BEACON_PORT')
+  }
   if (!parsed.success || mistakes.length > 0) throw new ConfigError(mistakes)
   const values = parsed.data
   return Object.freeze({
@@ -223,10 +267,29 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env): Config {
     heartbeatIntervalMs: Math.round(values.BEACON_HEARTBEAT_SECONDS * 1000),
     historyMs: values.BEACON_HISTORY_HOURS * 3_600_000,
     gatewayEngine: values.BEACON_GATEWAY_ENGINE,
-    bus: values.BEACON_BUS ?? (values.BEACON_DATABASE_URL ? 'postgres' : 'local'),
+    gatewayPort: values.BEACON_GATEWAY_PORT ?? (values.BEACON_PORT === 0 ? 0 : values.BEACON_PORT + 1),
+    gatewayProcesses: values.BEACON_GATEWAY_PROCESSES,
+    sessionsPerSecond: values.BEACON_SESSIONS_PER_SECOND,
+    tls: tlsOf(values),
+    bus:
+      values.BEACON_BUS ??
+      (values.BEACON_DATABASE_URL || values.BEACON_GATEWAY_PROCESSES > 1 ? 'postgres' : 'local'),
     oidc: oidcOf(values),
     unknownNames: Object.keys(env).filter((name) => name.startsWith('BEACON_') && !isKnownName(name)),
   })
+}
+
+function demandReadable(name: string, file: string, mistakes: string[]): void {
+  try {
+    accessSync(file, constants.R_OK)
+  } catch (error) {
+    mistakes.push(`${name}: cannot read ${file} (${(error as NodeJS.ErrnoException).code})`)
+  }
+}
+
+function tlsOf(values: z.output<typeof schema>): TlsSettings | undefined {
+  const { BEACON_TLS_CERT_FILE: certFile, BEACON_TLS_KEY_FILE: keyFile } = values
+  return certFile === undefined || keyFile === undefined ? undefined : { certFile, keyFile }
 }
 
 function oidcOf(values: z.output<typeof schema>): OidcSettings | undefined {
@@ -252,7 +315,6 @@ const NAMES_OF_OTHERS = [
   'BEACON_SETUP_TOKEN',
   'BEACON_NAME',
   'BEACON_CONFIG',
-  'BEACON_GATEWAY_PORT',
 ]
 
 function isKnownName(name: string): boolean {

@@ -37,6 +37,42 @@ export type Admission =
 /** Decides about an upgrade. Never rejects: every trouble is a refusal. */
 export type Admit = (request: UpgradeRequest) => Promise<Admission>
 
+/** Where and how an engine listens for robots on a port of its own. */
+export interface ListenOptions {
+  readonly host: string
+  /** 0: any. */
+  readonly port: number
+  /** Other processes listen on this very port, too, and share its robots. Otherwise a port in use is an error. */
+  readonly shared: boolean
+  readonly path: string
+  readonly tls: { readonly certFile: string; readonly keyFile: string } | undefined
+  readonly trustedProxies: readonly string[]
+  /** What refusals and other answers carry besides what every one does. */
+  readonly headers: (requestId: string) => Readonly<Record<string, string>>
+  /** What GET /readyz on this port answers: 200 or 503. GET /healthz is always 200. */
+  readonly isReady: () => boolean
+  readonly admit: Admit
+}
+
+/** A port on which an engine takes robots. */
+export interface GatewayListener {
+  readonly port: number
+  /**
+   * Closes the listening socket and drops what is left of its connections. Upgrades go on being decided, and refused,
+   * until then: robots sent away have to find somebody who tells them when to come back.
+   */
+  stop(): Promise<void>
+}
+
+/** What carries robots' sockets. */
+export interface Engine {
+  readonly name: 'ws' | 'uws'
+  /** The package that it is, with its version, for the line that is printed at the start. */
+  readonly build: string
+  /** Rejects with an error that has a `code` as Node's have (EADDRINUSE, EACCES). */
+  listen(options: ListenOptions): Promise<GatewayListener>
+}
+
 /**
  * What an engine buffers of one message before it gives up on the socket (close 1009). Larger than the protocol's
  * limit, so that a frame somewhat too large gets its error and the session lives.
