@@ -1,0 +1,331 @@
+import type { Bus } from '../bus/bus.ts'
+import { type Database, isDatabaseUnavailable } from '../db/database.ts'
+import type { HeartbeatRow } from '../db/heartbeat-writes.ts'
+import { type OpenedSession, readSessionFacts } from '../db/sessions.ts'
+import type { Registry } from '../fleet/registry.ts'
+import { Grouping } from '../grouping.ts'
+import type { Log } from '../observe/log.ts'
+import type { Metrics } from '../observe/metrics.ts'
+import { CLOSE, isFinalCloseCode, withReconnectDelay } from '../protocol/close-codes.ts'
+import type { HelloFrame, RobotEventFrame } from '../protocol/frames.ts'
+import { HELLO_TIMEOUT_MS } from '../protocol/limits.ts'
+import type { Clock, Random } from '../runtime.ts'
+import type { SessionEnd, TimelineEntry } from '../session/state.ts'
+import type { RobotSocket, SocketHandler } from '../transport/transport.ts'
+import type { AuthenticatedRobot } from './authenticator.ts'
+import { Connection, type ConnectionHost } from './connection.ts'
+import { HeartbeatWriter } from './heartbeat-writer.ts'
+import type { News } from './news.ts'
+import { NextTokenWriter } from './next-token-writer.ts'
+import type { PersistParts } from './persist.ts'
+import type { PresenceKeeper } from './presence-keeper.ts'
+import type { ServerWatch } from './server-watch.ts'
+import { SessionOpener } from './session-opener.ts'
+import { spreadSeconds } from './spread.ts'
+import type { TimelineWriter } from './timeline-writer.ts'
+
+export interface SessionsParts {
+  readonly database: Database
+  readonly bus: Bus
+  readonly clock: Clock
+  readonly random: Random
+  readonly log: Log
+  readonly metrics: Metrics
+  readonly server: { readonly id: string }
+  readonly defaultIntervalMs: number
+  readonly persist: PersistParts
+  readonly registry: Registry<Connection>
+  readonly timeline: TimelineWriter
+  readonly presence: PresenceKeeper
+  readonly watch: Pick<ServerWatch, 'isGone'>
+  readonly news: Pick<News, 'lookAgain'>
+}
+
+/** This server's sessions from the accepted socket to the last word: carries out what each decides. */
+export class Sessions implements ConnectionHost {
+  readonly #parts: SessionsParts
+  /** Sockets that have not said hello, oldest first. */
+  readonly #awaitingHello = new Set<Connection>()
+  readonly #sockets = new Set<Connection>()
+  readonly #paused = new Set<Connection>()
+  readonly #opener: SessionOpener
+  readonly #heartbeats: HeartbeatWriter
+  readonly #nextTokens: NextTokenWriter
+  readonly #announce: Grouping<{ robot_id: string; session_no: number }, undefined>
+  #opening = 0
+  #open = 0
+
+  constructor(parts: SessionsParts) {
+    const { database, bus, clock, metrics, server, persist } = parts
+    this.#parts = parts
+    this.#opener = new SessionOpener(database, server.id, clock, metrics)
+    this.#heartbeats = new HeartbeatWriter(database, persist, () => this.#resumeAll())
+    this.#nextTokens = new NextTokenWriter(database, persist)
+    this.#announce = new Grouping({
+      maxGroup: 500,
+      maxWaiting: 50_000,
+      run: async (sessions) => {
+        await bus.publish({ type: 'sessions_opened', sessions })
+        return sessions.map(() => undefined)
+      },
+    })
+  }
+
+  /** Sessions that are open. */
+  get size(): number {
+    return this.#open
+  }
+
+  /** Sockets that were accepted and have no session yet. */
+  get handshakes(): number {
+    return this.#awaitingHello.size + this.#opening
+  }
+
+  /** Sockets that stand, those of sessions that are over included. */
+  get sockets(): number {
+    return this.#sockets.size
+  }
+
+  /** Takes a socket whose robot was told by its token. */
+  accept(socket: RobotSocket, robot: AuthenticatedRobot): SocketHandler {
+    const connection = new Connection(this, socket, robot)
+    this.#sockets.add(connection)
+    this.#awaitingHello.add(connection)
+    this.#parts.registry.arrive(connection)?.end(CLOSE.replaced)
+    return connection
+  }
+
+  /** Tells every robot when to come back, somewhere in the span, and closes its session. */
+  drain(spanMs: number): void {
+    const { random, registry } = this.#parts
+    for (const connection of [...registry.all()]) connection.drain(random.fraction() * spanMs)
+  }
+
+  /** Drops what sockets are left. */
+  terminateAll(): void {
+    for (const connection of this.#sockets) connection.terminate()
+  }
+
+  /** Resolves once every heartbeat taken so far is stored, or given up. */
+  flushHeartbeats(): Promise<void> {
+    return this.#heartbeats.flush()
+  }
+
+  /** Resolves once nothing that sessions named waits to be written. */
+  idle(): Promise<void> {
+    return this.#nextTokens.idle()
+  }
+
+  /** Ends sessions that do not begin or are too fast for too long, lets those that were held back go on. */
+  tick(now: number): void {
+    for (const connection of this.#awaitingHello) {
+      if (now - connection.acceptedAt < HELLO_TIMEOUT_MS) break
+      connection.end(CLOSE.helloTimeout)
+    }
+    for (const connection of this.#paused) {
+      if (connection.isTooFastToStay(now)) connection.end(CLOSE.tooManyFrames)
+      else if (connection.mayGoOn(now)) connection.resume()
+    }
+    const { queueDepth } = this.#parts.metrics
+    queueDepth.set({ queue: 'heartbeats' }, this.#heartbeats.waiting)
+    queueDepth.set({ queue: 'next_tokens' }, this.#nextTokens.waiting)
+    queueDepth.set({ queue: 'session_opening' }, this.#opening)
+  }
+
+  #resumeAll(): void {
+    for (const connection of this.#paused) if (!connection.isTooFast) connection.resume()
+  }
+
+  // What sessions ask for
+
+  now(): number {
+    return this.#parts.clock.now()
+  }
+
+  heard(connection: Connection): void {
+    if (connection.sessionNo === undefined || connection.phase !== 'open') return
+    this.#parts.presence.write(
+      this.#parts.presence.presence.heard(connection.robotId, connection.sessionNo, this.now()),
+    )
+  }
+
+  open(connection: Connection, hello: HelloFrame): void {
+    const { log } = this.#parts
+    this.#awaitingHello.delete(connection)
+    this.#opening += 1
+    const { type: _type, ...said } = hello
+    this.#opener
+      .open({
+        robotId: connection.robotId,
+        tokenHash: connection.tokenHash,
+        withNextToken: connection.withNextToken,
+        address: connection.remoteAddress,
+        hello: said,
+      })
+      .then(
+        (session) => (session ? this.#opened(connection, session) : this.#notOpened(connection)),
+        (error: unknown) => {
+          if (!isDatabaseUnavailable(error)) log.error({ err: error }, 'a session could not be opened')
+          connection.end(
+            withReconnectDelay(CLOSE.overloaded, spreadSeconds(this.#parts.random, 1, 10) * 1000),
+          )
+        },
+      )
+      .finally(() => {
+        this.#opening -= 1
+      })
+  }
+
+  #opened(connection: Connection, session: OpenedSession): void {
+    const { metrics, defaultIntervalMs, server, log } = this.#parts
+    const { robotId, sessionNo, previousServerId } = session
+    const intervalMs = session.heartbeatIntervalMs ?? defaultIntervalMs
+    if (session.rotated) this.#tellOfRotation(robotId)
+    if (connection.isOvertaken(sessionNo)) {
+      // We were told of a newer session, elsewhere, before we heard of our own.
+      connection.end(CLOSE.replaced)
+      return
+    }
+    this.#parts.presence.presence.opened(robotId, sessionNo, intervalMs)
+    if (
+      previousServerId !== null &&
+      previousServerId !== server.id &&
+      !this.#parts.watch.isGone(previousServerId)
+    )
+      this.#announce.add({ robot_id: robotId, session_no: sessionNo }).catch((error: unknown) => {
+        log.warn({ err: error }, 'could not tell the other servers of a session')
+      })
+    if (connection.phase === 'closed') {
+      // It went away while the database was at work: online by its hello, until its silence is long enough.
+      this.#parts.presence.presence.lost(robotId, sessionNo, 'connection_lost')
+      return
+    }
+    const older = this.#parts.registry.opened(connection)
+    this.#open += 1
+    metrics.sessions.set(this.#open)
+    metrics.sessionsOpened.inc()
+    connection.opened(session, intervalMs)
+    older?.end(CLOSE.replaced)
+    if (connection.missedNews) this.#parts.news.lookAgain([connection])
+    this.note(connection, {
+      level: 'info',
+      code: 'connected',
+      message: `session ${sessionNo} opened`,
+      data: { session_no: sessionNo, address: connection.remoteAddress },
+    })
+  }
+
+  /** The old token is void, and all servers have to forget that it ever was one. */
+  #tellOfRotation(robotId: string): void {
+    const { bus, log } = this.#parts
+    bus.publish({ type: 'robots_changed', robot_ids: [robotId] }).catch((error: unknown) => {
+      log.warn({ err: error, robot_id: robotId }, 'could not tell the other servers of a new token')
+    })
+  }
+
+  async #notOpened(connection: Connection): Promise<void> {
+    // Between the upgrade and the hello the token was revoked or the robot retired: say which.
+    const [facts] = await readSessionFacts(this.#parts.database, [connection.robotId]).catch(() => [])
+    connection.end(facts?.lifecycle === 'retired' ? CLOSE.retired : CLOSE.tokenRevoked)
+  }
+
+  storeHeartbeat(connection: Connection, row: HeartbeatRow): void {
+    this.#parts.metrics.heartbeatsReceived.inc()
+    this.#heartbeats.add(row, connection)
+    if (this.#heartbeats.full) connection.pauseForDatabase()
+  }
+
+  heartbeatRefused(reason: string): void {
+    this.#parts.metrics.heartbeatsRefused.inc({ reason })
+  }
+
+  storeEvent(connection: Connection, event: RobotEventFrame): void {
+    void this.#parts.timeline.keep(connection.robotId, event).then((stored) => {
+      if (stored) connection.eventStored(event.id)
+    })
+  }
+
+  storeNextToken(connection: Connection, tokenHash: string): void {
+    const { robotId, remoteAddress: address } = connection
+    this.#nextTokens
+      .write({
+        robotId,
+        sessionNo: connection.sessionNo!,
+        tokenHash: connection.tokenHash,
+        nextTokenHash: tokenHash,
+        address,
+      })
+      .then(
+        (stored) => {
+          switch (stored?.outcome) {
+            case 'stored':
+            case 'kept':
+              return connection.nextTokenStored(tokenHash)
+            case 'taken':
+              return connection.nextTokenRefused('this token was in use before: make another')
+            case 'too_soon':
+              return connection.nextTokenRefused('the token before is too new')
+            default:
+              return this.#parts.news.lookAgain([connection])
+          }
+        },
+        (error: unknown) => {
+          this.#parts.log.warn({ err: error, robot_id: robotId }, 'a next token could not be stored')
+        },
+      )
+  }
+
+  note(connection: Connection, entry: TimelineEntry): void {
+    this.#parts.timeline.note(connection.robotId, entry, this.now())
+  }
+
+  frameError(code: string): void {
+    this.#parts.metrics.frameErrors.inc({ code })
+  }
+
+  paused(connection: Connection, paused: boolean): void {
+    if (paused) this.#paused.add(connection)
+    else this.#paused.delete(connection)
+    this.#parts.metrics.pausedSessions.set(this.#paused.size)
+    if (connection.sessionNo !== undefined)
+      this.#parts.presence.presence.setDeaf(connection.robotId, connection.sessionNo, paused)
+  }
+
+  ended(connection: Connection, end: SessionEnd): void {
+    const { metrics } = this.#parts
+    this.#awaitingHello.delete(connection)
+    this.#parts.registry.leave(connection)
+    const reason = end.by === 'server' ? end.reason.split(';', 1)[0]! : end.bye ? 'bye' : 'connection_lost'
+    const { robotId, sessionNo, openedAt } = connection
+    if (sessionNo === undefined || openedAt === undefined) return
+    metrics.sessionsClosed.inc({ reason })
+    this.#open -= 1
+    metrics.sessions.set(this.#open)
+    this.note(connection, {
+      // 1000: the robot left in order, as it does to come back with a new token.
+      level: end.bye || end.code === CLOSE.serviceRestart.code || end.code === 1000 ? 'info' : 'warn',
+      code: 'disconnected',
+      message: `session ${sessionNo} closed: ${end.code}${end.reason ? ` ${end.reason}` : ''}`,
+      data: {
+        session_no: sessionNo,
+        close_code: end.code,
+        reason: end.reason,
+        closed_by: end.by,
+        lasted_ms: this.now() - openedAt,
+      },
+    })
+    const { presence } = this.#parts.presence
+    if (end.code === CLOSE.replaced.code) presence.handedOver(robotId, sessionNo + 1)
+    else if (end.bye || (end.by === 'server' && isFinalCloseCode(end.code)))
+      this.#parts.presence.write(presence.gone(robotId, sessionNo, reason, this.now()))
+    else presence.lost(robotId, sessionNo, reason)
+  }
+
+  failed(connection: Connection, error: unknown): void {
+    this.#parts.log.error({ err: error, robot_id: connection.robotId }, 'a session failed')
+  }
+
+  closed(connection: Connection): void {
+    this.#sockets.delete(connection)
+  }
+}
