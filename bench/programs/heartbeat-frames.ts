@@ -24,27 +24,46 @@ export const HEARTBEAT = JSON.stringify({
 
 export const HEARTBEAT_BYTES = Buffer.byteLength(HEARTBEAT)
 
-const { frame: TEMPLATE, payloadStart } = textFrame(HEARTBEAT)
-const seqOffset = HEARTBEAT.indexOf(String(FIRST_SEQ))
-const atOffset = HEARTBEAT.indexOf(AT)
+/** As much as a robot may say with little: for what asks about many heartbeats, not about large ones. */
+export const SHORT_HEARTBEAT = JSON.stringify({
+  type: 'heartbeat',
+  seq: FIRST_SEQ,
+  at: AT,
+  health: 'ok',
+  battery: { charge: 0.81 },
+  pose: { frame: 'map', x: 12.41, y: -3.07, theta: 1.57 },
+})
 
 /** The frames of heartbeats, each with a number and the time of its own, made without building JSON. */
 export class HeartbeatFrames {
-  readonly #template = Buffer.from(TEMPLATE)
-  readonly #seqMask = mask(Buffer.alloc(SEQ_DIGITS), seqOffset)
-  #now = 0
+  readonly #template: Buffer
+  readonly #seqAt: number
+  readonly #seqMask: Buffer
+  readonly #timeOffset: number
+  readonly #timeAt: number
+  #time = 0
 
-  make(seq: number): Buffer {
-    const now = Date.now()
-    if (now !== this.#now) {
-      this.#now = now
-      mask(Buffer.from(new Date(now).toISOString()), atOffset).copy(this.#template, payloadStart + atOffset)
+  constructor(heartbeat = HEARTBEAT) {
+    const { frame, payloadStart } = textFrame(heartbeat)
+    const seqOffset = heartbeat.indexOf(String(FIRST_SEQ))
+    this.#template = frame
+    this.#seqAt = payloadStart + seqOffset
+    this.#seqMask = mask(Buffer.alloc(SEQ_DIGITS), seqOffset)
+    this.#timeOffset = heartbeat.indexOf(AT)
+    this.#timeAt = payloadStart + this.#timeOffset
+  }
+
+  /** `at`: the robot's clock, milliseconds since 1970. */
+  make(seq: number, at = Date.now()): Buffer {
+    if (at !== this.#time) {
+      this.#time = at
+      mask(Buffer.from(new Date(at).toISOString()), this.#timeOffset).copy(this.#template, this.#timeAt)
     }
     const frame = Buffer.allocUnsafe(this.#template.length)
     this.#template.copy(frame)
     let left = seq
     for (let digit = SEQ_DIGITS - 1; digit >= 0; digit--) {
-      frame[payloadStart + seqOffset + digit] = (0x30 + (left % 10)) ^ this.#seqMask[digit]!
+      frame[this.#seqAt + digit] = (0x30 + (left % 10)) ^ this.#seqMask[digit]!
       left = Math.floor(left / 10)
     }
     return frame
