@@ -101,9 +101,10 @@ export async function openSessions(
         rotation_requested_at = NULL,
         rotation_reason = NULL
       FROM standing WHERE r.id = standing.robot_id AND standing.rotates
-    ), before AS (
-      SELECT s.robot_id, s.server_id
-      FROM robot_status s JOIN standing USING (robot_id)
+    ), held AS (
+      -- Carries all that is needed on: to a planner that expects one row, one join more of CTEs is a nested loop.
+      SELECT standing.*, s.server_id AS previous_server_id
+      FROM standing JOIN robot_status s USING (robot_id)
       ORDER BY s.robot_id
       FOR NO KEY UPDATE OF s
     )
@@ -114,17 +115,16 @@ export async function openSessions(
       connection_reason = 'connected',
       connection_since = CASE WHEN s.connection = 'online' THEN s.connection_since ELSE ${now}::timestamptz END,
       last_seen_at = ${now}::timestamptz,
-      hello = standing.hello
-    FROM standing
-    JOIN before USING (robot_id)
-    JOIN fleets f ON f.id = standing.fleet_id
-    WHERE s.robot_id = standing.robot_id
-    RETURNING s.robot_id AS "robotId", s.session_no AS "sessionNo", standing.name, standing.site_id AS "siteId",
-      standing.fleet_id AS "fleetId", standing.lifecycle,
+      hello = held.hello
+    FROM held
+    JOIN fleets f ON f.id = held.fleet_id
+    WHERE s.robot_id = held.robot_id
+    RETURNING s.robot_id AS "robotId", s.session_no AS "sessionNo", held.name, held.site_id AS "siteId",
+      held.fleet_id AS "fleetId", held.lifecycle,
       f.heartbeat_interval_ms AS "heartbeatIntervalMs", s.heartbeat_seq AS "heartbeatSeq",
-      s.heartbeat_at AS "heartbeatAt", before.server_id AS "previousServerId",
-      standing.rotates AS rotated, standing.rotation_requested_at AS "rotationRequestedAt",
-      standing.rotation_reason AS "rotationReason",
+      s.heartbeat_at AS "heartbeatAt", held.previous_server_id AS "previousServerId",
+      held.rotates AS rotated, held.rotation_requested_at AS "rotationRequestedAt",
+      held.rotation_reason AS "rotationReason",
       coalesce((SELECT array_agg(fault ->> 'code') FROM jsonb_array_elements(s.heartbeat -> 'faults') AS fault), '{}')
         AS "faultCodes"
   `.execute(database)
