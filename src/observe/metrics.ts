@@ -29,6 +29,23 @@ export function createMetrics() {
       labelNames: ['outcome'] as const,
       registers,
     }),
+    admissionWaiting: new Gauge({
+      name: 'beacon_admission_waiting',
+      help: 'Upgrade requests that wait for their turn',
+      registers,
+    }),
+    overloadRefusals: new Counter({
+      name: 'beacon_overload_refusals_total',
+      help: 'Upgrade requests answered with 503 overloaded, by what was short',
+      labelNames: ['reason'] as const,
+      registers,
+    }),
+    overloaded: new Gauge({
+      name: 'beacon_overloaded',
+      help: '1 while new robots are turned away because this is short',
+      labelNames: ['reason'] as const,
+      registers,
+    }),
     sessions: new Gauge({ name: 'beacon_sessions', help: 'Robot sessions open on this process', registers }),
     sessionsOpened: new Counter({
       name: 'beacon_sessions_opened_total',

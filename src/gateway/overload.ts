@@ -1,0 +1,194 @@
+import { BeaconError } from '../errors.ts'
+import type { Log } from '../observe/log.ts'
+import type { Metrics } from '../observe/metrics.ts'
+import type { Clock, Random, Timer } from '../runtime.ts'
+import type { Resources } from './resources.ts'
+import { spreadSeconds } from './spread.ts'
+
+/** What may run out. */
+export type Scarcity = 'descriptors' | 'memory' | 'event_loop'
+export type OverloadReason = Scarcity | 'queue_full' | 'waited_too_long'
+
+const DETAILS: Readonly<Record<OverloadReason, string>> = {
+  descriptors: 'the server has no file descriptors left for further robots',
+  memory: 'the server has no memory left for further robots',
+  event_loop: 'the server is too slow at the moment to take further robots',
+  queue_full: 'more robots connect than the server takes in',
+  waited_too_long: 'the server could not take this robot in time',
+}
+
+/** A robot is turned away with 503, because of this. */
+export class Overloaded extends BeaconError {
+  readonly reason: OverloadReason
+
+  constructor(reason: OverloadReason, retryAfterSeconds: number) {
+    super('overloaded', DETAILS[reason], { retryAfterSeconds })
+    this.reason = reason
+  }
+}
+
+/** Seconds over which those are spread that are turned away: what is short for long is asked for rarely. */
+const RETURN_WITHIN: Readonly<Record<Scarcity, readonly [number, number]>> = {
+  descriptors: [10, 60],
+  memory: [10, 60],
+  event_loop: [2, 20],
+}
+
+export const SAMPLE_EVERY_MS = 500
+/** Samples in a row that have to say the same before it counts: no single pause or peak turns robots away. */
+export const SAMPLES_IN_A_ROW = 2
+/** Descriptors that are not robots' are counted this rarely: connections to the database, files, the server's own. */
+export const COUNT_DESCRIPTORS_EVERY_MS = 10_000
+
+/** At `high` and above it is on, from below `low` on off again. */
+export interface Bounds {
+  readonly high: number
+  readonly low: number
+}
+
+/** Shares of the limits, and milliseconds for the event loop. */
+export const BOUNDS = {
+  heap: { high: 0.9, low: 0.8 },
+  memory: { high: 0.95, low: 0.92 },
+  eventLoopMs: { high: 250, low: 100 },
+} as const satisfies Record<string, Bounds>
+
+/** Kept free for everything but robots. */
+export function reservedDescriptors(limit: number): number {
+  return Math.max(64, Math.ceil(limit * 0.05))
+}
+
+/** A value that flaps turns nothing on and off with it: both take several samples in a row, and a distance. */
+export class Alarm {
+  readonly #bounds: Bounds
+  #isOn = false
+  #against = 0
+
+  constructor(bounds: Bounds) {
+    this.#bounds = bounds
+  }
+
+  get isOn(): boolean {
+    return this.#isOn
+  }
+
+  observe(value: number): void {
+    const speaksAgainst = this.#isOn ? value < this.#bounds.low : value >= this.#bounds.high
+    this.#against = speaksAgainst ? this.#against + 1 : 0
+    if (this.#against < SAMPLES_IN_A_ROW) return
+    this.#isOn = !this.#isOn
+    this.#against = 0
+  }
+}
+
+export interface OverloadParts {
+  readonly clock: Clock
+  readonly random: Random
+  readonly log: Log
+  readonly metrics: Pick<Metrics, 'overloaded'>
+  readonly resources: Resources
+  /** Robots' sockets at this moment, those that wait included. */
+  readonly sockets: () => number
+}
+
+/**
+ * Turns new robots away before this process runs out of what it needs for those that it has. Resources are looked at by
+ * one timer; an upgrade costs a comparison. Robots that are connected are never dropped for it.
+ */
+export class OverloadGuard {
+  readonly #parts: OverloadParts
+  readonly #heap = new Alarm(BOUNDS.heap)
+  readonly #memory = new Alarm(BOUNDS.memory)
+  readonly #eventLoop = new Alarm(BOUNDS.eventLoopMs)
+  readonly #told = new Set<Scarcity>()
+  #timer: Timer | undefined
+  #sampledAt = 0
+  #countedAt = Number.NEGATIVE_INFINITY
+  /** Sockets at which no further one is taken; undefined where it cannot be known. */
+  #maxSockets: number | undefined
+  #lackedDescriptors = false
+
+  constructor(parts: OverloadParts) {
+    this.#parts = parts
+  }
+
+  start(): void {
+    const { clock } = this.#parts
+    this.#sampledAt = clock.monotonic()
+    this.#countDescriptors(this.#sampledAt)
+    this.#timer = clock.every(SAMPLE_EVERY_MS, () => this.#sample())
+    this.#tell()
+  }
+
+  stop(): void {
+    this.#timer?.cancel()
+    this.#parts.resources.stop()
+  }
+
+  /** What there is too little of for one robot more. */
+  get lacks(): Scarcity | undefined {
+    if (this.#lacksDescriptors()) return 'descriptors'
+    if (this.#heap.isOn || this.#memory.isOn) return 'memory'
+    return this.#eventLoop.isOn ? 'event_loop' : undefined
+  }
+
+  /** The refusal of a new robot, or undefined when it can be taken. `soonest`: seconds in which there is no place anyway. */
+  refusal(soonest: () => number): Overloaded | undefined {
+    const lacks = this.lacks
+    if (lacks === undefined) return undefined
+    const [from, to] = RETURN_WITHIN[lacks]
+    return new Overloaded(lacks, Math.max(spreadSeconds(this.#parts.random, from, to), soonest()))
+  }
+
+  #sample(): void {
+    const { clock, resources } = this.#parts
+    const now = clock.monotonic()
+    // A loop that was blocked throughout may have measured nothing, but comes late to this.
+    const lateMs = now - this.#sampledAt - SAMPLE_EVERY_MS
+    this.#sampledAt = now
+    this.#eventLoop.observe(Math.max(resources.eventLoopDelayMs(), lateMs))
+    this.#heap.observe(resources.heapShare())
+    this.#memory.observe(resources.memoryShare())
+    if (now - this.#countedAt >= COUNT_DESCRIPTORS_EVERY_MS) this.#countDescriptors(now)
+    this.#tell()
+  }
+
+  #countDescriptors(now: number): void {
+    const { resources, sockets } = this.#parts
+    this.#countedAt = now
+    const limit = resources.descriptorLimit
+    const open = limit === undefined ? undefined : resources.openDescriptors()
+    if (limit === undefined || open === undefined) return
+    const others = Math.max(open - sockets(), 0)
+    this.#maxSockets = limit - reservedDescriptors(limit) - others
+  }
+
+  #lacksDescriptors(): boolean {
+    if (this.#maxSockets === undefined) return false
+    const { resources, sockets } = this.#parts
+    // Once full, some have to leave first: as many as an eighth of the reserve.
+    const distance = this.#lackedDescriptors ? reservedDescriptors(resources.descriptorLimit!) / 8 : 0
+    this.#lackedDescriptors = sockets() >= this.#maxSockets - distance
+    return this.#lackedDescriptors
+  }
+
+  #tell(): void {
+    const { log, metrics } = this.#parts
+    const lacking: Record<Scarcity, boolean> = {
+      descriptors: this.#lacksDescriptors(),
+      memory: this.#heap.isOn || this.#memory.isOn,
+      event_loop: this.#eventLoop.isOn,
+    }
+    for (const [reason, isLacking] of Object.entries(lacking) as [Scarcity, boolean][]) {
+      metrics.overloaded.set({ reason }, isLacking ? 1 : 0)
+      if (isLacking === this.#told.has(reason)) continue
+      if (isLacking) {
+        this.#told.add(reason)
+        log.warn({ reason }, `new robots are turned away: ${DETAILS[reason]}`)
+      } else {
+        this.#told.delete(reason)
+        log.info({ reason }, 'new robots are taken again')
+      }
+    }
+  }
+}

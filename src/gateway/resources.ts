@@ -1,0 +1,161 @@
+import { readdirSync, readFileSync, statSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { monitorEventLoopDelay } from 'node:perf_hooks'
+import { getHeapStatistics } from 'node:v8'
+
+/** What this process has and how much of it is in use. Each reading costs some microseconds. */
+export interface Resources {
+  /** File descriptors that this process may have open; undefined where it cannot be known. */
+  readonly descriptorLimit: number | undefined
+  /** Those that are open now; may cost milliseconds. */
+  openDescriptors(): number | undefined
+  /** Of V8's heap, from 0 to 1. */
+  heapShare(): number
+  /** Of the memory that the machine, or a limit over this process, grants; 0 where it cannot be known. */
+  memoryShare(): number
+  /** Mean delay of a turn of the event loop since the last reading, in milliseconds. */
+  eventLoopDelayMs(): number
+  /** Ends measuring. */
+  stop(): void
+}
+
+const LOOP_RESOLUTION_MS = 20
+
+/** The readings of this process. Where the system has no /proc, less is known, and nothing is made up. */
+export function systemResources(root = '/'): Resources {
+  const loop = monitorEventLoopDelay({ resolution: LOOP_RESOLUTION_MS })
+  loop.enable()
+  const groups = limitedGroups(root)
+  return {
+    descriptorLimit: descriptorLimit(root),
+    openDescriptors: () => openDescriptors(root),
+    heapShare() {
+      const { used_heap_size: used, heap_size_limit: limit } = getHeapStatistics()
+      return used / limit
+    },
+    memoryShare: () => Math.max(machineShare(root), ...groups.map(groupShare)),
+    eventLoopDelayMs() {
+      const mean = loop.count === 0 ? 0 : loop.mean / 1e6 - LOOP_RESOLUTION_MS
+      loop.reset()
+      return Math.max(mean, 0)
+    },
+    stop: () => loop.disable(),
+  }
+}
+
+function read(path: string): string | undefined {
+  try {
+    return readFileSync(path, 'utf8')
+  } catch {
+    return undefined
+  }
+}
+
+function readNumber(path: string): number | undefined {
+  const text = read(path)?.trim()
+  return text !== undefined && /^\d+$/.test(text) ? Number(text) : undefined
+}
+
+function descriptorLimit(root: string): number | undefined {
+  const limits = read(join(root, 'proc/self/limits'))
+  if (limits === undefined) return reportedDescriptorLimit()
+  const soft = /^Max open files\s+(\d+)/m.exec(limits)?.[1]
+  return soft === undefined ? undefined : Number(soft)
+}
+
+/** As Node tells it, at the cost of a whole report: for systems without /proc. */
+function reportedDescriptorLimit(): number | undefined {
+  // Newer than the type definitions.
+  const report = process.report as NodeJS.ProcessReport & { excludeNetwork?: boolean }
+  const before = report.excludeNetwork ?? false
+  // Looking up its addresses' names can take seconds.
+  report.excludeNetwork = true
+  const { userLimits } = report.getReport() as { userLimits?: { open_files?: { soft?: unknown } } }
+  report.excludeNetwork = before
+  const soft = userLimits?.open_files?.soft
+  return typeof soft === 'number' ? soft : undefined
+}
+
+function openDescriptors(root: string): number | undefined {
+  const folder = join(root, 'proc/self/fd')
+  try {
+    // Linux 6.2 and later say how many there are without naming them.
+    const { size } = statSync(folder)
+    return size > 0 ? size : readdirSync(folder).length
+  } catch {
+    try {
+      return readdirSync('/dev/fd').length
+    } catch {
+      return undefined
+    }
+  }
+}
+
+function machineShare(root: string): number {
+  const text = read(join(root, 'proc/meminfo'))
+  const amount = (name: string) => Number(new RegExp(`^${name}: +(\\d+) kB`, 'm').exec(text ?? '')?.[1])
+  const share = 1 - amount('MemAvailable') / amount('MemTotal')
+  return Number.isFinite(share) ? share : 0
+}
+
+/** A control group with a memory limit over this process. */
+interface LimitedGroup {
+  readonly limit: number
+  readonly usage: string
+  readonly stat: string
+  /** Pages of files in `stat` that the kernel gives back as soon as memory is needed. */
+  readonly reclaimable: RegExp
+}
+
+function groupShare({ limit, usage, stat, reclaimable }: LimitedGroup): number {
+  const used = readNumber(usage)
+  if (used === undefined) return 0
+  const cached = Number(reclaimable.exec(read(stat) ?? '')?.[1] ?? 0)
+  return Math.max(used - cached, 0) / limit
+}
+
+/** All groups above this process whose memory is limited, in either version of control groups. */
+function limitedGroups(root: string): LimitedGroup[] {
+  const lines = read(join(root, 'proc/self/cgroup'))?.split('\n') ?? []
+  return lines.flatMap((line) => {
+    const [, controllers, path] = /^\d+:([^:]*):(\/.*)$/.exec(line) ?? []
+    if (controllers === undefined || path === undefined) return []
+    if (controllers === '') {
+      return groupsFrom(path, join(root, 'sys/fs/cgroup'), {
+        limit: 'memory.max',
+        usage: 'memory.current',
+        reclaimable: /^inactive_file (\d+)$/m,
+      })
+    }
+    if (!controllers.split(',').includes('memory')) return []
+    return groupsFrom(path, join(root, 'sys/fs/cgroup/memory'), {
+      limit: 'memory.limit_in_bytes',
+      usage: 'memory.usage_in_bytes',
+      reclaimable: /^total_inactive_file (\d+)$/m,
+    })
+  })
+}
+
+/** Version 1 says "no limit" with a number near 2^63. */
+const NO_LIMIT = 2 ** 60
+
+function groupsFrom(
+  path: string,
+  mount: string,
+  names: { readonly limit: string; readonly usage: string; readonly reclaimable: RegExp },
+): LimitedGroup[] {
+  const groups: LimitedGroup[] = []
+  // Within a container the path may be the host's, of which only the end, the mount itself, is to be seen.
+  for (let at = path; ; at = dirname(at)) {
+    const folder = join(mount, at)
+    const limit = readNumber(join(folder, names.limit))
+    if (limit !== undefined && limit > 0 && limit < NO_LIMIT)
+      groups.push({
+        limit,
+        usage: join(folder, names.usage),
+        stat: join(folder, 'memory.stat'),
+        reclaimable: names.reclaimable,
+      })
+    if (at === '/' || at === '.') return groups
+  }
+}
