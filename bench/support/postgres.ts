@@ -8,11 +8,20 @@ import { systemClock, systemRandom } from '../../src/runtime.ts'
 import { unlessInterrupted } from './interrupt.ts'
 
 /** Runs the work on a private, migrated PostgreSQL that writes to disk as in production, and removes it afterwards. */
-export async function withPostgres<Result>(work: (url: string) => Promise<Result>): Promise<Result> {
+export async function withPostgres<Result>(
+  work: (url: string) => Promise<Result>,
+  settings: Readonly<Record<string, string>> = {},
+): Promise<Result> {
   const dataDir = await mkdtemp(join(tmpdir(), 'beacon-bench-'))
   const log = createLog('warn')
   try {
-    const postgres = await startEmbeddedPostgres({ dataDir, log, clock: systemClock, random: systemRandom })
+    const postgres = await startEmbeddedPostgres({
+      dataDir,
+      log,
+      clock: systemClock,
+      random: systemRandom,
+      settings,
+    })
     try {
       await migrate({ url: postgres.url, log })
       return await unlessInterrupted(() => work(postgres.url))
