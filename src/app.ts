@@ -184,6 +184,7 @@ export function createBeacon(config: Config, parts: BeaconParts): Beacon {
       metrics,
       server,
       defaultIntervalMs: config.heartbeatIntervalMs,
+      sessionsPerSecond: config.sessionsPerSecond / config.gatewayProcesses,
     })
     await gateway.start()
     await secrets.announce(server.id)

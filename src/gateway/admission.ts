@@ -15,9 +15,14 @@ export interface AdmissionParts {
 /** `gone`: its client did not wait for it. */
 export type Passage = 'admitted' | 'gone'
 
+interface Client {
+  /** It does not wait any more. */
+  isGone?(): boolean
+}
+
 interface Waiting {
   readonly since: number
-  readonly isGone: () => boolean
+  readonly client: Client
   readonly pass: (passage: Passage) => void
   readonly refuse: (error: Error) => void
 }
@@ -72,12 +77,12 @@ export class AdmissionQueue {
   }
 
   /** Undefined: it may pass at once. Otherwise how it ends; throws, or rejects with, Overloaded when it may not pass. */
-  enter(isGone: () => boolean): Promise<Passage> | undefined {
+  enter(client: Client): Promise<Passage> | undefined {
     const { clock, room } = this.#parts
     if (this.waiting === 0 && room() > 0 && this.#takePermit()) return undefined
     if (this.waiting >= this.#capacity) throw this.#refusal('queue_full')
     return new Promise((pass, refuse) => {
-      this.#entries.push({ since: clock.monotonic(), isGone, pass, refuse })
+      this.#entries.push({ since: clock.monotonic(), client, pass, refuse })
       this.#timer ??= clock.after(this.#sleepMs(), () => this.#serve())
     })
   }
@@ -107,7 +112,7 @@ export class AdmissionQueue {
     for (;;) {
       const first = this.#entries[this.#head]
       if (!first) break
-      if (first.isGone()) {
+      if (first.client.isGone?.()) {
         this.#leave().pass('gone')
       } else if (now - first.since >= LONGEST_WAIT_MS) {
         this.#leave()

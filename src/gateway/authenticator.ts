@@ -2,7 +2,7 @@ import { LruObject } from 'toad-cache'
 import type { Database } from '../db/database.ts'
 import { findTokenHolders, type TokenHolder } from '../db/sessions.ts'
 import { BeaconError } from '../errors.ts'
-import { GroupFullError, Grouping } from '../grouping.ts'
+import { Grouping } from '../grouping.ts'
 import { bearerToken, hashToken, isCheckedToken } from '../protocol/tokens.ts'
 import type { Clock } from '../runtime.ts'
 
@@ -25,6 +25,16 @@ interface Cached {
   readonly robotId: string
   readonly isNext: boolean
   readonly until: number
+}
+
+/** The robot token in an `Authorization` header; throws a BeaconError when there is none, or noise, or one mistyped. */
+export function robotToken(authorization: string | undefined): string {
+  const token = bearerToken(authorization)
+  if (token === undefined)
+    throw new BeaconError('credentials_required', 'a robot token is needed: Authorization: Bearer rf_robot_…')
+  // Form and checksum cost no database work.
+  if (!isCheckedToken('robot', token)) throw new BeaconError('invalid_token', 'this is not a robot token')
+  return token
 }
 
 /**
@@ -58,25 +68,14 @@ export class Authenticator {
     return this.#lookUp.waiting
   }
 
-  /** Takes an `Authorization` header; throws a BeaconError that says why it does not open a session. */
-  async authenticate(authorization: string | undefined): Promise<AuthenticatedRobot> {
-    const token = bearerToken(authorization)
-    if (token === undefined)
-      throw new BeaconError(
-        'credentials_required',
-        'a robot token is needed: Authorization: Bearer rf_robot_…',
-      )
-    // Form and checksum first: a typo or noise costs no database work.
-    if (!isCheckedToken('robot', token)) throw new BeaconError('invalid_token', 'this is not a robot token')
+  /** Takes a token as `robotToken` gives it; throws a BeaconError that says why it does not open a session. */
+  async authenticate(token: string): Promise<AuthenticatedRobot> {
     const tokenHash = hashToken(token).toString('hex')
     const cached = this.#cache.get(tokenHash)
     if (cached && cached.until > this.#clock.now())
       return { robotId: cached.robotId, tokenHash, isNext: cached.isNext }
     const forgottenBefore = this.#forgotten
-    const holder = await this.#lookUp.add(tokenHash).catch((error: unknown) => {
-      if (error instanceof GroupFullError) throw new BeaconError('overloaded')
-      throw error
-    })
+    const holder = await this.#lookUp.add(tokenHash)
     if (!holder) throw new BeaconError('invalid_token', 'no robot has this token')
     if (holder.revoked)
       throw new BeaconError('token_revoked', 'this robot token was revoked; enrol the robot again')

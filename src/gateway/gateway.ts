@@ -2,18 +2,24 @@ import type { Bus } from '../bus/bus.ts'
 import { type Database, isDatabaseUnavailable } from '../db/database.ts'
 import { BeaconError } from '../errors.ts'
 import { Registry } from '../fleet/registry.ts'
+import { Robots } from '../fleet/robots.ts'
+import { GroupFullError } from '../grouping.ts'
 import type { Log } from '../observe/log.ts'
 import type { Metrics } from '../observe/metrics.ts'
 import { CLOSE } from '../protocol/close-codes.ts'
 import { SUBPROTOCOL } from '../protocol/limits.ts'
 import { Releases } from '../releases.ts'
-import type { Clock, Random } from '../runtime.ts'
+import type { Clock, Random, Timer } from '../runtime.ts'
 import type { Admission, UpgradeRequest } from '../transport/transport.ts'
-import { Authenticator } from './authenticator.ts'
+import { AdmissionQueue } from './admission.ts'
+import { type AuthenticatedRobot, Authenticator, robotToken } from './authenticator.ts'
 import type { Connection } from './connection.ts'
+import { drainSpanMs, sendAway } from './drain.ts'
 import { News } from './news.ts'
+import { Overloaded, OverloadGuard } from './overload.ts'
 import type { PersistParts } from './persist.ts'
 import { PresenceKeeper } from './presence-keeper.ts'
+import { type Resources, systemResources } from './resources.ts'
 import { ServerWatch } from './server-watch.ts'
 import { Sessions } from './sessions.ts'
 import { spreadSeconds } from './spread.ts'
@@ -28,15 +34,22 @@ export interface GatewayParts {
   readonly metrics: Metrics
   readonly server: { readonly id: string; readonly hostname: string; readonly processId: number }
   readonly defaultIntervalMs: number
+  /** Robot sessions that this process opens in a second; 0: as many as come. */
+  readonly sessionsPerSecond: number
+  /** What this process has; undefined: it is measured. */
+  readonly resources?: Resources
 }
 
 const TICK_MS = 250
-/** Sockets that may wait for their hello or for the database, before further ones are sent away. */
+/**
+ * Robots that may be on their way from the upgrade to the open session: what is taken in within this time, and in any
+ * case so many. Beyond them, upgrades wait.
+ */
+const HANDSHAKE_MS = 3_000
 const MAX_HANDSHAKES = 5_000
-/** Robots are sent away over a span that grows by this much for each, within these bounds. */
-const DRAIN_MS_PER_ROBOT = 2
-const SHORTEST_DRAIN_SPAN_MS = 2_000
-const LONGEST_DRAIN_SPAN_MS = 30_000
+const MIN_HANDSHAKES = 100
+/** What stopping waits for heartbeats to be acknowledged before sessions are closed. */
+const ACKNOWLEDGE_DEADLINE_MS = 3_000
 /** What stopping waits for writes, and then for sockets to close. */
 const FLUSH_DEADLINE_MS = 8_000
 const CLOSE_DEADLINE_MS = 2_000
@@ -44,16 +57,24 @@ const CLOSE_DEADLINE_MS = 2_000
 /** Where this server's robots are: admits sockets, keeps time for their sessions and lets them go. */
 export class Gateway {
   readonly #parts: GatewayParts
-  readonly #registry = new Registry<Connection>()
+  readonly #robots = new Robots<Connection>()
+  readonly #registry = new Registry(this.#robots)
   readonly #authenticator: Authenticator
   readonly #timeline: TimelineWriter
   readonly #presence: PresenceKeeper
   readonly #watch: ServerWatch
   readonly #news: News
   readonly #sessions: Sessions
+  readonly #admission: AdmissionQueue
+  readonly #guard: OverloadGuard
+  readonly #maxHandshakes: number
   readonly #givingUp = new AbortController()
   readonly #releases: Releases
+  /** Upgrades whose token is being looked up. */
+  #authenticating = 0
   #draining = false
+  /** Over how many seconds those are spread that come while it drains. */
+  #returnWithinSeconds = 0
 
   constructor(parts: GatewayParts) {
     const { database, clock, log, metrics } = parts
@@ -64,7 +85,7 @@ export class Gateway {
     )
     this.#authenticator = new Authenticator(database, clock)
     this.#timeline = new TimelineWriter(database, persist)
-    this.#presence = new PresenceKeeper(database, persist, this.#timeline)
+    this.#presence = new PresenceKeeper(database, persist, this.#timeline, this.#robots)
     this.#watch = new ServerWatch({
       ...parts,
       timeline: this.#timeline,
@@ -80,11 +101,23 @@ export class Gateway {
     this.#sessions = new Sessions({
       ...parts,
       persist,
+      robots: this.#robots,
       registry: this.#registry,
       timeline: this.#timeline,
       presence: this.#presence,
       watch: this.#watch,
       news: this.#news,
+    })
+    const perSecond = parts.sessionsPerSecond
+    this.#maxHandshakes =
+      perSecond > 0
+        ? Math.min(Math.max((perSecond * HANDSHAKE_MS) / 1000, MIN_HANDSHAKES), MAX_HANDSHAKES)
+        : MAX_HANDSHAKES
+    this.#admission = new AdmissionQueue({ ...parts, perSecond, room: () => this.#room })
+    this.#guard = new OverloadGuard({
+      ...parts,
+      resources: parts.resources ?? systemResources(),
+      sockets: () => this.#sessions.sockets + this.#admission.waiting + this.#authenticating,
     })
   }
 
@@ -94,6 +127,8 @@ export class Gateway {
     await this.#watch.start()
     this.#releases.add('server watch', () => this.#watch.stop())
     this.#news.start()
+    this.#guard.start()
+    this.#releases.add('overload guard', () => this.#guard.stop())
     const tick = clock.every(TICK_MS, () => this.#tick())
     this.#releases.add('tick', () => tick.cancel())
     metrics.sessions.set(0)
@@ -112,18 +147,17 @@ export class Gateway {
    * for a bounded time, until all is written. Robots are not offline by this: they are given time to return.
    */
   async stop(): Promise<void> {
-    const { clock, log } = this.#parts
+    const { clock, log, sessionsPerSecond } = this.#parts
+    const spanMs = drainSpanMs(this.#registry.size, sessionsPerSecond)
+    this.#returnWithinSeconds = Math.ceil(spanMs / 1000)
     this.#draining = true
+    this.#admission.clear(() => this.#drainingRefusal())
     const giveUp = clock.after(FLUSH_DEADLINE_MS, () => {
       log.warn('the database does not take what is left; giving up on it')
       this.#givingUp.abort()
     })
-    await this.#sessions.flushHeartbeats()
-    const spanMs = Math.min(
-      Math.max(this.#registry.size * DRAIN_MS_PER_ROBOT, SHORTEST_DRAIN_SPAN_MS),
-      LONGEST_DRAIN_SPAN_MS,
-    )
-    this.#sessions.drain(spanMs)
+    await this.#within(ACKNOWLEDGE_DEADLINE_MS, this.#sessions.flushHeartbeats())
+    await sendAway([...this.#registry.all()], spanMs, this.#parts)
     await this.#allClosed()
     this.#sessions.terminateAll()
     await this.#sessions.flushHeartbeats()
@@ -135,35 +169,68 @@ export class Gateway {
     this.#givingUp.abort()
   }
 
-  /** Decides about an upgrade request. */
+  /** Decides about an upgrade request: what costs least comes first, and the database last. */
   async admit(request: UpgradeRequest): Promise<Admission> {
-    const { metrics, log, random } = this.#parts
+    const { metrics } = this.#parts
     try {
-      if (this.#draining)
-        throw new BeaconError('draining', undefined, { retryAfterSeconds: spreadSeconds(random, 1, 5) })
+      if (this.#draining) throw this.#drainingRefusal()
       if (!request.subprotocols.includes(SUBPROTOCOL))
         throw new BeaconError('subprotocol_required', `Sec-WebSocket-Protocol has to offer ${SUBPROTOCOL}`)
-      const handshakes = this.#sessions.handshakes + this.#authenticator.waiting
-      if (handshakes >= MAX_HANDSHAKES)
-        throw new BeaconError('overloaded', undefined, { retryAfterSeconds: spreadSeconds(random, 1, 15) })
-      const robot = await this.#authenticator.authenticate(request.authorization)
-      if (this.#draining)
-        throw new BeaconError('draining', undefined, { retryAfterSeconds: spreadSeconds(random, 1, 5) })
+      const overload = this.#guard.refusal(() => this.#admission.retryAfterSeconds())
+      if (overload) throw overload
+      const token = robotToken(request.authorization)
+      const turn = this.#admission.enter(request)
+      if (turn && (await turn) === 'gone') {
+        metrics.upgrades.inc({ outcome: 'client_gone' })
+        // Nobody is there to read it.
+        return { kind: 'refuse', error: new BeaconError('overloaded') }
+      }
+      const robot = await this.#authenticate(token)
+      if (this.#draining) throw this.#drainingRefusal()
       metrics.upgrades.inc({ outcome: 'accepted' })
       return { kind: 'accept', open: (socket) => this.#sessions.accept(socket, robot) }
     } catch (thrown) {
-      let error = thrown
-      if (!(error instanceof BeaconError)) {
-        const away = isDatabaseUnavailable(error)
-        if (!away) log.error({ err: error }, 'an upgrade failed')
-        error = new BeaconError(away ? 'database_unavailable' : 'internal_error', undefined, {
-          retryAfterSeconds: spreadSeconds(random, 2, 10),
-          cause: thrown,
-        })
-      }
-      metrics.upgrades.inc({ outcome: (error as BeaconError).code })
-      return { kind: 'refuse', error: error as BeaconError }
+      const error = this.#refusalFor(thrown)
+      metrics.upgrades.inc({ outcome: error.code })
+      if (error instanceof Overloaded) metrics.overloadRefusals.inc({ reason: error.reason })
+      return { kind: 'refuse', error }
     }
+  }
+
+  async #authenticate(token: string): Promise<AuthenticatedRobot> {
+    this.#authenticating += 1
+    try {
+      return await this.#authenticator.authenticate(token)
+    } finally {
+      this.#authenticating -= 1
+    }
+  }
+
+  /** How many more may be on their way to an open session. */
+  get #room(): number {
+    return this.#maxHandshakes - this.#authenticating - this.#sessions.handshakes
+  }
+
+  #refusalFor(thrown: unknown): BeaconError {
+    if (thrown instanceof BeaconError) return thrown
+    if (thrown instanceof GroupFullError)
+      return new Overloaded('queue_full', this.#admission.retryAfterSeconds())
+    const away = isDatabaseUnavailable(thrown)
+    if (!away) this.#parts.log.error({ err: thrown }, 'an upgrade failed')
+    return new BeaconError(away ? 'database_unavailable' : 'internal_error', undefined, {
+      retryAfterSeconds: Math.max(
+        spreadSeconds(this.#parts.random, 2, 10),
+        this.#admission.retryAfterSeconds(),
+      ),
+      cause: thrown,
+    })
+  }
+
+  #drainingRefusal(): BeaconError {
+    const latest = Math.max(this.#returnWithinSeconds, 5)
+    return new BeaconError('draining', undefined, {
+      retryAfterSeconds: spreadSeconds(this.#parts.random, 1, latest),
+    })
   }
 
   // What time and others bring
@@ -183,7 +250,8 @@ export class Gateway {
   }
 
   #measure(): void {
-    const { queueDepth } = this.#parts.metrics
+    const { queueDepth, admissionWaiting } = this.#parts.metrics
+    admissionWaiting.set(this.#admission.waiting)
     queueDepth.set({ queue: 'timeline' }, this.#timeline.waiting)
     queueDepth.set({ queue: 'presence' }, this.#presence.waiting)
     queueDepth.set({ queue: 'authentication' }, this.#authenticator.waiting)
@@ -194,6 +262,17 @@ export class Gateway {
     for (const change of this.#presence.presence.restate(this.#parts.clock.now()))
       this.#presence.write(change)
     this.#news.lookAgain([...this.#registry.all()])
+  }
+
+  /** Waits for something, but not for longer. */
+  async #within(ms: number, work: Promise<unknown>): Promise<void> {
+    const { clock } = this.#parts
+    let timer: Timer | undefined
+    const tooLong = new Promise<void>((resolve) => {
+      timer = clock.after(ms, resolve)
+    })
+    await Promise.race([work, tooLong])
+    timer?.cancel()
   }
 
   async #allClosed(): Promise<void> {

@@ -3,6 +3,7 @@ import { type Database, isDatabaseUnavailable } from '../db/database.ts'
 import type { HeartbeatRow } from '../db/heartbeat-writes.ts'
 import { type OpenedSession, readSessionFacts } from '../db/sessions.ts'
 import type { Registry } from '../fleet/registry.ts'
+import type { Robots } from '../fleet/robots.ts'
 import { Grouping } from '../grouping.ts'
 import type { Log } from '../observe/log.ts'
 import type { Metrics } from '../observe/metrics.ts'
@@ -34,6 +35,7 @@ export interface SessionsParts {
   readonly server: { readonly id: string }
   readonly defaultIntervalMs: number
   readonly persist: PersistParts
+  readonly robots: Robots<Connection>
   readonly registry: Registry<Connection>
   readonly timeline: TimelineWriter
   readonly presence: PresenceKeeper
@@ -88,17 +90,12 @@ export class Sessions implements ConnectionHost {
 
   /** Takes a socket whose robot was told by its token. */
   accept(socket: RobotSocket, robot: AuthenticatedRobot): SocketHandler {
-    const connection = new Connection(this, socket, robot)
+    const { registry, robots } = this.#parts
+    const connection = new Connection(this, socket, robots.of(robot.robotId), robot)
     this.#sockets.add(connection)
     this.#awaitingHello.add(connection)
-    this.#parts.registry.arrive(connection)?.end(CLOSE.replaced)
+    registry.arrive(connection)?.end(CLOSE.replaced)
     return connection
-  }
-
-  /** Tells every robot when to come back, somewhere in the span, and closes its session. */
-  drain(spanMs: number): void {
-    const { random, registry } = this.#parts
-    for (const connection of [...registry.all()]) connection.drain(random.fraction() * spanMs)
   }
 
   /** Drops what sockets are left. */
@@ -142,10 +139,14 @@ export class Sessions implements ConnectionHost {
     return this.#parts.clock.now()
   }
 
+  returnInMs(): number {
+    return spreadSeconds(this.#parts.random, 1, 10) * 1000
+  }
+
   heard(connection: Connection): void {
     if (connection.sessionNo === undefined || connection.phase !== 'open') return
     this.#parts.presence.write(
-      this.#parts.presence.presence.heard(connection.robotId, connection.sessionNo, this.now()),
+      this.#parts.presence.presence.heard(connection.robot, connection.sessionNo, this.now()),
     )
   }
 

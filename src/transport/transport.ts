@@ -28,6 +28,8 @@ export interface UpgradeRequest {
   readonly authorization: string | undefined
   readonly subprotocols: readonly string[]
   readonly remoteAddress: string
+  /** Whether the client has hung up meanwhile. Asked when it is its turn; left out where it cannot be known. */
+  isGone?(): boolean
 }
 
 export type Admission =

@@ -1,7 +1,8 @@
 import type { Bus } from '../../src/bus/bus.ts'
 import { createLocalBus } from '../../src/bus/local.ts'
 import type { Database } from '../../src/db/database.ts'
-import { Gateway } from '../../src/gateway/gateway.ts'
+import { Gateway, type GatewayParts } from '../../src/gateway/gateway.ts'
+import type { Resources } from '../../src/gateway/resources.ts'
 import { newId } from '../../src/ids.ts'
 import { createLog } from '../../src/observe/log.ts'
 import { createMetrics } from '../../src/observe/metrics.ts'
@@ -11,6 +12,16 @@ import { connectInMemory, type MemoryRobotEnd } from '../support/memory-transpor
 import type { TestRobot } from '../support/robots.ts'
 
 export const INTERVAL_MS = 10_000
+
+/** A machine on which nothing is ever short. */
+export const PLENTY: Resources = {
+  descriptorLimit: 1_000_000,
+  openDescriptors: () => 0,
+  heapShare: () => 0,
+  memoryShare: () => 0,
+  eventLoopDelayMs: () => 0,
+  stop() {},
+}
 
 export interface RunningGateway {
   readonly gateway: Gateway
@@ -23,6 +34,7 @@ export async function startGateway(
   database: Database,
   clock: Clock,
   bus: Bus = createLocalBus(),
+  more: Partial<GatewayParts> = {},
 ): Promise<RunningGateway> {
   const serverId = newId()
   const metrics = createMetrics()
@@ -35,6 +47,9 @@ export async function startGateway(
     metrics,
     server: { id: serverId, hostname: 'test', processId: process.pid },
     defaultIntervalMs: INTERVAL_MS,
+    sessionsPerSecond: 0,
+    resources: PLENTY,
+    ...more,
   })
   await gateway.start()
   return { gateway, bus, serverId, metrics }
