@@ -1,4 +1,5 @@
 import { OFFLINE_AFTER_INTERVALS, OFFLINE_EXTRA_MS, STALE_AFTER_INTERVALS } from '../protocol/limits.ts'
+import type { Robot, Robots } from './robots.ts'
 import { TimingWheel } from './timing-wheel.ts'
 
 export type Connection = 'online' | 'stale' | 'offline'
@@ -11,19 +12,6 @@ export interface PresenceChange {
   readonly reason: string
   /** The server's wall clock, milliseconds since 1970. */
   readonly since: number
-}
-
-interface Watched {
-  readonly robotId: string
-  sessionNo: number
-  heartbeatIntervalMs: number
-  connection: 'online' | 'stale'
-  /** On the listening clock. */
-  heardAt: number
-  /** Why the socket went away, once it did. */
-  lostReason: string | undefined
-  /** We ourselves do not read from this robot for now: silence means nothing. */
-  deaf: boolean
 }
 
 /**
@@ -47,42 +35,41 @@ export function offlineAfterMs(heartbeatIntervalMs: number): number {
  * heard, not what the network claims.
  */
 export class Presence {
-  readonly #robots = new Map<string, Watched>()
-  readonly #wheel: TimingWheel<Watched>
+  readonly #robots: Robots
+  readonly #wheel: TimingWheel<Robot>
   #tickedAt: number
   /** The listening clock: milliseconds during which this server could hear. */
   #listened = 0
 
-  constructor(now: number) {
+  constructor(robots: Robots, now: number) {
+    this.#robots = robots
     this.#tickedAt = now
     this.#wheel = new TimingWheel(SLOT_MS, 0)
   }
 
   get watched(): number {
-    return this.#robots.size
+    // Whoever is watched has a deadline.
+    return this.#wheel.size
   }
 
   /** A session was opened; the database has marked the robot online already. */
   opened(robotId: string, sessionNo: number, heartbeatIntervalMs: number): void {
-    const before = this.#robots.get(robotId)
-    if (before) this.#wheel.remove(before)
-    const robot: Watched = {
-      robotId,
-      sessionNo,
-      heartbeatIntervalMs,
-      connection: 'online',
-      heardAt: this.#listened,
-      lostReason: undefined,
-      deaf: false,
-    }
-    this.#robots.set(robotId, robot)
+    const robot = this.#robots.of(robotId)
+    robot.watchedSessionNo = sessionNo
+    robot.heartbeatIntervalMs = heartbeatIntervalMs
+    robot.connection = 'online'
+    robot.heardAt = this.#listened
+    robot.lostReason = undefined
+    robot.deaf = false
     this.#schedule(robot)
   }
 
-  /** The robot said something. Answers with a change when it had been stale. */
-  heard(robotId: string, sessionNo: number, now: number): PresenceChange | undefined {
-    const robot = this.#current(robotId, sessionNo)
-    if (!robot) return undefined
+  /**
+   * The robot said something. Answers with a change when it had been stale. Called with every frame, it takes the robot's
+   * record itself; one that was dropped meanwhile is not watched.
+   */
+  heard(robot: Robot, sessionNo: number, now: number): PresenceChange | undefined {
+    if (robot.watchedSessionNo !== sessionNo) return undefined
     robot.heardAt = this.#listened
     if (robot.connection === 'online') return undefined
     robot.connection = 'online'
@@ -117,24 +104,28 @@ export class Presence {
   gone(robotId: string, sessionNo: number, reason: string, now: number): PresenceChange | undefined {
     const robot = this.#current(robotId, sessionNo)
     if (!robot) return undefined
+    const offline = change(robot, 'offline', reason, now)
     this.#forget(robot)
-    return change(robot, 'offline', reason, now)
+    return offline
   }
 
   /** A newer session of the robot lives on another server, which watches it from now on. */
   handedOver(robotId: string, newerSessionNo: number): void {
     const robot = this.#robots.get(robotId)
-    if (robot && robot.sessionNo < newerSessionNo) this.#forget(robot)
+    if (robot && robot.watchedSessionNo !== 0 && robot.watchedSessionNo < newerSessionNo) this.#forget(robot)
   }
 
   /** What every watched robot is now, for saying it again after others may have thought this server dead. */
   restate(now: number): PresenceChange[] {
-    return [...this.#robots.values()].map((robot) => change(robot, robot.connection, 'restated', now))
+    const changes: PresenceChange[] = []
+    for (const robot of this.#robots.all())
+      if (robot.watchedSessionNo !== 0) changes.push(change(robot, robot.connection, 'restated', now))
+    return changes
   }
 
   /** Session number under which a robot is watched here, or undefined. */
   sessionNoOf(robotId: string): number | undefined {
-    return this.#robots.get(robotId)?.sessionNo
+    return this.#robots.get(robotId)?.watchedSessionNo || undefined
   }
 
   /** Moves time on and answers with the robots that have become stale or offline by silence. */
@@ -146,8 +137,8 @@ export class Presence {
       if (robot.deaf) robot.heardAt = this.#listened
       const silence = this.#listened - robot.heardAt
       if (silence >= offlineAfterMs(robot.heartbeatIntervalMs)) {
-        this.#forget(robot)
         changes.push(change(robot, 'offline', robot.lostReason ?? 'heartbeat_timeout', now))
+        this.#forget(robot)
         continue
       }
       if (silence >= staleAfterMs(robot.heartbeatIntervalMs) && robot.connection === 'online') {
@@ -159,7 +150,7 @@ export class Presence {
     return changes
   }
 
-  #schedule(robot: Watched): void {
+  #schedule(robot: Robot): void {
     const after =
       robot.connection === 'online'
         ? staleAfterMs(robot.heartbeatIntervalMs)
@@ -167,17 +158,18 @@ export class Presence {
     this.#wheel.schedule(robot, robot.heardAt + after)
   }
 
-  #current(robotId: string, sessionNo: number): Watched | undefined {
+  #current(robotId: string, sessionNo: number): Robot | undefined {
     const robot = this.#robots.get(robotId)
-    return robot?.sessionNo === sessionNo ? robot : undefined
+    return robot?.watchedSessionNo === sessionNo ? robot : undefined
   }
 
-  #forget(robot: Watched): void {
+  #forget(robot: Robot): void {
     this.#wheel.remove(robot)
-    this.#robots.delete(robot.robotId)
+    robot.watchedSessionNo = 0
+    this.#robots.tidy(robot)
   }
 }
 
-function change(robot: Watched, connection: Connection, reason: string, now: number): PresenceChange {
-  return { robotId: robot.robotId, sessionNo: robot.sessionNo, connection, reason, since: now }
+function change(robot: Robot, connection: Connection, reason: string, now: number): PresenceChange {
+  return { robotId: robot.robotId, sessionNo: robot.watchedSessionNo, connection, reason, since: now }
 }

@@ -1,3 +1,5 @@
+import type { Robots } from './robots.ts'
+
 /** What the registry needs of a connection. */
 export interface Registered {
   readonly robotId: string
@@ -5,17 +7,14 @@ export interface Registered {
   readonly sessionNo: number | undefined
 }
 
-interface Entry<Connection> {
-  /** The newest session that was opened. */
-  current: Connection | undefined
-  /** Authenticated, but not opened yet. At most one: a newer one takes its place. */
-  candidate: Connection | undefined
-}
-
 /** Which connection stands for which robot on this server. The newest wins, always. */
 export class Registry<Connection extends Registered> {
-  readonly #robots = new Map<string, Entry<Connection>>()
+  readonly #robots: Robots<Connection>
   #size = 0
+
+  constructor(robots: Robots<Connection>) {
+    this.#robots = robots
+  }
 
   /** Connections registered, candidates included. */
   get size(): number {
@@ -24,47 +23,43 @@ export class Registry<Connection extends Registered> {
 
   /** Registers a connection that has just been authenticated; answers with the candidate it replaces. */
   arrive(connection: Connection): Connection | undefined {
-    let entry = this.#robots.get(connection.robotId)
-    if (!entry) {
-      entry = { current: undefined, candidate: undefined }
-      this.#robots.set(connection.robotId, entry)
-    }
-    const replaced = entry.candidate
-    entry.candidate = connection
+    const robot = this.#robots.of(connection.robotId)
+    const replaced = robot.candidate
+    robot.candidate = connection
     if (!replaced) this.#size += 1
     return replaced
   }
 
   /** The candidate's session was opened: it stands for its robot. Answers with the older session that has to go. */
   opened(connection: Connection): Connection | undefined {
-    const entry = this.#robots.get(connection.robotId)
-    if (entry?.candidate !== connection) return undefined
-    const older = entry.current
-    entry.candidate = undefined
-    entry.current = connection
+    const robot = this.#robots.get(connection.robotId)
+    if (robot?.candidate !== connection) return undefined
+    const older = robot.current
+    robot.candidate = undefined
+    robot.current = connection
     if (older) this.#size -= 1
     return older
   }
 
   /** Takes the connection out, if it is still the one that stands for its robot. */
   leave(connection: Connection): void {
-    const entry = this.#robots.get(connection.robotId)
-    if (!entry) return
-    if (entry.current === connection) {
-      entry.current = undefined
+    const robot = this.#robots.get(connection.robotId)
+    if (!robot) return
+    if (robot.current === connection) {
+      robot.current = undefined
       this.#size -= 1
     }
-    if (entry.candidate === connection) {
-      entry.candidate = undefined
+    if (robot.candidate === connection) {
+      robot.candidate = undefined
       this.#size -= 1
     }
-    if (!entry.current && !entry.candidate) this.#robots.delete(connection.robotId)
+    this.#robots.tidy(robot)
   }
 
   /** Every connection of a robot: the current one first. */
   of(robotId: string): Connection[] {
-    const entry = this.#robots.get(robotId)
-    return [entry?.current, entry?.candidate].filter((connection) => connection !== undefined)
+    const robot = this.#robots.get(robotId)
+    return [robot?.current, robot?.candidate].filter((connection) => connection !== undefined)
   }
 
   current(robotId: string): Connection | undefined {
@@ -72,9 +67,9 @@ export class Registry<Connection extends Registered> {
   }
 
   *all(): Generator<Connection> {
-    for (const entry of this.#robots.values()) {
-      if (entry.current) yield entry.current
-      if (entry.candidate) yield entry.candidate
+    for (const robot of this.#robots.all()) {
+      if (robot.current) yield robot.current
+      if (robot.candidate) yield robot.candidate
     }
   }
 }

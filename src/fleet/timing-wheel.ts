@@ -1,13 +1,23 @@
+/** What the wheel writes into an item, so that it finds it again without a map. Starts as `NOT_SCHEDULED`. */
+export interface Scheduled {
+  slot: number
+  /** Index in its slot. */
+  place: number
+}
+
+export const NOT_SCHEDULED = -1
+
 /**
  * Deadlines of very many items at the cost of one timer: items lie in slots of `slotMs`, and `advance` hands out those
  * whose slot has passed. Moving a deadline back is left to the owner: it looks at an item when it is handed out and
- * puts it in again.
+ * puts it in again. An item is in one wheel at the most.
  */
-export class TimingWheel<Item> {
+export class TimingWheel<Item extends Scheduled> {
   readonly #slotMs: number
-  readonly #slots = new Map<number, Set<Item>>()
-  readonly #slotOf = new Map<Item, number>()
+  /** Slots that are not empty. Within one, items have no order. */
+  readonly #slots = new Map<number, Item[]>()
   #passed: number
+  #size = 0
 
   constructor(slotMs: number, now: number) {
     this.#slotMs = slotMs
@@ -15,27 +25,36 @@ export class TimingWheel<Item> {
   }
 
   get size(): number {
-    return this.#slotOf.size
+    return this.#size
   }
 
   /** Puts an item in, or moves it: it is handed out by the first `advance` after `deadline`, up to one slot late. */
   schedule(item: Item, deadline: number): void {
     const slot = Math.max(Math.floor(deadline / this.#slotMs), this.#passed) + 1
-    const before = this.#slotOf.get(item)
-    if (before === slot) return
-    if (before !== undefined) this.#take(item, before)
+    if (item.slot === slot) return
+    this.remove(item)
     let items = this.#slots.get(slot)
     if (!items) {
-      items = new Set()
+      items = []
       this.#slots.set(slot, items)
     }
-    items.add(item)
-    this.#slotOf.set(item, slot)
+    item.slot = slot
+    item.place = items.length
+    items.push(item)
+    this.#size += 1
   }
 
   remove(item: Item): void {
-    const slot = this.#slotOf.get(item)
-    if (slot !== undefined) this.#take(item, slot)
+    if (item.slot === NOT_SCHEDULED) return
+    const items = this.#slots.get(item.slot)!
+    const last = items.pop()!
+    if (last !== item) {
+      items[item.place] = last
+      last.place = item.place
+    }
+    if (items.length === 0) this.#slots.delete(item.slot)
+    item.slot = NOT_SCHEDULED
+    this.#size -= 1
   }
 
   /** Takes out and returns the items whose deadline is over at `now`. */
@@ -47,18 +66,12 @@ export class TimingWheel<Item> {
       const items = this.#slots.get(this.#passed)
       if (!items) continue
       this.#slots.delete(this.#passed)
+      this.#size -= items.length
       for (const item of items) {
-        this.#slotOf.delete(item)
+        item.slot = NOT_SCHEDULED
         due.push(item)
       }
     }
     return due
-  }
-
-  #take(item: Item, slot: number): void {
-    const items = this.#slots.get(slot)
-    items?.delete(item)
-    if (items?.size === 0) this.#slots.delete(slot)
-    this.#slotOf.delete(item)
   }
 }

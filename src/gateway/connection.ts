@@ -1,6 +1,7 @@
 import type { HeartbeatRow } from '../db/heartbeat-writes.ts'
 import type { OpenedSession } from '../db/sessions.ts'
-import { CLOSE, type CloseCause } from '../protocol/close-codes.ts'
+import type { Robot } from '../fleet/robots.ts'
+import { CLOSE, type CloseCause, withReconnectDelay } from '../protocol/close-codes.ts'
 import { encodeFrame } from '../protocol/codec.ts'
 import type { HelloFrame, RobotEventFrame } from '../protocol/frames.ts'
 import { beginSession, step } from '../session/session.ts'
@@ -21,6 +22,8 @@ import type { HeartbeatSender } from './heartbeat-writer.ts'
 /** What a connection asks of the gateway: the effects of its session. */
 export interface ConnectionHost {
   now(): number
+  /** After how long a robot that is sent away should return: different for everybody. */
+  returnInMs(): number
   /** The robot was heard. */
   heard(connection: Connection): void
   open(connection: Connection, hello: HelloFrame): void
@@ -61,7 +64,7 @@ export function rotationIn(
 
 /** One robot's socket with its session: carries events in and effects out, and knows no rule of its own. */
 export class Connection implements SocketHandler, HeartbeatSender {
-  readonly robotId: string
+  readonly robot: Robot<Connection>
   readonly tokenHash: string
   /** The socket came with the robot's next token. */
   readonly withNextToken: boolean
@@ -82,14 +85,23 @@ export class Connection implements SocketHandler, HeartbeatSender {
   /** Since when it has been too fast, without a rest. */
   #tooFastSince: number | undefined
 
-  constructor(host: ConnectionHost, socket: RobotSocket, robot: AuthenticatedRobot) {
+  constructor(
+    host: ConnectionHost,
+    socket: RobotSocket,
+    robot: Robot<Connection>,
+    token: Pick<AuthenticatedRobot, 'tokenHash' | 'isNext'>,
+  ) {
     this.#host = host
     this.#socket = socket
-    this.robotId = robot.robotId
-    this.tokenHash = robot.tokenHash
-    this.withNextToken = robot.isNext
+    this.robot = robot
+    this.tokenHash = token.tokenHash
+    this.withNextToken = token.isNext
     this.acceptedAt = host.now()
     this.#countedAt = this.acceptedAt
+  }
+
+  get robotId(): string {
+    return this.robot.robotId
   }
 
   get phase(): SessionState['phase'] {
@@ -141,6 +153,14 @@ export class Connection implements SocketHandler, HeartbeatSender {
     this.#host.heard(this)
     this.#count()
     this.#dispatch({ type: 'binary' })
+  }
+
+  overflowed(): void {
+    this.end(
+      this.#paused === 'too_fast'
+        ? CLOSE.tooManyFrames
+        : withReconnectDelay(CLOSE.overloaded, this.#host.returnInMs()),
+    )
   }
 
   closed(code: number, reason: string): void {

@@ -1,6 +1,7 @@
 import type { Database } from '../db/database.ts'
 import { writePresence } from '../db/presence.ts'
 import { Presence, type PresenceChange } from '../fleet/presence.ts'
+import type { Robots } from '../fleet/robots.ts'
 import type { TimelineEntry } from '../session/state.ts'
 import { type PersistParts, untilStored } from './persist.ts'
 import type { TimelineWriter } from './timeline-writer.ts'
@@ -16,8 +17,8 @@ export class PresenceKeeper {
   readonly #waiting = new Map<string, PresenceChange>()
   #working: Promise<void> | undefined
 
-  constructor(database: Database, parts: PersistParts, timeline: TimelineWriter) {
-    this.presence = new Presence(parts.clock.now())
+  constructor(database: Database, parts: PersistParts, timeline: TimelineWriter, robots: Robots) {
+    this.presence = new Presence(robots, parts.clock.now())
     this.#database = database
     this.#parts = parts
     this.#timeline = timeline

@@ -1,6 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { Presence, type PresenceChange } from '../../src/fleet/presence.ts'
+import { Robots } from '../../src/fleet/robots.ts'
 
 const INTERVAL = 10_000
 const STALE = 25_000
@@ -10,7 +11,8 @@ const TICK = 250
 /** A Presence with a clock that ticks as the gateway does. */
 function watch() {
   let now = 1_700_000_000_000
-  const presence = new Presence(now)
+  const robots = new Robots()
+  const presence = new Presence(robots, now)
   const pass = (ms: number): PresenceChange[] => {
     const changes: PresenceChange[] = []
     for (const end = now + ms; now < end; ) {
@@ -19,7 +21,8 @@ function watch() {
     }
     return changes
   }
-  return { presence, pass, now: () => now, stall: (ms: number) => (now += ms) }
+  const hear = (robotId: string, sessionNo: number) => presence.heard(robots.of(robotId), sessionNo, now)
+  return { presence, robots, pass, hear, now: () => now, stall: (ms: number) => (now += ms) }
 }
 
 const words = (changes: readonly PresenceChange[]) =>
@@ -37,11 +40,11 @@ describe('presence', () => {
   })
 
   it('comes back when the robot is heard again', () => {
-    const { presence, pass, now } = watch()
+    const { presence, pass, hear } = watch()
     presence.opened('r', 1, INTERVAL)
     pass(STALE + 1000)
-    expect(presence.heard('r', 1, now())).toMatchObject({ connection: 'online', reason: 'heard_again' })
-    expect(presence.heard('r', 1, now())).toBeUndefined()
+    expect(hear('r', 1)).toMatchObject({ connection: 'online', reason: 'heard_again' })
+    expect(hear('r', 1)).toBeUndefined()
     expect(pass(STALE - TICK)).toEqual([])
   })
 
@@ -87,6 +90,41 @@ describe('presence', () => {
     expect(words(pass(OFFLINE + TICK))).toEqual(['stale silent', 'offline heartbeat_timeout'])
   })
 
+  it('hears nothing through the record of a robot that it no longer watches', () => {
+    const { presence, robots, pass, now } = watch()
+    presence.opened('r', 1, INTERVAL)
+    const record = robots.get('r')!
+    pass(OFFLINE + TICK)
+    expect(robots.size).toBe(0)
+    expect(presence.heard(record, 1, now())).toBeUndefined()
+    presence.opened('r', 2, INTERVAL)
+    expect(presence.heard(record, 2, now())).toBeUndefined()
+    expect(words(pass(STALE + TICK))).toEqual(['stale silent'])
+  })
+
+  it('lets go of a robot that a newer session elsewhere watches, and of no newer one', () => {
+    const { presence } = watch()
+    presence.opened('r', 2, INTERVAL)
+    presence.handedOver('r', 2)
+    presence.handedOver('unheard of', 9)
+    expect(presence.sessionNoOf('r')).toBe(2)
+    presence.handedOver('r', 3)
+    expect([presence.sessionNoOf('r'), presence.watched]).toEqual([undefined, 0])
+    expect(presence.sessionNoOf('unheard of')).toBeUndefined()
+  })
+
+  it('restates those that it watches, and no robot that has only a connection', () => {
+    const { presence, robots, pass, now } = watch()
+    presence.opened('quiet', 1, INTERVAL)
+    pass(STALE + TICK)
+    presence.opened('loud', 4, INTERVAL)
+    robots.of('arriving').candidate = {}
+    expect(presence.restate(now())).toEqual([
+      { robotId: 'quiet', sessionNo: 1, connection: 'stale', reason: 'restated', since: now() },
+      { robotId: 'loud', sessionNo: 4, connection: 'online', reason: 'restated', since: now() },
+    ])
+  })
+
   it('follows a changed interval', () => {
     const { presence, pass } = watch()
     presence.opened('r', 1, INTERVAL)
@@ -104,7 +142,7 @@ describe('presence', () => {
     )
     fc.assert(
       fc.property(fc.array(command, { maxLength: 40 }), (commands) => {
-        const { presence, pass, now } = watch()
+        const { presence, robots, pass, hear, now } = watch()
         const model = new Map<string, { sessionNo: number; heardAt: number; connection: string }>()
         const shown = new Map<string, string>()
         const take = (changes: readonly (PresenceChange | undefined)[]) => {
@@ -132,7 +170,7 @@ describe('presence', () => {
               shown.set(id, 'online')
             } else if (robot && shown.get(id) !== 'offline') {
               if (command.kind === 'hear') {
-                take([presence.heard(id, robot.sessionNo, now())])
+                take([hear(id, robot.sessionNo)])
                 Object.assign(robot, { heardAt: now(), connection: 'online' })
               } else if (command.kind === 'lose') presence.lost(id, robot.sessionNo, 'connection_lost')
               else {
@@ -143,6 +181,9 @@ describe('presence', () => {
           }
           for (const [id, robot] of model)
             if (robot.connection !== 'unsure') expect(shown.get(id)).toBe(robot.connection)
+          // Who is offline leaves nothing behind.
+          const watched = [...shown.values()].filter((connection) => connection !== 'offline').length
+          expect([presence.watched, robots.size]).toEqual([watched, watched])
         }
       }),
     )

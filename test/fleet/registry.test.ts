@@ -1,6 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { Registry } from '../../src/fleet/registry.ts'
+import { Robots } from '../../src/fleet/robots.ts'
 
 class Link {
   sessionNo: number | undefined
@@ -12,7 +13,7 @@ class Link {
 
 describe('registry', () => {
   it('lets the newest session stand for the robot', () => {
-    const registry = new Registry<Link>()
+    const registry = new Registry(new Robots<Link>())
     const [first, second] = [new Link('r'), new Link('r')]
     registry.arrive(first)
     expect(registry.opened(first)).toBeUndefined()
@@ -25,7 +26,7 @@ describe('registry', () => {
   })
 
   it('keeps one socket that is not opened yet for each robot: the newest', () => {
-    const registry = new Registry<Link>()
+    const registry = new Registry(new Robots<Link>())
     const [first, second] = [new Link('r'), new Link('r')]
     expect(registry.arrive(first)).toBeUndefined()
     expect(registry.arrive(second)).toBe(first)
@@ -38,7 +39,8 @@ describe('registry', () => {
     const action = fc.record({ what: fc.constantFrom('arrive', 'open', 'leave'), which: fc.nat(9) })
     fc.assert(
       fc.property(fc.array(action, { maxLength: 80 }), (actions) => {
-        const registry = new Registry<Link>()
+        const robots = new Robots<Link>()
+        const registry = new Registry(robots)
         const links = Array.from({ length: 10 }, (_, index) => new Link(`r${index % 3}`))
         const arrived = new Set<Link>()
         for (const { what, which } of actions) {
@@ -57,7 +59,7 @@ describe('registry', () => {
           for (const robot of ['r0', 'r1', 'r2']) expect(registry.of(robot).length).toBeLessThanOrEqual(2)
         }
         for (const link of links) registry.leave(link)
-        expect(registry.size).toBe(0)
+        expect([registry.size, robots.size]).toEqual([0, 0])
       }),
     )
   })
