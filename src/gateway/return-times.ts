@@ -23,9 +23,12 @@ export class ReturnTimes {
     const soonest = Math.min(now + waiting * this.#msEach, latest)
     const place = Math.max(this.#givenUntil, soonest) + this.#msEach
     this.#givenUntil = Math.min(place, latest)
-    const returnAt = place <= latest ? place : soonest + fraction * (latest - soonest)
+    if (place > latest) {
+      const from = Math.max(Math.ceil((soonest - now) / 1000), SHORTEST_RETURN_S)
+      return from + Math.floor(fraction * (LONGEST_RETURN_S - from + 1))
+    }
     // Seconds are rounded up or down by chance, so that on average nobody comes early or late.
-    const seconds = Math.floor((returnAt - now) / 1000 + fraction)
+    const seconds = Math.floor((place - now) / 1000 + fraction)
     return Math.min(Math.max(seconds, SHORTEST_RETURN_S), LONGEST_RETURN_S)
   }
 }
