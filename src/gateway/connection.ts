@@ -319,15 +319,15 @@ export class Connection implements SocketHandler, HeartbeatSender {
     this.#host.ended(this, { by: 'server', code, reason, bye: false })
   }
 
-  #row({ seq, at, body, recheck, latest }: HeartbeatToStore): HeartbeatRow {
+  #row({ seq, at, health, body, recheck, latest }: HeartbeatToStore): HeartbeatRow {
     return {
       robotId: this.robotId,
       sessionNo: this.#sessionNo!,
       seq,
       at,
       receivedAt: this.#host.now(),
-      health: body.health ?? 'unknown',
-      body: JSON.stringify(body),
+      health,
+      body,
       recheck,
       latest,
     }

@@ -1,5 +1,12 @@
 import type { z } from 'zod'
-import { type RobotFrame, robotFrameSchemas, type ServerFrame, serverFrameSchemas } from './frames.ts'
+import {
+  type HeartbeatFrame,
+  type RobotFrame,
+  robotFrameSchemas,
+  type ServerFrame,
+  serverFrameSchemas,
+} from './frames.ts'
+import { type Heartbeat, scanHeartbeat } from './heartbeat-scanner.ts'
 import { MAX_FRAME_BYTES } from './limits.ts'
 
 /** Why a frame was not taken; `code` is stable, `message` is fit for a person and quotes nothing secret. */
@@ -16,13 +23,21 @@ export type Decoded<Frame> =
 
 type Schemas = Readonly<Record<string, z.ZodType>>
 
-function decode<Frame>(schemas: Schemas, text: string): Decoded<Frame> {
-  // A UTF-16 unit takes at least one byte of UTF-8, so most frames are measured without encoding them.
-  if (
+/** A frame of a robot. Heartbeats are by far the most, and come in a form of their own. */
+export type DecodedFromRobot =
+  | Decoded<Exclude<RobotFrame, HeartbeatFrame>>
+  | { readonly kind: 'heartbeat'; readonly heartbeat: Heartbeat }
+
+/** A UTF-16 unit takes at least one byte of UTF-8 and at most three, so most frames are measured without encoding them. */
+function isTooLarge(text: string): boolean {
+  return (
     text.length > MAX_FRAME_BYTES ||
     (text.length > MAX_FRAME_BYTES / 3 && Buffer.byteLength(text) > MAX_FRAME_BYTES)
   )
-    return fault('frame_too_large', `a frame holds at most ${MAX_FRAME_BYTES} bytes`)
+}
+
+function decode<Frame>(schemas: Schemas, text: string): Decoded<Frame> {
+  if (isTooLarge(text)) return fault('frame_too_large', `a frame holds at most ${MAX_FRAME_BYTES} bytes`)
   let value: unknown
   try {
     value = JSON.parse(text)
@@ -49,8 +64,29 @@ function fault(code: FrameFault['code'], message: string): { kind: 'fault'; faul
 }
 
 /** Reads one text frame that a robot sent. Never throws. */
-export function decodeRobotFrame(text: string): Decoded<RobotFrame> {
-  return decode(robotFrameSchemas, text)
+export function decodeRobotFrame(text: string): DecodedFromRobot {
+  const scanned = isTooLarge(text) ? undefined : scanHeartbeat(text)
+  return scanned ? { kind: 'heartbeat', heartbeat: scanned } : decodeBySchema(text)
+}
+
+/** The same by the schemas alone, which decide what is a valid frame. */
+export function decodeBySchema(text: string): DecodedFromRobot {
+  const decoded = decode<RobotFrame>(robotFrameSchemas, text)
+  if (decoded.kind !== 'frame') return decoded
+  const { frame } = decoded
+  if (frame.type !== 'heartbeat') return { kind: 'frame', frame }
+  const { type: _type, seq, at, ...body } = frame
+  return {
+    kind: 'heartbeat',
+    heartbeat: {
+      seq,
+      at,
+      time: Date.parse(at),
+      health: body.health ?? 'unknown',
+      faults: body.faults,
+      body: JSON.stringify(body),
+    },
+  }
 }
 
 /** Reads one text frame that the server sent. Never throws. */

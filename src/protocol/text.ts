@@ -24,7 +24,8 @@ export const displayName = (max = 63) =>
     .refine((text) => text.isWellFormed() && !CONTROL.test(text), 'must not hold control characters')
     .refine((text) => text.trim() === text, 'must not begin or end with a space')
 
-const MAX_DEPTH = 5
+/** How deep objects and arrays of a free object may lie in each other. */
+export const MAX_DEPTH = 5
 
 function isStorableJson(value: unknown, depth: number): boolean {
   if (typeof value === 'string') return isStorableText(value)

@@ -7,6 +7,7 @@ import type {
   TokenRotatedFrame,
   WelcomeFrame,
 } from '../protocol/frames.ts'
+import type { Heartbeat } from '../protocol/heartbeat-scanner.ts'
 import { MAX_FRAME_ERRORS, PROTOCOL_VERSION } from '../protocol/limits.ts'
 import { faultChanges } from './faults.ts'
 import type {
@@ -92,6 +93,7 @@ export function step(state: SessionState, event: SessionEvent, now: number): Ste
 }
 
 type LiveState = Exclude<SessionState, { phase: 'closed' }>
+type OtherFrame = Exclude<RobotFrame, HeartbeatFrame>
 
 function takeText(state: LiveState, text: string): Step {
   if (state.phase === 'opening') {
@@ -101,12 +103,18 @@ function takeText(state: LiveState, text: string): Step {
   const decoded = decodeRobotFrame(text)
   if (decoded.kind === 'fault') return complain(state, decoded.fault.code, decoded.fault.message)
   if (decoded.kind === 'unknown') return { state, effects: NOTHING }
+  if (decoded.kind === 'heartbeat')
+    return state.phase === 'open' ? takeHeartbeat(state, decoded.heartbeat) : complainOfNoHello(state)
   return state.phase === 'open' ? takeFrame(state, decoded.frame) : takeFirstFrame(state, decoded.frame)
 }
 
-function takeFirstFrame(state: LiveState & { phase: 'awaiting_hello' }, frame: RobotFrame): Step {
+function complainOfNoHello(state: LiveState): Step {
+  return complain(state, 'hello_expected', 'the first frame has to be hello')
+}
+
+function takeFirstFrame(state: LiveState & { phase: 'awaiting_hello' }, frame: OtherFrame): Step {
   if (frame.type === 'bye') return farewell(frame.reason)
-  if (frame.type !== 'hello') return complain(state, 'hello_expected', 'the first frame has to be hello')
+  if (frame.type !== 'hello') return complainOfNoHello(state)
   if (frame.protocol !== PROTOCOL_VERSION)
     return end(CLOSE.protocolUnsupported, [
       send({
@@ -153,7 +161,7 @@ function numbersAnew(hello: HelloFrame): boolean {
   return hello.resume_seq === undefined
 }
 
-function takeFrame(state: OpenSession, frame: RobotFrame): Step {
+function takeFrame(state: OpenSession, frame: OtherFrame): Step {
   switch (frame.type) {
     case 'hello':
       return complain(state, 'unexpected_hello', 'hello is said once in a session')
@@ -163,8 +171,6 @@ function takeFrame(state: OpenSession, frame: RobotFrame): Step {
       return { state, effects: [{ type: 'store_event', event: frame }] }
     case 'token_rotated':
       return takeNextToken(state, frame)
-    case 'heartbeat':
-      return takeHeartbeat(state, frame)
   }
 }
 
@@ -189,19 +195,22 @@ function askForRotation(
   }
 }
 
-function takeHeartbeat(state: OpenSession, frame: HeartbeatFrame): Step {
+function takeHeartbeat(state: OpenSession, heartbeat: Heartbeat): Step {
   if (state.lifecycle === 'pending')
     return { state, effects: [{ type: 'refuse_heartbeat', reason: 'pending' }] }
-  const { type: _type, seq, at, ...body } = frame
-  const time = Date.parse(at)
+  const { seq, at, time, health, body, faults } = heartbeat
   const latest = seq > state.latestSeq || time > state.latestAt
   const effects: SessionEffect[] = [
-    { type: 'store_heartbeat', heartbeat: { seq, at, body, recheck: seq <= state.highestSeq, latest } },
+    {
+      type: 'store_heartbeat',
+      heartbeat: { seq, at, health, body, recheck: seq <= state.highestSeq, latest },
+    },
   ]
   let faultCodes = state.faultCodes
-  if (latest && body.faults) {
-    for (const entry of faultChanges(state.faultCodes, body.faults)) effects.push({ type: 'timeline', entry })
-    faultCodes = body.faults.map((fault) => fault.code)
+  // Nearly always there were none and there are none.
+  if (latest && faults && (faults.length > 0 || faultCodes.length > 0)) {
+    for (const entry of faultChanges(faultCodes, faults)) effects.push({ type: 'timeline', entry })
+    faultCodes = faults.map((fault) => fault.code)
   }
   return {
     state: {

@@ -1,12 +1,6 @@
 import type { CloseCause } from '../protocol/close-codes.ts'
-import type {
-  ErrorFrame,
-  HeartbeatBody,
-  HelloFrame,
-  Lifecycle,
-  RobotEventFrame,
-  ServerFrame,
-} from '../protocol/frames.ts'
+import type { ErrorFrame, HelloFrame, Lifecycle, RobotEventFrame, ServerFrame } from '../protocol/frames.ts'
+import type { Heartbeat } from '../protocol/heartbeat-scanner.ts'
 
 /**
  * One robot's session is always in one of these phases and only ever moves down the list:
@@ -96,11 +90,7 @@ export type SessionEvent =
   /** The socket is gone, whoever closed it. */
   | { readonly type: 'socket_closed'; readonly code: number; readonly reason: string }
 
-export interface HeartbeatToStore {
-  readonly seq: number
-  /** RFC 3339, the robot's own clock. */
-  readonly at: string
-  readonly body: HeartbeatBody
+export interface HeartbeatToStore extends Pick<Heartbeat, 'seq' | 'at' | 'health' | 'body'> {
   /** It may be in the database already: look before inserting. */
   readonly recheck: boolean
   /** Newer than what is shown as the latest. */
