@@ -65,7 +65,9 @@ const HELPERS = [
   'package.ts',
   'rate-limit.ts',
   'releases.ts',
+  'request-id.ts',
   'runtime.ts',
+  'tls.ts',
 ]
 
 interface Rule {

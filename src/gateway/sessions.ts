@@ -181,7 +181,6 @@ export class Sessions implements ConnectionHost {
     const { metrics, defaultIntervalMs, server, log } = this.#parts
     const { robotId, sessionNo, previousServerId } = session
     const intervalMs = session.heartbeatIntervalMs ?? defaultIntervalMs
-    if (session.rotated) this.#tellOfRotation(robotId)
     if (connection.isOvertaken(sessionNo)) {
       // We were told of a newer session, elsewhere, before we heard of our own.
       connection.end(CLOSE.replaced)
@@ -213,14 +212,6 @@ export class Sessions implements ConnectionHost {
       code: 'connected',
       message: `session ${sessionNo} opened`,
       data: { session_no: sessionNo, address: connection.remoteAddress },
-    })
-  }
-
-  /** The old token is void, and all servers have to forget that it ever was one. */
-  #tellOfRotation(robotId: string): void {
-    const { bus, log } = this.#parts
-    bus.publish({ type: 'robots_changed', robot_ids: [robotId] }).catch((error: unknown) => {
-      log.warn({ err: error, robot_id: robotId }, 'could not tell the other servers of a new token')
     })
   }
 

@@ -1,17 +1,5 @@
-import type { IncomingMessage } from 'node:http'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { Config } from '../config.ts'
-import { newId } from '../ids.ts'
-
-const SANE_ID = /^[A-Za-z0-9._:-]{1,128}$/
-/** As tokens, keys and invitations begin: ids stand in logs, and in the audit log for ever. */
-const LIKE_A_SECRET = /(?:rf_[a-z]+|apt)_[0-9a-z]{16}/i
-
-/** The caller's own request id when it can stand in a log line, else a new one. */
-export function requestIdOf(raw: Pick<IncomingMessage, 'headers'>): string {
-  const given = raw.headers['x-request-id']
-  return typeof given === 'string' && SANE_ID.test(given) && !LIKE_A_SECRET.test(given) ? given : newId()
-}
 
 /** What a page of ours may do: everything that it needs comes from this server, and nobody else frames it. */
 export const PAGE_POLICY = {

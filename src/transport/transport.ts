@@ -1,6 +1,9 @@
 import type { BeaconError } from '../errors.ts'
+import type { Log } from '../observe/log.ts'
+import { CLOSE, type CloseCause } from '../protocol/close-codes.ts'
+import type { Clock } from '../runtime.ts'
 
-/** A robot's socket, whichever engine carries it. */
+/** A robot's socket, whichever engine carries it. None of its methods calls `closed` of its handler before it returns. */
 export interface RobotSocket {
   readonly remoteAddress: string
   /** Queues one text frame. Does nothing once the socket is closing. */
@@ -11,15 +14,25 @@ export interface RobotSocket {
   close(code: number, reason: string): void
   /** Drops the connection at once. */
   terminate(): void
-  /** Stops and resumes reading, so that TCP holds the robot back. Frames already read may still be delivered. */
+  /**
+   * Stops reading, so that TCP holds the robot back. Frames already read may still be delivered. The uws engine cannot
+   * stop reading: it holds what comes in memory, up to MAX_HELD_BYTES for a socket and MAX_HELD_BYTES_IN_ALL for the
+   * process, and tells the handler with `overflowed` when it cannot hold more.
+   */
   pause(): void
+  /** Goes on reading. Frames that were held are delivered within this call, and the handler may pause again in it. */
   resume(): void
 }
 
-/** What a socket tells its owner. `closed` comes exactly once, and nothing after it. */
+/**
+ * What a socket tells its owner. `closed` comes exactly once, and nothing after it; after `close` or `terminate` of the
+ * socket nothing else comes.
+ */
 export interface SocketHandler {
   text(text: string): void
   binary(): void
+  /** The robot went on sending while the socket was paused, beyond what is held. A socket still open then is dropped. */
+  overflowed(): void
   closed(code: number, reason: string): void
 }
 
@@ -54,6 +67,8 @@ export interface ListenOptions {
   /** What GET /readyz on this port answers: 200 or 503. GET /healthz is always 200. */
   readonly isReady: () => boolean
   readonly admit: Admit
+  readonly clock: Clock
+  readonly log: Log
 }
 
 /** A port on which an engine takes robots. */
@@ -83,3 +98,14 @@ export const MAX_MESSAGE_BYTES = 256 * 1024
 
 /** How long a peer may take to finish the closing handshake. */
 export const CLOSE_TIMEOUT_MS = 5_000
+
+/** What is held of one paused socket, and of all, by an engine that cannot stop reading. */
+export const MAX_HELD_BYTES = 64 * 1024
+export const MAX_HELD_BYTES_IN_ALL = 64 * 1024 * 1024
+
+/** How sockets end whose robots break the WebSocket protocol: the engine's own doing, and what its owner is told. */
+export const BREACH = {
+  tooBig: CLOSE.messageTooBig,
+  invalidText: { code: 1007, reason: 'invalid_utf8' },
+  protocol: { code: 1002, reason: 'protocol_error' },
+} as const satisfies Record<string, CloseCause>

@@ -1,19 +1,38 @@
-import { type IncomingMessage, type Server, ServerResponse } from 'node:http'
-import type { Socket } from 'node:net'
-import type { Duplex } from 'node:stream'
-import proxyAddress from '@fastify/proxy-addr'
-import { type ServerOptions, WebSocket, WebSocketServer } from 'ws'
-import { canonicalAddress, proxyRule } from '../addresses.ts'
-import { BeaconError, problemOf } from '../errors.ts'
-import { newId } from '../ids.ts'
-import { SUBPROTOCOL } from '../protocol/limits.ts'
+import cluster from 'node:cluster'
+import { lookup } from 'node:dns/promises'
+import { once } from 'node:events'
 import {
+  createServer,
+  type ServerOptions as HttpOptions,
+  type IncomingMessage,
+  type Server,
+  ServerResponse,
+} from 'node:http'
+import { createServer as createTlsServer, type Server as TlsServer } from 'node:https'
+import { createRequire } from 'node:module'
+import type { AddressInfo, ListenOptions as BindOptions, Socket } from 'node:net'
+import type { Duplex } from 'node:stream'
+import { type ServerOptions, WebSocket, WebSocketServer } from 'ws'
+import { BeaconError } from '../errors.ts'
+import type { CloseCause } from '../protocol/close-codes.ts'
+import { SUBPROTOCOL } from '../protocol/limits.ts'
+import { readCertificate, renewCertificate } from '../tls.ts'
+import { type Answer, type AnswerOptions, answerTo, reasonOf, refusal } from './answers.ts'
+import { callerRule, handshakeFault, isWebSocketUpgrade, upgradeRequest } from './handshake.ts'
+import {
+  type Admission,
   type Admit,
+  BREACH,
   CLOSE_TIMEOUT_MS,
+  type Engine,
+  type GatewayListener,
+  type ListenOptions,
   MAX_MESSAGE_BYTES,
   type RobotSocket,
   type SocketHandler,
 } from './transport.ts'
+
+export { isWebSocketUpgrade }
 
 export interface WsTransportOptions {
   /** The HTTP server whose upgrade requests are taken: all of them. */
@@ -25,31 +44,31 @@ export interface WsTransportOptions {
   readonly admit: Admit
 }
 
-function callerOf(request: IncomingMessage, trusts: ReturnType<typeof proxyRule>): string {
-  // A connection that is gone has none.
-  const address: string | undefined = proxyAddress(request, trusts)
-  return canonicalAddress(address ?? '') ?? address ?? ''
-}
-
 /** Carries robot sessions on the `ws` engine. Answers with a function that stops taking upgrades. */
 export function attachWsTransport(options: WsTransportOptions): () => void {
+  return takeUpgrades(options, () => {})
+}
+
+type Open = Extract<Admission, { kind: 'accept' }>['open']
+
+function takeUpgrades(options: WsTransportOptions, onOpen: (socket: WsRobotSocket) => void): () => void {
   // closeTimeout is newer than the type definitions.
-  const settings: ServerOptions & { closeTimeout: number } = {
+  const settings: ServerOptions<typeof WsRobotSocket> & { closeTimeout: number } = {
     noServer: true,
     clientTracking: false,
     perMessageDeflate: false,
     maxPayload: MAX_MESSAGE_BYTES,
     closeTimeout: CLOSE_TIMEOUT_MS,
     handleProtocols: (offered) => (offered.has(SUBPROTOCOL) ? SUBPROTOCOL : false),
+    WebSocket: WsRobotSocket,
   }
   const engine = new WebSocketServer(settings)
-  const trusts = proxyRule(options.trustedProxies)
+  const callerOf = callerRule(options.trustedProxies)
 
   const onUpgrade = (request: IncomingMessage, stream: Duplex, head: Buffer): void => {
     // Until the engine takes over, a reset of the connection is nobody's fault.
-    const onStreamError = (): void => void stream.destroy()
-    stream.on('error', onStreamError)
-    const refuse = (error: BeaconError): void => refuseUpgrade(stream, request, error, options.headers)
+    stream.on('error', destroy)
+    const refuse = (error: BeaconError): void => writeRaw(stream, refusal(error, request, options.headers))
 
     if (!isWebSocketUpgrade(request)) {
       if (hasBody(request))
@@ -57,30 +76,31 @@ export function attachWsTransport(options: WsTransportOptions): () => void {
       else serveAsRequest(options.server, request, stream)
       return
     }
-    const path = request.url?.split('?', 1)[0]
-    if (path !== options.path) {
-      refuse(new BeaconError('not_found', 'there is no WebSocket at this address'))
+    const fault = handshakeFault(request.url?.split('?', 1)[0], options.path, request.headers)
+    if (fault) {
+      refuse(fault)
       return
     }
-    void options
-      .admit({
-        authorization: request.headers.authorization,
-        subprotocols: (request.headers['sec-websocket-protocol'] ?? '').split(',').map((name) => name.trim()),
-        remoteAddress: callerOf(request, trusts),
+    const asked = upgradeRequest(
+      request.headers,
+      callerOf(request.socket.remoteAddress, request.headers['x-forwarded-for']),
+    )
+    void options.admit(asked).then((admission) => {
+      if (stream.destroyed) return
+      if (admission.kind === 'refuse') {
+        refuse(admission.error)
+        return
+      }
+      stream.off('error', destroy)
+      engine.handleUpgrade(request, stream, head, (socket) => {
+        onOpen(socket)
+        socket.opened(asked.remoteAddress, admission.open)
       })
-      .then((admission) => {
-        if (stream.destroyed) return
-        if (admission.kind === 'refuse') {
-          refuse(admission.error)
-          return
-        }
-        stream.off('error', onStreamError)
-        engine.handleUpgrade(request, stream, head, (socket) => own(socket, request, admission.open, trusts))
-      })
+    })
   }
-  // A handshake that the engine cannot accept: no key, or another version.
+  // A handshake that the engine cannot accept, for reasons of its own.
   engine.on('wsClientError', (error, stream, request) =>
-    refuseUpgrade(stream, request, new BeaconError('invalid_request', error.message), options.headers),
+    writeRaw(stream, refusal(new BeaconError('invalid_request', error.message), request, options.headers)),
   )
   options.server.on('upgrade', onUpgrade)
   return () => {
@@ -88,9 +108,8 @@ export function attachWsTransport(options: WsTransportOptions): () => void {
   }
 }
 
-/** True when this is the one kind of upgrade that is taken. For http.Server's shouldUpgradeCallback, too. */
-export function isWebSocketUpgrade(request: IncomingMessage): boolean {
-  return request.method === 'GET' && request.headers.upgrade?.toLowerCase() === 'websocket'
+function destroy(this: Duplex): void {
+  this.destroy()
 }
 
 function hasBody(request: IncomingMessage): boolean {
@@ -113,94 +132,181 @@ function serveAsRequest(server: Server, request: IncomingMessage, stream: Duplex
   server.emit('request', request, response)
 }
 
-function own(
-  socket: WebSocket,
-  request: IncomingMessage,
-  open: (socket: RobotSocket) => SocketHandler,
-  trusts: ReturnType<typeof proxyRule>,
-): void {
-  // A robot's heartbeats are small and rare: waiting for company would only delay them.
-  request.socket.setNoDelay(true)
-  const handler = open(new WsRobotSocket(socket, callerOf(request, trusts)))
-  socket.on('message', (data, isBinary) => {
-    // Buffer is what ws delivers unless told otherwise.
-    if (isBinary) handler.binary()
-    else handler.text((data as Buffer).toString('utf8'))
-  })
-  // ws closes the socket by itself after an error; `close` follows with its code.
-  socket.on('error', () => {})
-  socket.on('close', (code, reason) => handler.closed(code, reason.toString('utf8')))
-}
+/** The engine's own socket with what a robot's socket is besides. Its listeners are shared by all. */
+class WsRobotSocket extends WebSocket implements RobotSocket {
+  remoteAddress = ''
+  #handler: SocketHandler | undefined = undefined
+  #breach: CloseCause | undefined = undefined
 
-class WsRobotSocket implements RobotSocket {
-  readonly remoteAddress: string
-  readonly #socket: WebSocket
-
-  constructor(socket: WebSocket, remoteAddress: string) {
-    this.#socket = socket
+  opened(remoteAddress: string, open: Open): void {
     this.remoteAddress = remoteAddress
+    this.#handler = open(this)
+    this.on('message', this.received)
+    this.on('error', this.failed)
+    this.on('close', this.left)
   }
 
-  send(text: string): void {
-    if (this.#socket.readyState === WebSocket.OPEN) this.#socket.send(text)
+  override send(text: string): void {
+    if (this.readyState === WebSocket.OPEN) super.send(text)
   }
 
   bufferedBytes(): number {
-    return this.#socket.bufferedAmount
+    return this.bufferedAmount
   }
 
-  close(code: number, reason: string): void {
+  override close(code?: number, reason?: string | Buffer): void {
     // A paused socket would not see the peer's answer.
-    this.#socket.resume()
-    this.#socket.close(code, reason)
+    if (this.isPaused) this.resume()
+    super.close(code, reason)
   }
 
-  terminate(): void {
-    this.#socket.terminate()
+  private received(data: Buffer, isBinary: boolean): void {
+    // What still comes after we closed is nobody's.
+    if (this.readyState !== WebSocket.OPEN) return
+    if (isBinary) this.#handler!.binary()
+    else this.#handler!.text(data.toString('utf8'))
   }
 
-  pause(): void {
-    this.#socket.pause()
+  /** The engine closes the socket by itself after an error; `close` follows, without the peer's answer. */
+  private failed(error: NodeJS.ErrnoException): void {
+    this.#breach = breachOf(error.code)
   }
 
-  resume(): void {
-    this.#socket.resume()
+  private left(code: number, reason: Buffer): void {
+    const { code: told, reason: why } = this.#breach ?? { code, reason: reason.toString('utf8') }
+    this.#handler!.closed(told, why)
   }
 }
 
-const REASONS: Readonly<Record<number, string>> = {
-  400: 'Bad Request',
-  401: 'Unauthorized',
-  403: 'Forbidden',
-  404: 'Not Found',
-  426: 'Upgrade Required',
-  429: 'Too Many Requests',
-  503: 'Service Unavailable',
+function breachOf(code: string | undefined): CloseCause | undefined {
+  switch (code) {
+    case 'WS_ERR_UNSUPPORTED_MESSAGE_LENGTH':
+    case 'WS_ERR_UNSUPPORTED_DATA_PAYLOAD_LENGTH':
+      return BREACH.tooBig
+    case 'WS_ERR_INVALID_UTF8':
+      return BREACH.invalidText
+    default:
+      return code?.startsWith('WS_ERR_') ? BREACH.protocol : undefined
+  }
 }
 
-/** Answers an upgrade request with a problem document, in plain HTTP, and hangs up. */
-function refuseUpgrade(
-  stream: Duplex,
-  request: IncomingMessage,
-  error: BeaconError,
-  more: WsTransportOptions['headers'],
-): void {
-  const given = request.headers['x-request-id']
-  const requestId = typeof given === 'string' && /^[A-Za-z0-9._:-]{1,128}$/.test(given) ? given : newId()
-  const body = JSON.stringify(problemOf(error, requestId))
-  const headers: Record<string, string | number> = {
-    'x-request-id': requestId,
-    ...more(requestId),
+/** Answers where there is nothing but a connection, in plain HTTP, and hangs up. */
+function writeRaw(stream: Duplex, answer: Answer): void {
+  const headers = {
+    ...answer.headers,
     connection: 'close',
-    'content-type': 'application/problem+json; charset=utf-8',
-    'content-length': Buffer.byteLength(body),
-    ...(error.status === 401 ? { 'www-authenticate': 'Bearer realm="beacon"' } : {}),
-    ...(error.status === 426 ? { upgrade: 'websocket' } : {}),
-    ...(error.retryAfterSeconds === undefined ? {} : { 'retry-after': error.retryAfterSeconds }),
+    'content-length': String(Buffer.byteLength(answer.body)),
   }
   const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`)
   stream.end(
-    `HTTP/1.1 ${error.status} ${REASONS[error.status] ?? 'Error'}\r\n${lines.join('')}\r\n${body}`,
+    `HTTP/1.1 ${answer.status} ${reasonOf(answer.status)}\r\n${lines.join('')}\r\n${answer.body}`,
     () => stream.destroy(),
+  )
+}
+
+const { version } = createRequire(import.meta.url)('ws/package.json') as { version: string }
+
+export const wsEngine: Engine = { name: 'ws', build: `ws ${version}`, listen }
+
+/** How long a peer may take for its TLS handshake, and for its request's headers. */
+const TLS_HANDSHAKE_TIMEOUT_MS = 10_000
+const HEADERS_TIMEOUT_MS = 10_000
+const REQUEST_TIMEOUT_MS = 30_000
+/** How late those may strike. */
+const TIMEOUT_CHECK_MS = 2_000
+/** Connections that wait to be taken when all robots return at once. The kernel has a bound of its own, too. */
+const BACKLOG = 4096
+
+async function listen(options: ListenOptions): Promise<GatewayListener> {
+  const { clock, log, tls } = options
+  const sockets = new Set<WebSocket>()
+  const http: HttpOptions & { shouldUpgradeCallback: typeof isWebSocketUpgrade } = {
+    headersTimeout: HEADERS_TIMEOUT_MS,
+    requestTimeout: REQUEST_TIMEOUT_MS,
+    connectionsCheckingInterval: TIMEOUT_CHECK_MS,
+    // From Node 22.21 on.
+    shouldUpgradeCallback: isWebSocketUpgrade,
+  }
+  const server: Server = tls
+    ? createTlsServer({
+        ...http,
+        ...(await readCertificate(tls)),
+        handshakeTimeout: TLS_HANDSHAKE_TIMEOUT_MS,
+      })
+    : createServer(http)
+  server.on('request', (request, response) => answer(request, response, options))
+  server.on('clientError', (error, stream) => refuseGarbage(error, stream as Socket, options))
+  const detach = takeUpgrades({ ...options, server }, (socket) => {
+    sockets.add(socket)
+    socket.on('close', forget)
+  })
+  function forget(this: WebSocket): void {
+    sockets.delete(this)
+  }
+  const { address } = await lookup(options.host)
+  server.listen(bindOptions(address, options))
+  await once(server, 'listening')
+  const endRenewal = tls
+    ? renewCertificate({
+        server: server as TlsServer,
+        tls,
+        clock,
+        onRenewed: () => log.info('robots are shown the new certificate'),
+        onError: (error) => log.error({ err: error }, 'the certificate could not be renewed'),
+      })
+    : () => {}
+  return {
+    port: (server.address() as AddressInfo).port,
+    stop: async () => {
+      endRenewal()
+      const closed = new Promise((resolve) => server.close(resolve))
+      detach()
+      server.closeAllConnections()
+      for (const socket of sockets) socket.terminate()
+      await closed
+    },
+  }
+}
+
+/** Within a cluster its primary shares the port out; elsewhere the kernel does, where Node can ask it to (22.12 on). */
+function bindOptions(host: string, { port, shared }: ListenOptions): BindOptions & { reusePort: boolean } {
+  return {
+    host,
+    port,
+    backlog: BACKLOG,
+    exclusive: !shared,
+    reusePort: shared && !cluster.isWorker,
+  }
+}
+
+function answer(request: IncomingMessage, response: ServerResponse, options: AnswerOptions): void {
+  const { method = '', url = '', headers } = request
+  const {
+    status,
+    headers: more,
+    body,
+    last,
+  } = answerTo({ method, path: url.split('?', 1)[0]!, headers }, options)
+  response.writeHead(status, {
+    ...more,
+    'content-length': Buffer.byteLength(body),
+    ...(last ? { connection: 'close' } : {}),
+  })
+  response.end(body)
+}
+
+/** Answers what is not even HTTP. */
+function refuseGarbage(error: NodeJS.ErrnoException, stream: Socket, options: AnswerOptions): void {
+  if (error.code === 'ECONNRESET' || !stream.writable) {
+    stream.destroy()
+    return
+  }
+  writeRaw(
+    stream,
+    refusal(
+      new BeaconError('invalid_request', 'this is not HTTP as we speak it'),
+      { headers: {} },
+      options.headers,
+    ),
   )
 }

@@ -12,6 +12,7 @@ export interface TransportUnderTest {
 class Recorder implements SocketHandler {
   readonly texts: string[] = []
   binaries = 0
+  overflows = 0
   readonly ends: { code: number; reason: string }[] = []
   readonly #waiting: { done: () => boolean; resolve: () => void }[] = []
 
@@ -21,6 +22,10 @@ class Recorder implements SocketHandler {
   }
   binary(): void {
     this.binaries += 1
+    this.#look()
+  }
+  overflowed(): void {
+    this.overflows += 1
     this.#look()
   }
   closed(code: number, reason: string): void {

@@ -1,6 +1,9 @@
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { attachWsTransport } from '../../src/transport/ws.ts'
+import { createLog } from '../../src/observe/log.ts'
+import { systemClock } from '../../src/runtime.ts'
+import { chooseEngine } from '../../src/transport/engines.ts'
+import { attachWsTransport, wsEngine } from '../../src/transport/ws.ts'
 import { connectInMemory, type RobotEnd } from '../support/memory-transport.ts'
 import { connectWebSocket } from '../support/ws-robot.ts'
 import { itIsATransport } from './conformance.ts'
@@ -35,3 +38,25 @@ itIsATransport('ws', async (admit) => {
     },
   }
 })
+
+const uws = await chooseEngine('uws').catch(() => undefined)
+for (const engine of [wsEngine, ...(uws ? [uws.engine] : [])])
+  itIsATransport(`${engine.name}, listening by itself,`, async (admit) => {
+    const listener = await engine.listen({
+      host: '127.0.0.1',
+      port: 0,
+      shared: false,
+      path: '/agent/ws',
+      tls: undefined,
+      trustedProxies: [],
+      headers: () => ({}),
+      isReady: () => true,
+      admit,
+      clock: systemClock,
+      log: createLog('silent'),
+    })
+    return {
+      connect: (options) => connectWebSocket(`ws://127.0.0.1:${listener.port}/agent/ws`, options),
+      stop: () => listener.stop(),
+    }
+  })

@@ -30,6 +30,7 @@ beforeEach(async () => {
             socket.send('taken')
           },
           binary() {},
+          overflowed() {},
           closed() {},
         }),
       }
