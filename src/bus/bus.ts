@@ -3,7 +3,7 @@
  * again or to close a session; losing one is repaired by `onGap`.
  */
 export type BusMessage =
-  /** The robots' tokens no longer stand: forget them and close their sessions. */
+  /** The robots' tokens no longer stand: close their sessions. */
   | { readonly type: 'robots_revoked'; readonly robot_ids: readonly string[] }
   /** An operator, or time, decided against robots that waited for approval. */
   | { readonly type: 'robots_denied'; readonly robot_ids: readonly string[] }

@@ -5,7 +5,6 @@ import type { RotationReason } from './tables.ts'
 
 /** What a robot token stands for. */
 export interface TokenHolder {
-  readonly tokenHash: string
   readonly robotId: string
   /** It is the robot's next token, which no session was opened with yet. */
   readonly isNext: boolean
@@ -13,27 +12,27 @@ export interface TokenHolder {
   readonly retired: boolean
 }
 
-/** Looks up robot tokens by their SHA-256 (hex). Unknown ones are left out of the answer. */
+/** Looks up robot tokens by their SHA-256 (hex); answers in their order, with undefined for those of no robot. */
 export async function findTokenHolders(
   database: Database,
   tokenHashes: readonly string[],
-): Promise<TokenHolder[]> {
-  const holders = (column: 'token_hash' | 'next_token_hash') =>
-    database
-      .selectFrom('robots')
-      .select([
-        'id as robotId',
-        sql<string>`encode(${sql.ref(column)}, 'hex')`.as('tokenHash'),
-        sql<boolean>`${sql.lit(column === 'next_token_hash')}`.as('isNext'),
-        sql<boolean>`token_revoked_at IS NOT NULL`.as('revoked'),
-        sql<boolean>`lifecycle = 'retired'`.as('retired'),
-      ])
-      .where(
-        column,
-        'in',
-        tokenHashes.map((hash) => Buffer.from(hash, 'hex')),
-      )
-  return holders('token_hash').unionAll(holders('next_token_hash')).execute()
+): Promise<(TokenHolder | undefined)[]> {
+  const { rows } = await sql<TokenHolder & { place: number }>`
+    WITH asked AS (
+      SELECT decode(hash, 'hex') AS hash, place::integer
+      FROM unnest(${tokenHashes}::text[]) WITH ORDINALITY AS asked (hash, place)
+    )
+    SELECT place, r.id AS "robotId", false AS "isNext",
+      r.token_revoked_at IS NOT NULL AS revoked, r.lifecycle = 'retired' AS retired
+    FROM asked JOIN robots r ON r.token_hash = asked.hash
+    UNION ALL
+    SELECT place, r.id, true, r.token_revoked_at IS NOT NULL, r.lifecycle = 'retired'
+    FROM asked JOIN robots r ON r.next_token_hash = asked.hash
+  `.execute(database)
+  const holders = new Array<TokenHolder | undefined>(tokenHashes.length)
+  // One robot's next token may be another's that stands: to whom it stands, it belongs.
+  for (const row of rows) if (!row.isNext || !holders[row.place - 1]) holders[row.place - 1] = row
+  return holders
 }
 
 export interface SessionToOpen {

@@ -83,7 +83,7 @@ export class Gateway {
     this.#releases = new Releases((name, error) =>
       log.error({ err: error, part: name }, 'could not stop a part'),
     )
-    this.#authenticator = new Authenticator(database, clock)
+    this.#authenticator = new Authenticator(database)
     this.#timeline = new TimelineWriter(database, persist)
     this.#presence = new PresenceKeeper(database, persist, this.#timeline, this.#robots)
     this.#watch = new ServerWatch({
@@ -95,7 +95,6 @@ export class Gateway {
       ...parts,
       persist,
       registry: this.#registry,
-      authenticator: this.#authenticator,
       presence: this.#presence,
     })
     this.#sessions = new Sessions({

@@ -4,7 +4,6 @@ import { readSessionFacts, type SessionFacts } from '../db/sessions.ts'
 import type { Registry } from '../fleet/registry.ts'
 import { Grouping } from '../grouping.ts'
 import { CLOSE, type CloseCause } from '../protocol/close-codes.ts'
-import type { Authenticator } from './authenticator.ts'
 import { type Connection, rotationIn } from './connection.ts'
 import { type PersistParts, untilStored } from './persist.ts'
 import type { PresenceKeeper } from './presence-keeper.ts'
@@ -14,7 +13,6 @@ export interface NewsParts {
   readonly bus: Bus
   readonly persist: PersistParts
   readonly registry: Registry<Connection>
-  readonly authenticator: Authenticator
   readonly presence: PresenceKeeper
   readonly defaultIntervalMs: number
 }
@@ -47,12 +45,9 @@ export class News {
 
   /** Begins to listen. */
   start(): void {
-    const { bus, authenticator, registry } = this.#parts
+    const { bus, registry } = this.#parts
     bus.subscribe((message) => this.#onMessage(message))
-    bus.onGap(() => {
-      authenticator.forgetAll()
-      this.lookAgain([...registry.all()])
-    })
+    bus.onGap(() => this.lookAgain([...registry.all()]))
   }
 
   /** Asks the database how the robots of these connections are now. */
@@ -65,7 +60,7 @@ export class News {
   }
 
   #onMessage(message: BusMessage): void {
-    const { authenticator, registry } = this.#parts
+    const { registry } = this.#parts
     switch (message.type) {
       case 'robots_revoked':
         this.#expel(message.robot_ids, CLOSE.tokenRevoked)
@@ -77,7 +72,6 @@ export class News {
         this.#expel(message.robot_ids, CLOSE.retired)
         break
       case 'robots_changed':
-        authenticator.forget(message.robot_ids)
         this.lookAgain(message.robot_ids.flatMap((robotId) => registry.of(robotId)))
         break
       case 'fleet_changed':
@@ -90,8 +84,7 @@ export class News {
   }
 
   #expel(robotIds: readonly string[], cause: CloseCause): void {
-    const { authenticator, registry, presence, persist } = this.#parts
-    authenticator.forget(robotIds)
+    const { registry, presence, persist } = this.#parts
     for (const robotId of robotIds) {
       for (const connection of registry.of(robotId)) connection.end(cause)
       // Without a socket it may still count as online by what was heard: it cannot come back, so that is over.

@@ -201,7 +201,7 @@ class World {
     )
     expect(await this.sessionNo()).toBe(before)
     const holders = await findTokenHolders(this.#database, tokens.map(hashOf))
-    expect(holders.filter((holder) => !holder.revoked)).toEqual([])
+    expect(holders.filter((holder) => holder && !holder.revoked)).toEqual([])
   }
 
   async sessionNo(): Promise<number> {

@@ -353,17 +353,17 @@ describe('what is no next token', () => {
 })
 
 describe('the old token', () => {
-  it('opens nothing where another server still remembers it', async () => {
+  it('opens nothing where another server let it in while it stood, and lets nobody in from then on', async () => {
     const robot = await robotOfAge()
     const elsewhere = await another()
-    const remembered = await connect(elsewhere, clock, robot)
-    remembered.end.vanish()
     const next = await name(await connect(running, clock, robot))
+    const late = await connect(elsewhere, clock, robot, { hello: false })
     await connect(running, clock, by(robot, next))
 
-    const end = await connect(elsewhere, clock, robot, { hello: false })
-    end.say({ type: 'hello', protocol: 1 })
-    expect(await end.end.closed).toMatchObject({ code: 4501 })
+    late.say({ type: 'hello', protocol: 1 })
+    expect(await late.end.closed).toMatchObject({ code: 4501 })
+    for (const server of [running, elsewhere])
+      await expect(connect(server, clock, robot)).rejects.toMatchObject({ status: 401 })
     expect((await stored(robot)).token).toBe(next.hash)
   })
 
