@@ -1,139 +1,166 @@
 import { HEARTBEAT_BYTES } from './programs/heartbeat-frames.ts'
-import type { Answered, RobotsQuestion } from './programs/robots.ts'
+import type { Answered, CrowdQuestion } from './programs/robot-crowd.ts'
 import { startBeaconServer } from './support/beacon-server.ts'
 import { type Child, withChildren } from './support/child.ts'
-import { databaseCpuSeconds } from './support/database.ts'
+import { RobotCrowd } from './support/crowd.ts'
+import { COUNTING_STATEMENTS, databaseCpuSeconds, databaseStatements } from './support/database.ts'
+import { ENGINE_NAMES, type EngineName, enginesAsked, startBareServer } from './support/engines.ts'
 import { enrolRobots } from './support/fleet.ts'
+import { Histogram } from './support/histogram.ts'
 import { alternate, ratiosOf, spreadOf } from './support/measure.ts'
+import { readOptions } from './support/options.ts'
 import { withPostgres } from './support/postgres.ts'
-import { cpuSecondsOf } from './support/proc.ts'
-import { saveReport } from './support/report.ts'
+import { cpuSecondsOf, kernelSecondsOf } from './support/proc.ts'
+import { type Figure, saveReport } from './support/report.ts'
 
-// How many heartbeats, durable in PostgreSQL and acknowledged, does a second of the server's processor time buy, when
+// How many heartbeats, durable in PostgreSQL and acknowledged, does a second of the gateway's processor time buy, when
 // the same second of the bare engine buys so many echoes of the same bytes?
 
-const ROUNDS = 5
+const { engine, rounds: ROUNDS, seconds: SECONDS } = readOptions({ engine: 'both', rounds: 5, seconds: 4 })
 const ROBOTS = 1_000
-const SECONDS = 4
 /** Each robot sends its next heartbeat when the last one is acknowledged. */
 const IN_FLIGHT = 1
 const PACED_PER_SECOND = 1_000
 
-interface Round extends Answered {
-  /** Processor seconds of the server, and of the database behind it. */
+/** What one stretch of load took, and what came of it. */
+interface Round {
+  readonly count: number
+  readonly seconds: number
+  readonly p50Ms: number
+  readonly p99Ms: number
+  /** Processor seconds: of the server's process, of that in the kernel, of the database behind it, and of the robots. */
   readonly serverSeconds: number
+  readonly kernelSeconds: number
   readonly databaseSeconds: number
+  readonly robotSeconds: number
+  readonly statements: number
 }
 
-await withPostgres((databaseUrl) =>
-  withChildren(async (start) => {
-    const beacon = await startBeaconServer(start, { databaseUrl })
-    const echo = start(new URL('./programs/echo-server.js', import.meta.url))
-    const tokens = (await enrolRobots(databaseUrl, ROBOTS)).map((robot) => robot.token)
-    const databaseSeconds = await databaseCpuSeconds(databaseUrl)
+type Variant = 'heartbeats' | 'echoes' | 'pacedHeartbeats' | 'pacedEchoes'
 
-    async function connect(port: number): Promise<Child> {
-      const robots = start(new URL('./programs/robots.js', import.meta.url))
-      await robots.ask({ do: 'connect', port, tokens } satisfies RobotsQuestion)
-      return robots
-    }
-    const robots = { of: await connect(beacon.port), echoing: await connect(await echo.ask<number>({})) }
+function measureEngine(engine: EngineName): Promise<Record<Variant, Round[]>> {
+  return withPostgres(
+    (databaseUrl) =>
+      withChildren(async (start) => {
+        const beacon = await startBeaconServer(start, { databaseUrl, engine })
+        const bare = await startBareServer(start, engine)
+        const tokens = (await enrolRobots(databaseUrl, ROBOTS)).map((robot) => robot.token)
+        const databaseSeconds = await databaseCpuSeconds(databaseUrl)
+        const statements = await databaseStatements(databaseUrl)
 
-    async function measure(server: Child, load: Child, question: RobotsQuestion): Promise<Round> {
-      const before = { server: cpuSecondsOf(server.pid), database: databaseSeconds() }
-      const answered = await load.ask<Answered>(question)
-      return {
-        ...answered,
-        serverSeconds: cpuSecondsOf(server.pid) - before.server,
-        databaseSeconds: databaseSeconds() - before.database,
-      }
-    }
+        const crowds = {
+          ours: await RobotCrowd.start(start, { port: beacon.gatewayPort }),
+          echoing: await RobotCrowd.start(start, { port: bare.port, firstAddress: 10 }),
+        }
+        for (const crowd of Object.values(crowds)) await crowd.connect(tokens)
 
-    const saturate: RobotsQuestion = { do: 'saturate', seconds: SECONDS, inFlight: IN_FLIGHT }
-    const pace: RobotsQuestion = { do: 'pace', seconds: SECONDS, perSecond: PACED_PER_SECOND }
-    const rounds = await alternate(ROUNDS, {
-      heartbeats: () => measure(beacon.child, robots.of, saturate),
-      echoes: () => measure(echo, robots.echoing, saturate),
-      pacedHeartbeats: () => measure(beacon.child, robots.of, pace),
-      pacedEchoes: () => measure(echo, robots.echoing, pace),
-    })
+        async function measure(server: Child, crowd: RobotCrowd, question: CrowdQuestion): Promise<Round> {
+          const look = async () => ({
+            server: cpuSecondsOf(server.pid),
+            kernel: kernelSecondsOf(server.pid),
+            database: databaseSeconds(),
+          })
+          const statementsBefore = await statements()
+          const before = await look()
+          const answered = await crowd.ask<Answered>(question)
+          const after = await look()
+          const latencies = Histogram.of([answered.latencies])
+          return {
+            count: answered.count,
+            seconds: answered.seconds,
+            p50Ms: latencies.quantileMs(0.5),
+            p99Ms: latencies.quantileMs(0.99),
+            serverSeconds: after.server - before.server,
+            kernelSeconds: after.kernel - before.kernel,
+            databaseSeconds: after.database - before.database,
+            robotSeconds: answered.crowdSeconds,
+            statements: (await statements()) - statementsBefore,
+          }
+        }
 
-    const perCpuSecond = (name: keyof typeof rounds) =>
-      rounds[name].map((round) => round.count / round.serverSeconds)
-    const of = (name: keyof typeof rounds, figure: (round: Round) => number) =>
-      spreadOf(rounds[name].map(figure))
-    const ratio = (name: keyof typeof rounds, baseline: keyof typeof rounds) =>
-      spreadOf(ratiosOf(perCpuSecond(name), perCpuSecond(baseline)))
-    const databaseMicroseconds = (round: Round) => (round.databaseSeconds * 1e6) / round.count
-    const paced = `at ${PACED_PER_SECOND.toLocaleString('en')}/s`
+        const saturate: CrowdQuestion = { do: 'saturate', seconds: SECONDS, inFlight: IN_FLIGHT }
+        const pace: CrowdQuestion = { do: 'pace', seconds: SECONDS, perSecond: PACED_PER_SECOND }
+        return alternate<Variant, Round>(ROUNDS, {
+          heartbeats: () => measure(beacon.child, crowds.ours, saturate),
+          echoes: () => measure(bare.child, crowds.echoing, saturate),
+          pacedHeartbeats: () => measure(beacon.child, crowds.ours, pace),
+          pacedEchoes: () => measure(bare.child, crowds.echoing, pace),
+        })
+      }),
+    COUNTING_STATEMENTS,
+  )
+}
 
-    await saveReport({
-      name: 'heartbeats',
-      question:
-        'Heartbeats that are durable in PostgreSQL and acknowledged, for each second of the server process’s processor ' +
-        'time, against echoes of the same bytes by the bare ws engine for each of its own',
-      figures: [
-        { what: 'saturated: heartbeats per processor second', spread: spreadOf(perCpuSecond('heartbeats')) },
-        { what: 'saturated: bare echoes per processor second', spread: spreadOf(perCpuSecond('echoes')) },
-        { what: 'saturated: ratio', spread: ratio('heartbeats', 'echoes'), digits: 3, headline: true },
-        { what: 'saturated: heartbeats/s', spread: of('heartbeats', (round) => round.count / round.seconds) },
-        { what: 'saturated: bare echoes/s', spread: of('echoes', (round) => round.count / round.seconds) },
-        {
-          what: 'saturated: heartbeat → ack p50 ms',
-          spread: of('heartbeats', (round) => round.p50Ms),
-          digits: 1,
-        },
-        {
-          what: 'saturated: heartbeat → ack p99 ms',
-          spread: of('heartbeats', (round) => round.p99Ms),
-          digits: 1,
-        },
-        {
-          what: 'saturated: database processor µs per heartbeat',
-          spread: of('heartbeats', databaseMicroseconds),
-          digits: 1,
-        },
-        {
-          what: `${paced}: heartbeats per processor second`,
-          spread: spreadOf(perCpuSecond('pacedHeartbeats')),
-        },
-        { what: `${paced}: bare echoes per processor second`, spread: spreadOf(perCpuSecond('pacedEchoes')) },
-        {
-          what: `${paced}: ratio`,
-          spread: ratio('pacedHeartbeats', 'pacedEchoes'),
-          digits: 3,
-          headline: true,
-        },
-        {
-          what: `${paced}: heartbeat → ack p50 ms`,
-          spread: of('pacedHeartbeats', (round) => round.p50Ms),
-          digits: 1,
-        },
-        {
-          what: `${paced}: heartbeat → ack p99 ms`,
-          spread: of('pacedHeartbeats', (round) => round.p99Ms),
-          digits: 1,
-        },
-        {
-          what: `${paced}: bare echo p50 ms`,
-          spread: of('pacedEchoes', (round) => round.p50Ms),
-          digits: 2,
-        },
-        {
-          what: `${paced}: database processor µs per heartbeat`,
-          spread: of('pacedHeartbeats', databaseMicroseconds),
-        },
-      ],
-      settings: {
-        rounds: ROUNDS,
-        robots: ROBOTS,
-        seconds: SECONDS,
-        in_flight: IN_FLIGHT,
-        paced_per_second: PACED_PER_SECOND,
-        heartbeat_bytes: HEARTBEAT_BYTES,
-        fsync: 'on',
+function figuresOf(engine: EngineName, rounds: Record<Variant, Round[]>): Figure[] {
+  const of = (variant: Variant, figure: (round: Round) => number) => spreadOf(rounds[variant].map(figure))
+  const perCpuSecond = (round: Round) => round.count / round.serverSeconds
+  const microseconds = (round: Round) => (round.serverSeconds * 1e6) / round.count
+  const kernelPercent = (round: Round) => (round.kernelSeconds * 100) / round.serverSeconds
+
+  const compare = (load: string, ours: Variant, bare: Variant): Figure[] => {
+    const what = (figure: string) => `${engine}, ${load}: ${figure}`
+    return [
+      { what: what('heartbeats per processor second of the gateway'), spread: of(ours, perCpuSecond) },
+      { what: what('echoes per processor second of the bare engine'), spread: of(bare, perCpuSecond) },
+      {
+        what: what('ratio'),
+        spread: spreadOf(ratiosOf(rounds[ours].map(perCpuSecond), rounds[bare].map(perCpuSecond))),
+        digits: 3,
+        headline: true,
       },
-      rounds,
-    })
-  }),
-)
+      { what: what('gateway µs per heartbeat'), spread: of(ours, microseconds), digits: 1 },
+      { what: what('of these in the kernel, %'), spread: of(ours, kernelPercent) },
+      { what: what('bare engine µs per echo'), spread: of(bare, microseconds), digits: 1 },
+      { what: what('of these in the kernel, %'), spread: of(bare, kernelPercent) },
+      {
+        what: what('database processor ms per 1,000 heartbeats, not in the ratio'),
+        spread: of(ours, (round) => (round.databaseSeconds * 1e6) / round.count),
+        digits: 1,
+      },
+      {
+        what: what('statements per 1,000 heartbeats'),
+        spread: of(ours, (round) => (round.statements * 1e3) / round.count),
+        digits: 1,
+      },
+      { what: what('heartbeat → ack p50 ms'), spread: of(ours, (round) => round.p50Ms), digits: 1 },
+      { what: what('heartbeat → ack p99 ms'), spread: of(ours, (round) => round.p99Ms), digits: 1 },
+      { what: what('bare echo p50 ms'), spread: of(bare, (round) => round.p50Ms), digits: 2 },
+      { what: what('bare echo p99 ms'), spread: of(bare, (round) => round.p99Ms), digits: 2 },
+    ]
+  }
+  const perSecond = (what: string, variant: Variant): Figure => ({
+    what: `${engine}, saturated: ${what} by the clock, with robots and database on the same cores`,
+    spread: of(variant, (round) => round.count / round.seconds),
+  })
+  return [
+    ...compare('saturated', 'heartbeats', 'echoes'),
+    perSecond('heartbeats/s', 'heartbeats'),
+    perSecond('bare echoes/s', 'echoes'),
+    ...compare(`${PACED_PER_SECOND.toLocaleString('en')}/s`, 'pacedHeartbeats', 'pacedEchoes'),
+  ]
+}
+
+const figures: Figure[] = []
+const rounds: Partial<Record<EngineName, Record<Variant, Round[]>>> = {}
+for (const name of enginesAsked(engine)) {
+  rounds[name] = await measureEngine(name)
+  figures.push(...figuresOf(name, rounds[name]))
+}
+
+await saveReport({
+  name: 'heartbeats',
+  question:
+    'Heartbeats that are durable in PostgreSQL and acknowledged, for each second of the gateway process’s processor ' +
+    `time, against echoes of the same bytes by the bare engine (${Object.values(ENGINE_NAMES).join(', ')}) for each of its own`,
+  figures,
+  settings: {
+    rounds: ROUNDS,
+    robots: ROBOTS,
+    seconds: SECONDS,
+    in_flight: IN_FLIGHT,
+    paced_per_second: PACED_PER_SECOND,
+    heartbeat_bytes: HEARTBEAT_BYTES,
+    fsync: 'on',
+  },
+  rounds,
+})

@@ -1,122 +1,133 @@
-import { setTimeout as sleep } from 'node:timers/promises'
-import type { RobotsQuestion } from './programs/robots.ts'
 import { startBeaconServer } from './support/beacon-server.ts'
 import { type Child, type StartChild, withChildren } from './support/child.ts'
+import { RobotCrowd } from './support/crowd.ts'
+import { type EngineName, enginesAsked, startBareServer } from './support/engines.ts'
 import { enrolRobots } from './support/fleet.ts'
 import { alternate, ratiosOf, spreadOf } from './support/measure.ts'
+import { MEMORY_QUESTION, type MemoryAnswer } from './support/memory-probe.ts'
+import { readOptions } from './support/options.ts'
 import { withPostgres } from './support/postgres.ts'
 import { residentBytesOf } from './support/proc.ts'
 import { type Figure, saveReport } from './support/report.ts'
+import { settledBytesOf } from './support/settling.ts'
 
 // How much memory does an authenticated session take that says nothing for now, when the bare engine's connection
 // takes so much?
 
-const ROUNDS = 3
-const COUNTS = [5_000, 10_000] as const
-/** Memory is settled when it changed by less than this for so long; garbage is collected meanwhile or never. */
-const SETTLED_BYTES = 512 * 1024
-const SETTLED_MS = 3_000
-const PATIENCE_MS = 12_000
-const LOOK_EVERY_MS = 250
+const { engine, rounds: ROUNDS } = readOptions({ engine: 'both', rounds: 2 })
+const COUNTS = [10_000, 19_000] as const
+const MOST = COUNTS[1]
+const PROBE = new URL('./support/memory-probe.js', import.meta.url)
 
-async function settledBytesOf(pid: number): Promise<number> {
-  let [low, high] = [Number.POSITIVE_INFINITY, 0]
-  let settledFor = 0
-  for (let waited = 0; ; waited += LOOK_EVERY_MS) {
-    const bytes = residentBytesOf(pid)
-    low = Math.min(low, bytes)
-    high = Math.max(high, bytes)
-    if (high - low > SETTLED_BYTES) {
-      ;[low, high] = [bytes, bytes]
-      settledFor = 0
-    }
-    if (settledFor >= SETTLED_MS || waited >= PATIENCE_MS) return bytes
-    await sleep(LOOK_EVERY_MS)
-    settledFor += LOOK_EVERY_MS
-  }
-}
-
-/** Resident bytes of the server without connections and with each count of them. */
+/** Bytes of the server's process without connections, and with each count of them. */
 interface Round {
-  readonly empty: number
-  readonly with: readonly number[]
+  readonly resident: readonly [empty: number, ...with_: number[]]
+  /** After its garbage was collected by force, without connections and with the most; and what of it is live heap. */
+  readonly collected: readonly [empty: number, full: number]
+  readonly liveHeap: readonly [empty: number, full: number]
 }
 
-await withPostgres(async (databaseUrl) => {
-  const tokens = (await enrolRobots(databaseUrl, COUNTS[1])).map((robot) => robot.token)
+interface Server {
+  readonly child: Child
+  readonly port: number
+}
 
-  /** Every round has servers of its own: memory that was taken once is seldom given back. */
-  function measure(startServer: (start: StartChild) => Promise<{ child: Child; port: number }>) {
-    return withChildren<Round>(async (start) => {
-      const { child, port } = await startServer(start)
-      const robots = start(new URL('./programs/robots.js', import.meta.url))
-      const empty = await settledBytesOf(child.pid)
-      const resident: number[] = []
-      let connected = 0
-      for (const count of COUNTS) {
-        await robots.ask({
-          do: 'connect',
-          port,
-          tokens: tokens.slice(connected, count),
-        } satisfies RobotsQuestion)
-        await robots.ask({ do: 'beat' } satisfies RobotsQuestion)
-        connected = count
-        resident.push(await settledBytesOf(child.pid))
-      }
-      await robots.stop()
-      return { empty, with: resident }
+/** Every round has servers of its own: memory that was taken once is seldom given back. */
+function measure(
+  tokens: readonly string[],
+  startServer: (start: StartChild) => Promise<Server>,
+): Promise<Round> {
+  return withChildren<Round>(async (start) => {
+    const { child, port } = await startServer(start)
+    const crowd = await RobotCrowd.start(start, { port })
+    const collect = async () => {
+      const { heapUsed } = await child.ask<MemoryAnswer>({ question: MEMORY_QUESTION })
+      await settledBytesOf(child.pid)
+      return { heapUsed, resident: residentBytesOf(child.pid) }
+    }
+    const emptyCollected = await collect()
+    const resident: [number, ...number[]] = [await settledBytesOf(child.pid)]
+    let connected = 0
+    for (const count of COUNTS) {
+      await crowd.connect(tokens.slice(connected, count))
+      await crowd.beatOnce()
+      connected = count
+      resident.push(await settledBytesOf(child.pid))
+    }
+    const fullCollected = await collect()
+    await crowd.child.stop()
+    return {
+      resident,
+      collected: [emptyCollected.resident, fullCollected.resident],
+      liveHeap: [emptyCollected.heapUsed, fullCollected.heapUsed],
+    }
+  })
+}
+
+function measureEngine(engine: EngineName) {
+  return withPostgres(async (databaseUrl) => {
+    const tokens = (await enrolRobots(databaseUrl, MOST)).map((robot) => robot.token)
+    return alternate(ROUNDS, {
+      beacon: () =>
+        measure(tokens, async (start) => {
+          // The sessions say nothing while they are measured, and nobody shall call them lost for it.
+          const settings = { BEACON_HEARTBEAT_SECONDS: '3600' }
+          const beacon = await startBeaconServer(start, { databaseUrl, engine, settings, preload: PROBE })
+          return { child: beacon.child, port: beacon.gatewayPort }
+        }),
+      bare: () => measure(tokens, (start) => startBareServer(start, engine, PROBE)),
     })
-  }
-
-  const rounds = await alternate(ROUNDS, {
-    beacon: () =>
-      // The sessions say nothing while they are measured, and nobody shall call them lost for it.
-      measure((start) =>
-        startBeaconServer(start, { databaseUrl, settings: { BEACON_HEARTBEAT_SECONDS: '3600' } }),
-      ),
-    bare: () =>
-      measure(async (start) => {
-        const child = start(new URL('./programs/echo-server.js', import.meta.url))
-        return { child, port: await child.ask<number>({}) }
-      }),
   })
+}
 
-  const figures: Figure[] = []
-  const compare = (label: string, bytesOf: (round: Round) => number) => {
-    const [beacon, bare] = [rounds.beacon.map(bytesOf), rounds.bare.map(bytesOf)]
-    figures.push(
-      { what: `${label}: bytes per session`, spread: spreadOf(beacon) },
-      { what: `${label}: bytes per bare connection`, spread: spreadOf(bare) },
-      { what: `${label}: ratio`, spread: spreadOf(ratiosOf(beacon, bare)), digits: 2, headline: true },
-    )
-  }
-  for (const [index, count] of COUNTS.entries())
-    compare(`${count.toLocaleString('en')} sessions`, (round) => (round.with[index]! - round.empty) / count)
-  compare(
-    `from ${COUNTS[0].toLocaleString('en')} to ${COUNTS[1].toLocaleString('en')}`,
-    (round) => (round.with[1]! - round.with[0]!) / (COUNTS[1] - COUNTS[0]),
-  )
-  const megabytes = (which: keyof typeof rounds, bytesOf: (round: Round) => number) =>
-    spreadOf(rounds[which].map((round) => bytesOf(round) / 2 ** 20))
-  figures.push(
-    { what: 'server without sessions, MiB', spread: megabytes('beacon', (round) => round.empty) },
-    { what: 'bare server without connections, MiB', spread: megabytes('bare', (round) => round.empty) },
-    {
-      what: `server with ${COUNTS[1].toLocaleString('en')} sessions, MiB`,
-      spread: megabytes('beacon', (round) => round.with[1]!),
-    },
-    {
-      what: `bare server with ${COUNTS[1].toLocaleString('en')} connections, MiB`,
-      spread: megabytes('bare', (round) => round.with[1]!),
-    },
-  )
-  await saveReport({
-    name: 'idle-memory',
-    question:
-      'Resident memory of the server process for each authenticated, welcomed session that is idle after a heartbeat, ' +
-      'against a connection of the bare ws engine after the same frames',
-    figures,
-    settings: { rounds: ROUNDS, counts: COUNTS },
-    rounds,
+type Rounds = Awaited<ReturnType<typeof measureEngine>>
+
+function figuresOf(engine: EngineName, rounds: Rounds): Figure[] {
+  const [few, most] = COUNTS.map((count) => count.toLocaleString('en'))
+  const of = (bytesOf: (round: Round) => number) => ({
+    beacon: rounds.beacon.map(bytesOf),
+    bare: rounds.bare.map(bytesOf),
   })
+  const compare = (label: string, bytesOf: (round: Round) => number, headline = false): Figure[] => {
+    const { beacon, bare } = of(bytesOf)
+    return [
+      { what: `${engine}, ${label}: bytes per session`, spread: spreadOf(beacon) },
+      { what: `${engine}, ${label}: bytes per bare connection`, spread: spreadOf(bare) },
+      {
+        what: `${engine}, ${label}: ratio`,
+        spread: spreadOf(ratiosOf(beacon, bare)),
+        digits: 2,
+        ...(headline ? { headline } : {}),
+      },
+    ]
+  }
+  const { beacon, bare } = of(({ resident }) => resident[0] / 2 ** 20)
+  return [
+    ...compare(`${most} sessions`, ({ resident }) => (resident[2]! - resident[0]) / MOST, true),
+    ...compare(
+      `each from ${few} to ${most}`,
+      ({ resident }) => (resident[2]! - resident[1]!) / (MOST - COUNTS[0]),
+    ),
+    ...compare(`${most} after forced collection`, ({ collected: [empty, full] }) => (full - empty) / MOST),
+    ...compare(`${most}, live heap of these`, ({ liveHeap: [empty, full] }) => (full - empty) / MOST),
+    { what: `${engine}: server without sessions, MiB`, spread: spreadOf(beacon) },
+    { what: `${engine}: bare server without connections, MiB`, spread: spreadOf(bare) },
+  ]
+}
+
+const figures: Figure[] = []
+const rounds: Partial<Record<EngineName, Rounds>> = {}
+for (const name of enginesAsked(engine)) {
+  rounds[name] = await measureEngine(name)
+  figures.push(...figuresOf(name, rounds[name]))
+}
+
+await saveReport({
+  name: 'idle-memory',
+  question:
+    'Resident memory of the server process for each authenticated, welcomed session that is idle after a heartbeat, ' +
+    'against a connection of the bare engine after the same frames',
+  figures,
+  settings: { rounds: ROUNDS, counts: COUNTS },
+  rounds,
 })

@@ -7,6 +7,8 @@ interface ProcessTimes {
   readonly parent: number
   /** Of the process with all its threads. */
   readonly own: number
+  /** Of `own`, what the kernel took on its behalf. */
+  readonly kernel: number
   /** Of its children that have ended and were waited for. */
   readonly ended: number
 }
@@ -27,6 +29,7 @@ function timesOf(pid: number): ProcessTimes | undefined {
   return {
     parent: parent!,
     own: (user! + system!) / TICKS_PER_SECOND,
+    kernel: system! / TICKS_PER_SECOND,
     ended: (endedUser! + endedSystem!) / TICKS_PER_SECOND,
   }
 }
@@ -35,6 +38,13 @@ export function parentOf(pid: number): number {
   const times = timesOf(pid)
   if (!times) throw new Error(`process ${pid} is gone`)
   return times.parent
+}
+
+/** Processor seconds that the kernel has used on behalf of a process: for sockets, above all. In ticks of 10 ms. */
+export function kernelSecondsOf(pid: number): number {
+  const times = timesOf(pid)
+  if (!times) throw new Error(`process ${pid} is gone`)
+  return times.kernel
 }
 
 /** Processor seconds that a process has used, with all its threads, without its children. To the nanosecond. */
