@@ -25,6 +25,8 @@ const LOOP_RESOLUTION_MS = 20
 export function systemResources(root = '/'): Resources {
   const loop = monitorEventLoopDelay({ resolution: LOOP_RESOLUTION_MS })
   loop.enable()
+  let turnsBefore = 0
+  let lastedBefore = 0
   const groups = limitedGroups(root)
   return {
     descriptorLimit: descriptorLimit(root),
@@ -35,9 +37,14 @@ export function systemResources(root = '/'): Resources {
     },
     memoryShare: () => Math.max(machineShare(root), ...groups.map(groupShare)),
     eventLoopDelayMs() {
-      const mean = loop.count === 0 ? 0 : loop.mean / 1e6 - LOOP_RESOLUTION_MS
-      loop.reset()
-      return Math.max(mean, 0)
+      // By differences: a reset would lose the turn that goes on, and with slow turns that is all there is.
+      const turns = loop.count - turnsBefore
+      if (turns === 0) return 0
+      const lasted = loop.count * loop.mean
+      const meanMs = (lasted - lastedBefore) / turns / 1e6
+      turnsBefore = loop.count
+      lastedBefore = lasted
+      return Math.max(meanMs - LOOP_RESOLUTION_MS, 0)
     },
     stop: () => loop.disable(),
   }
