@@ -1,4 +1,5 @@
-import { readFile, stat } from 'node:fs/promises'
+import { readFileSync } from 'node:fs'
+import { stat } from 'node:fs/promises'
 import type { TlsSettings } from './config.ts'
 import type { Clock } from './runtime.ts'
 
@@ -11,10 +12,9 @@ export interface Certificate {
   readonly key: Buffer
 }
 
-/** Reads both files. Rejects when one cannot be read. */
-export async function readCertificate({ certFile, keyFile }: TlsSettings): Promise<Certificate> {
-  const [cert, key] = await Promise.all([readFile(certFile), readFile(keyFile)])
-  return { cert, key }
+/** Reads both files. Throws when one cannot be read. */
+export function readCertificate({ certFile, keyFile }: TlsSettings): Certificate {
+  return { cert: readFileSync(certFile), key: readFileSync(keyFile) }
 }
 
 /** When the files were written, in a form that can be compared. */
@@ -44,7 +44,7 @@ export function renewCertificate({ server, tls, clock, onRenewed, onError }: Ren
       seen = now
       return
     }
-    server.setSecureContext(await readCertificate(tls))
+    server.setSecureContext(readCertificate(tls))
     seen = now
     onRenewed()
   }

@@ -10,6 +10,7 @@ import { lockMinting } from '../db/token-changes.ts'
 import { inTransaction } from '../db/transaction.ts'
 import { BeaconError } from '../errors.ts'
 import type { HttpParts } from './parts.ts'
+import { isOverHttps } from './public-url.ts'
 
 /** A step of a sign-in, to be written down with the session that it begins. */
 export interface Step extends Pick<NewSignIn, 'id' | 'stage' | 'method' | 'secondFactor' | 'flowSealed'> {
@@ -38,8 +39,8 @@ const hashOf = (secret: string) => createHash('sha256').update(secret).digest()
 type Parts = Pick<HttpParts, 'config' | 'database' | 'random'>
 
 /** The `__Host-` prefix has browsers refuse the cookie from anybody but this very host, and over plain HTTP. */
-function cookieOf({ publicUrl }: HttpParts['config']) {
-  const https = publicUrl?.startsWith('https:') ?? false
+function cookieOf(config: HttpParts['config']) {
+  const https = isOverHttps(config)
   return {
     name: https ? '__Host-beacon_session' : 'beacon_session',
     options: {

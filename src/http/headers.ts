@@ -1,5 +1,6 @@
 import type { FastifyReply, FastifyRequest } from 'fastify'
-import type { Config } from '../config.ts'
+import type { HttpParts } from './parts.ts'
+import { isOverHttps } from './public-url.ts'
 
 /** What a page of ours may do: everything that it needs comes from this server, and nobody else frames it. */
 export const PAGE_POLICY = {
@@ -34,20 +35,18 @@ const ONE_YEAR_SECONDS = 31_536_000
  * how the server is reached.
  */
 export function baseHeaders(
-  { publicUrl }: Pick<Config, 'publicUrl'>,
+  config: Pick<HttpParts['config'], 'publicUrl' | 'tls'>,
   requestId: string,
 ): Record<string, string> {
   return {
     'x-request-id': requestId,
     ...HEADERS,
-    ...(publicUrl?.startsWith('https:')
-      ? { 'strict-transport-security': `max-age=${ONE_YEAR_SECONDS}` }
-      : {}),
+    ...(isOverHttps(config) ? { 'strict-transport-security': `max-age=${ONE_YEAR_SECONDS}` } : {}),
   }
 }
 
 export function setBaseHeaders(
-  config: Pick<Config, 'publicUrl'>,
+  config: Pick<HttpParts['config'], 'publicUrl' | 'tls'>,
   request: Pick<FastifyRequest, 'id'>,
   reply: FastifyReply,
 ): void {

@@ -13,6 +13,14 @@ export function publicUrl(config: Pick<Config, 'publicUrl'>, origin: Origin): st
   return `${origin.protocol === 'https' ? 'https' : 'http'}://${host}`
 }
 
+/** True when callers come over HTTPS, to this server itself or to the proxy before it. */
+export function isOverHttps({
+  publicUrl,
+  tls,
+}: Pick<Config, 'publicUrl'> & Partial<Pick<Config, 'tls'>>): boolean {
+  return publicUrl === undefined ? tls !== undefined : publicUrl.startsWith('https:')
+}
+
 /** Where robots open their WebSocket. */
 export function gatewayUrl(
   { config, gatewayPath }: Pick<HttpParts, 'config' | 'gatewayPath'>,

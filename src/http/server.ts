@@ -1,11 +1,14 @@
 import type { ServerOptions } from 'node:http'
+import type { Server as TlsServer } from 'node:https'
 import type { Socket } from 'node:net'
 import fastify, { type FastifyInstance } from 'fastify'
 import type { ZodTypeProvider } from 'fastify-type-provider-zod'
 import { proxyRule } from '../addresses.ts'
+import type { TlsSettings } from '../config.ts'
 import { BeaconError, problemOf } from '../errors.ts'
 import { newId } from '../ids.ts'
 import { requestIdOf } from '../request-id.ts'
+import { readCertificate, renewCertificate } from '../tls.ts'
 import { acceptJson } from './body.ts'
 import { browserSessions } from './browser-sessions.ts'
 import { documentationPage, documentRoutes } from './documentation.ts'
@@ -123,6 +126,21 @@ function refuseGarbage(config: HttpParts['config'], error: Error & { code?: stri
   socket.end(`HTTP/1.1 400 Bad Request\r\n${lines.join('')}\r\n${body}`)
 }
 
+function keepCertificateFresh(
+  app: FastifyInstance,
+  tls: TlsSettings,
+  { clock, log }: Pick<HttpParts, 'clock' | 'log'>,
+): void {
+  const end = renewCertificate({
+    server: app.server as unknown as TlsServer,
+    tls,
+    clock,
+    onRenewed: () => log.info('operators are shown the new certificate'),
+    onError: (error) => log.error({ err: error }, 'the certificate could not be renewed'),
+  })
+  app.addHook('onClose', async () => end())
+}
+
 /** Builds the REST edge; nothing listens before `listen` is called on it. */
 export function createHttp(parts: HttpParts): FastifyInstance {
   const { config, log } = parts
@@ -134,12 +152,12 @@ export function createHttp(parts: HttpParts): FastifyInstance {
     // From Node 22.21 on.
     shouldUpgradeCallback: parts.takesUpgrade,
   }
-  const app = fastify({
+  const app: FastifyInstance = fastify({
     logger: false,
     bodyLimit: BODY_LIMIT_BYTES,
     requestTimeout: REQUEST_TIMEOUT_MS,
     keepAliveTimeout: KEEP_ALIVE_TIMEOUT_MS,
-    http,
+    ...(config.tls ? { https: { ...http, ...readCertificate(config.tls) } } : { http }),
     trustProxy: config.trustedProxies.length > 0 ? proxyRule(config.trustedProxies) : false,
     genReqId: requestIdOf,
     clientErrorHandler: (error, socket) => refuseGarbage(config, error, socket),
@@ -148,6 +166,7 @@ export function createHttp(parts: HttpParts): FastifyInstance {
       sendProblem(log, error, request, reply)
     },
   })
+  if (config.tls) keepCertificateFresh(app, config.tls, parts)
   app.setValidatorCompiler(validate)
   // Answers are built field by field and typed by their schemas: what is stored goes out, whoever wrote it.
   app.setSerializerCompiler(() => (data) => JSON.stringify(data))

@@ -230,7 +230,7 @@ async function listen(options: ListenOptions): Promise<GatewayListener> {
   const server: Server = tls
     ? createTlsServer({
         ...http,
-        ...(await readCertificate(tls)),
+        ...readCertificate(tls),
         handshakeTimeout: TLS_HANDSHAKE_TIMEOUT_MS,
       })
     : createServer(http)
