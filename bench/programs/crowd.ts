@@ -178,6 +178,16 @@ export class Crowd {
     this.#waiting = 0
   }
 
+  /** Robots without a session stay away until `comeBack`. */
+  stayAway(): void {
+    for (let robot = 0; robot < this.size; robot++)
+      if (this.#state[robot] !== STATE.here) this.#drop(robot, STATE.absent)
+    this.#queue = []
+    this.#queueHead = 0
+    this.#pauses.clear()
+    this.#waiting = 0
+  }
+
   /** Has robots that are away connect again, so many a second; 0: as fast as handshakes go. */
   comeBack(perSecond = 0): void {
     for (let robot = 0; robot < this.size; robot++)

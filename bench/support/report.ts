@@ -2,7 +2,9 @@ import { mkdir, writeFile } from 'node:fs/promises'
 import { cpus, release, totalmem, type } from 'node:os'
 import { join } from 'node:path'
 import { packageRoot } from '../../src/package.ts'
+import { drawCharts } from './chart.ts'
 import { inWords, type Spread } from './measure.ts'
+import { optionsGiven } from './options.ts'
 import { cpuSecondsOfMachine, cpuSecondsOfTree } from './proc.ts'
 import { writeResultsIntoReadme } from './readme.ts'
 
@@ -22,6 +24,20 @@ export interface Report {
   readonly settings: Readonly<Record<string, unknown>>
   /** What each round gave. */
   readonly rounds: unknown
+  /** What can be seen at a glance. */
+  readonly chart?: BarChart
+}
+
+/** Each group has its own unit; its bars stand beside each other, and the aim is a line across them. */
+export interface BarChart {
+  readonly title: string
+  readonly unit: string
+  readonly groups: readonly {
+    readonly label: string
+    readonly bars: readonly { readonly name: string; readonly spread: Spread }[]
+    /** In the same unit, and whether to be above or below it is good. */
+    readonly aim?: { readonly value: number; readonly good: 'above' | 'below' }
+  }[]
 }
 
 const begun = { at: performance.now(), machine: cpuSecondsOfMachine(), own: cpuSecondsOfTree(process.pid) }
@@ -39,7 +55,7 @@ function keep(report: Report) {
   return {
     ...report,
     date: new Date().toISOString(),
-    command: `npm run bench ${report.name}`,
+    command: ['npm run bench', optionsGiven ? '--' : '', report.name, optionsGiven].filter(Boolean).join(' '),
     machine: {
       processor: processors[0]?.model ?? 'unknown',
       cores: processors.length,
@@ -53,12 +69,18 @@ function keep(report: Report) {
 
 export type KeptReport = ReturnType<typeof keep>
 
-/** Prints a bench's answer and keeps it, with where and how it came about, in bench/results and bench/README.md. */
-export async function saveReport(report: Report): Promise<void> {
+/** Keeps a bench's answer, with where and how it came about, in bench/results and bench/README.md. */
+export async function keepReport(report: Report): Promise<void> {
   const folder = join(packageRoot, 'bench', 'results')
   await mkdir(folder, { recursive: true })
   await writeFile(join(folder, `${report.name}.json`), `${JSON.stringify(keep(report), null, 2)}\n`)
+  await drawCharts()
   await writeResultsIntoReadme()
+}
+
+/** Prints a bench's answer and keeps it. */
+export async function saveReport(report: Report): Promise<void> {
+  await keepReport(report)
   const width = Math.max(...report.figures.map(({ what }) => what.length))
   const lines = report.figures.map(
     ({ what, spread, digits }) => `${what.padEnd(width)}  ${inWords(spread, digits)}`,

@@ -1,0 +1,171 @@
+import { availableParallelism } from 'node:os'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { withChildren } from './support/child.ts'
+import { ENGINE_NAMES, type EngineName, enginesAsked } from './support/engines.ts'
+import { robotsByProcess, silencesSince } from './support/evidence.ts'
+import { GrowingFleet } from './support/fleet.ts'
+import { FleetCrowds } from './support/fleet-crowds.ts'
+import { startManyProcesses } from './support/gateway-processes.ts'
+import { spreadOf } from './support/measure.ts'
+import { optionsGiven, readOptions } from './support/options.ts'
+import { withPostgres } from './support/postgres.ts'
+import { type Figure, saveReport } from './support/report.ts'
+
+// One of five gateway processes is killed: how long are its robots away beyond the pause that they make themselves, and
+// do those of the others feel it?
+
+const options = readOptions({
+  engine: 'both',
+  robots: 90_000,
+  processes: 5,
+  kills: 3,
+  interval: 15,
+  /** Robots that lose their session come back after up to so many seconds. */
+  jitter: 10,
+  /** How long others' heartbeats are timed before each kill. */
+  before: 20,
+  /** Until robots that are back have settled, and who is called lost by mistake has been called so. */
+  settle: 15,
+  /** Of the server, and what it takes unless told otherwise; 0: as many as come. */
+  'sessions-per-second': 1_000 * availableParallelism(),
+})
+/** Robots that are not back by then are lost. */
+const PATIENCE_SECONDS = 180
+const LOOK_EVERY_MS = 250
+
+interface Kill {
+  readonly held: number
+  readonly lost: number
+  /** Lost their session, and were on another process. */
+  readonly strangers: number
+  readonly secondsUntilBack: number
+  readonly secondsBeyondJitter: number
+  readonly sessionsPerSecond: number
+  readonly beforeP99Ms: number
+  readonly duringP99Ms: number
+  readonly ratio: number
+  readonly refused: Readonly<Record<string, number>>
+  readonly stale: number
+  readonly offline: number
+}
+
+if (options.processes < 2) throw new Error('--processes takes two or more')
+
+const rounds: Partial<Record<EngineName, { connectSeconds: number; kills: Kill[] }>> = {}
+
+for (const engine of enginesAsked(options.engine))
+  await withPostgres(async (databaseUrl) => {
+    const fleet = new GrowingFleet(databaseUrl)
+    await fleet.growTo(options.robots)
+    await withChildren(async (start) => {
+      const server = await startManyProcesses(start, {
+        databaseUrl,
+        engine,
+        processes: options.processes,
+        heartbeatSeconds: options.interval,
+        settings: { BEACON_SESSIONS_PER_SECOND: String(options['sessions-per-second']) },
+      })
+      await server.complete()
+      const crowds = new FleetCrowds({
+        start,
+        port: server.gatewayPort,
+        seed: fleet.seed,
+        handshakesAtOnce: 100,
+        persistence: { jitterMs: options.jitter * 1000, maxJitterMs: options.jitter * 1000 },
+      })
+      const begun = performance.now()
+      await crowds.growTo(options.robots)
+      if (!(await crowds.allHere(PATIENCE_SECONDS)))
+        throw new Error(`not all robots connect: ${JSON.stringify(await crowds.counts())}`)
+      const connectSeconds = (performance.now() - begun) / 1000
+      await crowds.beatEvery(options.interval * 1000)
+      const kills: Kill[] = []
+      rounds[engine] = { connectSeconds, kills }
+      await sleep(options.settle * 1000)
+      for (let kill = 0; kill < options.kills; kill++) {
+        await server.complete()
+        kills.push(await killOne(server.gateways(), databaseUrl, crowds))
+        process.stderr.write(`${engine}: ${JSON.stringify(kills.at(-1))}\n`)
+      }
+    })
+  })
+
+/** Kills the process that holds most robots, and watches until all have a session again. */
+async function killOne(gateways: readonly number[], databaseUrl: string, crowds: FleetCrowds): Promise<Kill> {
+  await crowds.watch()
+  await sleep(options.before * 1000)
+  const before = await crowds.look()
+  const holders = await robotsByProcess(databaseUrl)
+  const victim = gateways.toSorted(
+    (a, b) => (holders.get(b)?.length ?? 0) - (holders.get(a)?.length ?? 0),
+  )[0]!
+  const held = new Set(holders.get(victim) ?? [])
+  if (held.size === 0) throw new Error('no gateway process is known to hold robots')
+  await crowds.watch()
+  const killedAt = Date.now()
+  process.kill(victim, 'SIGKILL')
+
+  const end = performance.now() + PATIENCE_SECONDS * 1000
+  let losses = await crowds.losses()
+  while (losses.robots.length < held.size || losses.back < losses.robots.length) {
+    if (performance.now() > end)
+      throw new Error(
+        `of ${held.size} robots ${losses.back} came back: ${JSON.stringify(await crowds.counts())}`,
+      )
+    await sleep(LOOK_EVERY_MS)
+    losses = await crowds.losses()
+  }
+  const during = await crowds.look()
+  await sleep(options.settle * 1000)
+  const silences = await silencesSince(databaseUrl, killedAt)
+  const refused = Object.fromEntries(
+    Object.entries(during.refused).map(([code, count]) => [code, count - (before.refused[code] ?? 0)]),
+  )
+  const secondsUntilBack = (losses.lastBackAt! - killedAt) / 1000
+  const [beforeP99Ms, duringP99Ms] = [before.latencies.quantileMs(0.99), during.latencies.quantileMs(0.99)]
+  return {
+    held: held.size,
+    lost: losses.robots.length,
+    strangers: losses.robots.filter((robot) => !held.has(robot)).length,
+    secondsUntilBack,
+    secondsBeyondJitter: secondsUntilBack - options.jitter,
+    sessionsPerSecond: losses.robots.length / secondsUntilBack,
+    beforeP99Ms,
+    duringP99Ms,
+    ratio: duringP99Ms / beforeP99Ms,
+    refused,
+    stale: silences.filter((entry) => entry.code === 'stale').length,
+    offline: silences.filter((entry) => entry.code === 'offline').length,
+  }
+}
+
+const figures: Figure[] = Object.entries(rounds).flatMap(([engine, { kills }]) => {
+  const name = ENGINE_NAMES[engine as EngineName]
+  const of = (what: string, figure: (kill: Kill) => number, digits = 0, headline = false): Figure => ({
+    what: `${name}: ${what}`,
+    spread: spreadOf(kills.map(figure)),
+    digits,
+    headline,
+  })
+  return [
+    of('robots of the killed process', (kill) => kill.held),
+    of('seconds until all are back, beyond the jitter', (kill) => kill.secondsBeyondJitter, 1, true),
+    of('others’ heartbeat → ack p99 meanwhile ÷ before', (kill) => kill.ratio, 2, true),
+    of('others’ p99 before, ms', (kill) => kill.beforeP99Ms, 1),
+    of('others’ p99 meanwhile, ms', (kill) => kill.duringP99Ms, 1),
+    of('sessions opened per second until then', (kill) => kill.sessionsPerSecond),
+    of('robots of other processes that lost their session', (kill) => kill.strangers, 0, true),
+    of('robots called stale', (kill) => kill.stale),
+    of('robots called offline', (kill) => kill.offline, 0, true),
+  ]
+})
+
+await saveReport({
+  name: 'process-killed',
+  question:
+    `One of ${options.processes} gateway processes with ${options.robots.toLocaleString('en')} robots in all is killed ` +
+    `(SIGKILL): its robots come back after up to ${options.jitter} s each, and the others go on`,
+  figures,
+  settings: { ...options, given: optionsGiven },
+  rounds,
+})
