@@ -118,7 +118,7 @@ test('a loop that never runs in time is told by how late the samples are', () =>
 
 test('descriptors end before the last one, at once, without waiting for a sample', () => {
   const { guard, machine } = guarded()
-  const most = 20_000 - 1_000 - 100
+  const most = 20_000 - 800 - 100
   machine.sockets = most - 1
   expect(guard.lacks).toBeUndefined()
   machine.sockets = most
@@ -126,7 +126,7 @@ test('descriptors end before the last one, at once, without waiting for a sample
   // Some have to leave before others are taken: one that goes does not open the door.
   machine.sockets = most - 1
   expect(guard.lacks).toBe('descriptors')
-  machine.sockets = most - 1_000 / 8 - 1
+  machine.sockets = most - 800 / 8 - 1
   expect(guard.lacks).toBeUndefined()
 })
 
