@@ -1,6 +1,7 @@
 import type { Socket } from 'node:net'
 import { Kysely, PostgresDialect } from 'kysely'
 import pg from 'pg'
+import { PreparingClient } from './prepared-statements.ts'
 import type { Tables } from './tables.ts'
 
 /** A pool of connections, or one transaction: what every statement in this folder takes. */
@@ -45,6 +46,9 @@ export function openPool(options: PoolOptions): pg.Pool {
     idle_in_transaction_session_timeout: options.idleInTransactionMs ?? IDLE_IN_TRANSACTION_MS,
     keepAlive: true,
     types,
+    Client: PreparingClient,
+    // What is prepared has been written so that one plan serves one row and a thousand.
+    options: '-c plan_cache_mode=force_generic_plan',
   })
   pool.on('error', options.onIdleError)
   // A connection that breaks while a transaction has it says so twice: to the statement, which is where it is handled,
