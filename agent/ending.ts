@@ -135,7 +135,9 @@ function afterClose(ending: Extract<Ending, { kind: 'closed' }>, attempt: number
 }
 
 function retry(what: string, attempt: number, fraction: number, notBeforeMs = 0): Move {
-  const delayMs = notBeforeMs + backoffDelay(attempt, fraction)
+  // A server that names a time has spread its robots already: only what whole seconds bunched is spread again.
+  const jitterOf = notBeforeMs >= 1_000 ? 0 : attempt
+  const delayMs = notBeforeMs + backoffDelay(jitterOf, fraction)
   return {
     kind: 'retry',
     delayMs,

@@ -1,7 +1,7 @@
 import type { Clock, Timer } from './runtime.ts'
 
 /**
- * Calls `beat` at once and then every interval. Beats keep to their own measure, however long one takes; one that is
+ * Calls `beat` at once and then every interval, unless it is shifted. Beats keep to their own measure, however long one takes; one that is
  * still under way is not joined by another, and beats missed while the machine slept are not made up for.
  */
 export class Pulse {
@@ -41,6 +41,14 @@ export class Pulse {
     this.#intervalMs = intervalMs
     if (!this.isRunning) return
     this.#timer?.cancel()
+    this.#schedule()
+  }
+
+  /** Lets the next beat come after this much of the interval (0 … 1, 0 excluded), and the others keep to its measure. */
+  shift(share: number): void {
+    if (!this.isRunning) return
+    this.#timer?.cancel()
+    this.#lastDueAt = this.#clock.monotonic() - (1 - share) * this.#intervalMs
     this.#schedule()
   }
 

@@ -204,6 +204,8 @@ export class Robot {
       const late = spool.size > 1 ? `, ${spool.size} heartbeats to make up for` : ''
       log.info(`connected as ${welcome.name}, session ${welcome.session_no}, heartbeat every ${every}${late}`)
     }
+    // However many robots came back together, or were switched on together, their heartbeats do not go out together.
+    if (isFirst) this.#pulse.shift(1 - this.#parts.random.fraction())
     if (welcome.lifecycle === 'pending') {
       // The server takes nothing from before the approval, not later either.
       spool.clear()
@@ -217,7 +219,10 @@ export class Robot {
     }
     if (before !== 'pending' && before !== undefined && before !== welcome.lifecycle)
       log.info(`this robot is now ${welcome.lifecycle}`)
-    if (!this.#parts.signal.aborted) this.#pulse.start()
+    if (this.#parts.signal.aborted) return
+    this.#pulse.start()
+    // Nor do those of robots that were approved together, from the second on.
+    if (before === 'pending') this.#pulse.shift(1 - this.#parts.random.fraction())
   }
 
   #keepTokens({ current, next }: Tokens): void {

@@ -81,6 +81,34 @@ describe('after an attempt to hold a session', () => {
     })
   })
 
+  test('a Retry-After is obeyed to the second, however many there were before', () => {
+    fc.assert(
+      fc.property(
+        fc.integer({ min: 1_000, max: 3_600_000 }),
+        fc.nat({ max: 50 }),
+        fractions,
+        (asked, attempt, fraction) => {
+          const move = nextMove(
+            { kind: 'refused', status: 503, code: 'overloaded', why: '', notBeforeMs: asked },
+            attempt,
+            fraction,
+          )
+          if (move.kind !== 'retry') throw new Error('it must come back')
+          // Within that second, evenly: whole seconds would bunch robots.
+          expect(move.delayMs).toBe(asked + Math.floor(fraction * 1_000))
+          expect(move.nextAttempt).toBe(attempt + 1)
+        },
+      ),
+    )
+  })
+
+  test('a Retry-After of nothing leaves it to the backoff', () => {
+    const refused = (notBeforeMs: number | undefined) =>
+      nextMove({ kind: 'refused', status: 503, code: undefined, why: '', notBeforeMs }, 4, 0.5)
+    expect(refused(0)).toMatchObject({ delayMs: 8_000 })
+    expect(refused(undefined)).toMatchObject({ delayMs: 8_000 })
+  })
+
   test('a settled robot returns exactly when the server asked for it', () => {
     const move = nextMove(closed(1012, { livedMs: SETTLED_AFTER_MS, comeBackInMs: 1_234 }), 3, 0.9)
     expect(move).toMatchObject({ delayMs: 1_234, nextAttempt: 0 })

@@ -1,0 +1,158 @@
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { expect, onTestFinished, test } from 'vitest'
+import type { Log } from '../../agent/log.ts'
+import { Robot } from '../../agent/robot.ts'
+import { Sequence } from '../../agent/sequence.ts'
+import { MemorySpool } from '../../agent/spool.ts'
+import { mintCheckedToken } from '../../src/protocol/tokens.ts'
+import { ManualClock } from '../support/clock.ts'
+import { eventually } from '../support/eventually.ts'
+import {
+  type ControlPlane,
+  problem,
+  ROBOT_ID,
+  type RobotSession,
+  startControlPlane,
+} from './support/control-plane.ts'
+
+const silentLog: Log = { debug() {}, info() {}, warn() {}, error() {} }
+const INTERVAL_MS = 10_000
+
+/** A robot in this process, on a clock and with chances that the test gives. */
+async function robotOf(server: ControlPlane) {
+  const clock = new ManualClock()
+  const folder = mkdtempSync(join(tmpdir(), 'beacon-storm-'))
+  const abort = new AbortController()
+  const chance = { next: 0 }
+  const robot = new Robot(
+    {
+      server: server.url,
+      robotId: ROBOT_ID,
+      name: 'warehouse-bot-01',
+      siteId: 'site-1',
+      fleetId: 'fleet-1',
+      gatewayUrl: `ws://127.0.0.1:${server.port}/agent/ws`,
+      heartbeatIntervalMs: INTERVAL_MS,
+      robotToken: mintCheckedToken('robot'),
+      machineId: undefined,
+    },
+    {
+      clock,
+      random: { fraction: () => chance.next, bytes: (count) => Buffer.alloc(count, 1) },
+      log: silentLog,
+      machine: {
+        hostname: 'test',
+        os: 'test',
+        platform: 'linux',
+        arch: 'x64',
+        version: 'test',
+        mac: undefined,
+        machineId: undefined,
+        bootId: undefined,
+      },
+      sequence: new Sequence(join(folder, 'sequence'), clock, (error) => {
+        throw error
+      }),
+      spool: new MemorySpool(),
+      readSensors: async () => ({}),
+      gatewayUrl: `ws://127.0.0.1:${server.port}/agent/ws`,
+      ownIntervalMs: undefined,
+      keepIdentity: () => {},
+      signal: abort.signal,
+    },
+  )
+  const isConnected = () => eventually(() => robot.status().connection === 'connected', 'a session')
+  let isOver = false
+  void robot.run().finally(() => {
+    isOver = true
+  })
+  onTestFinished(async () => {
+    abort.abort()
+    await eventually(async () => {
+      await clock.pass(1_000, 100)
+      return isOver
+    }, 'the end of the robot')
+    rmSync(folder, { recursive: true })
+  })
+  return { clock, chance, robot, isConnected }
+}
+
+/** Times of the heartbeats' making, in milliseconds since `from`. */
+const made = (session: RobotSession, from: number) =>
+  session.heartbeats.all.map((beat) => Date.parse(beat.at) - from)
+
+async function plane(): Promise<ControlPlane> {
+  const server = await startControlPlane()
+  server.heartbeatIntervalMs = INTERVAL_MS
+  return server
+}
+
+test('a robot that was just started beats at once, and from then on at a moment of its own', async () => {
+  const server = await plane()
+  const startedAt = new ManualClock().now()
+  const { clock, chance, isConnected } = await robotOf(server)
+  chance.next = 0.75
+  await isConnected()
+  const session = server.sessions.all[0]!
+  await session.heartbeats.first(1)
+  await clock.pass(2_400, 100)
+  expect(made(session, startedAt)).toEqual([0])
+  await clock.pass(10_200, 100)
+  await session.heartbeats.first(3)
+  expect(made(session, startedAt)).toEqual([0, 2_500, 12_500])
+})
+
+test('after a lost connection what waits goes out first, and new heartbeats at a random point of the interval', async () => {
+  for (const [fraction, after] of [
+    [0, 10_000],
+    [0.35, 6_500],
+    [0.999, 10],
+  ] as const) {
+    const server = await plane()
+    const { clock, chance, robot, isConnected } = await robotOf(server)
+    await isConnected()
+    await server.sessions.all[0]!.heartbeats.first(1)
+    await eventually(() => robot.status().backlog === 0, 'the acknowledgement')
+
+    const { port } = server
+    await server.stop()
+    await eventually(() => robot.status().connection === 'waiting', 'the loss')
+    // Refused again and again, it makes two heartbeats meanwhile.
+    while (robot.status().backlog < 2) await clock.pass(500, 100)
+    await server.listen(port)
+    chance.next = fraction
+    await eventually(async () => {
+      await clock.pass(100)
+      return robot.status().connection === 'connected'
+    }, 'the return')
+    const backAt = clock.now()
+    const session = server.sessions.all.at(-1)!
+    const waited = robot.status().backlog
+    expect(waited).toBeGreaterThanOrEqual(2)
+    await session.heartbeats.first(waited)
+    expect(made(session, backAt).every((at) => at <= 0)).toBe(true)
+
+    await clock.pass(after - 1)
+    await clock.pass(1)
+    const beats = await session.heartbeats.first(waited + 1)
+    expect(Date.parse(beats.at(-1)!.at) - backAt).toBe(after)
+  }
+})
+
+test('robots that are told when to come back are there then, and not before', async () => {
+  const server = await plane()
+  server.onUpgrade = (number) =>
+    number <= 3 ? problem(503, 'overloaded', 'too many', { 'retry-after': '20' }) : undefined
+  const { clock, chance, robot } = await robotOf(server)
+  chance.next = 0.5
+  for (let refusals = 1; refusals <= 3; refusals++) {
+    await eventually(() => robot.status().next_attempt_at !== null && server.upgrades.all.length === refusals)
+    expect(Date.parse(robot.status().next_attempt_at!) - clock.now()).toBe(20_500)
+    await clock.pass(20_499)
+    expect(server.upgrades.all).toHaveLength(refusals)
+    await clock.pass(1)
+  }
+  await eventually(() => robot.status().connection === 'connected', 'a session')
+})
