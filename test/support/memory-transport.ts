@@ -97,11 +97,17 @@ export class MemoryRobotEnd implements RobotEnd {
   }
 
   close(code: number, reason: string): void {
-    this.#end({ code, reason })
+    this.#leave({ code, reason })
   }
 
   vanish(): void {
-    this.#end({ code: 1006, reason: '' })
+    this.#leave({ code: 1006, reason: '' })
+  }
+
+  /** What was sent before comes first, also where it is held. */
+  #leave(end: { code: number; reason: string }): void {
+    if (this.paused && this.#held.length > 0) this.#held.push(() => this.#end(end))
+    else this.#end(end)
   }
 
   #deliver(call: () => void): void {

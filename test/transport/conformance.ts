@@ -1,72 +1,40 @@
 import { afterEach, describe, expect, it } from 'vitest'
 import { BeaconError } from '../../src/errors.ts'
-import type { Admit, RobotSocket, SocketHandler, UpgradeRequest } from '../../src/transport/transport.ts'
+import type { Admit, UpgradeRequest } from '../../src/transport/transport.ts'
 import { type ConnectOptions, type RobotEnd, UpgradeRefused } from '../support/memory-transport.ts'
+import { Recorder } from './recorder.ts'
 
 export interface TransportUnderTest {
   connect(options?: ConnectOptions): Promise<RobotEnd>
   stop(): Promise<void>
 }
 
-/** The server's end, noting what it is told. */
-class Recorder implements SocketHandler {
-  readonly texts: string[] = []
-  binaries = 0
-  overflows = 0
-  readonly ends: { code: number; reason: string }[] = []
-  readonly #waiting: { done: () => boolean; resolve: () => void }[] = []
-
-  text(text: string): void {
-    this.texts.push(text)
-    this.#look()
-  }
-  binary(): void {
-    this.binaries += 1
-    this.#look()
-  }
-  overflowed(): void {
-    this.overflows += 1
-    this.#look()
-  }
-  closed(code: number, reason: string): void {
-    this.ends.push({ code, reason })
-    this.#look()
-  }
-  until(done: () => boolean): Promise<void> {
-    return done() ? Promise.resolve() : new Promise((resolve) => this.#waiting.push({ done, resolve }))
-  }
-  #look(): void {
-    for (const waiting of this.#waiting) if (waiting.done()) waiting.resolve()
-  }
-}
-
 /** What every transport has to do, whichever engine it stands on. */
 export function itIsATransport(name: string, create: (admit: Admit) => Promise<TransportUnderTest>): void {
   describe(`${name} transport`, () => {
     let transport: TransportUnderTest | undefined
+    let faults: readonly string[] = []
     afterEach(async () => {
       await transport?.stop()
       transport = undefined
+      expect(faults).toEqual([])
     })
 
     async function begin(decide?: (request: UpgradeRequest) => BeaconError | undefined) {
       const requests: UpgradeRequest[] = []
       const recorder = new Recorder()
-      let socket: RobotSocket | undefined
+      faults = recorder.faults
       const started = await create(async (request) => {
         requests.push(request)
         const error = decide?.(request)
         if (error) return { kind: 'refuse', error }
         return {
           kind: 'accept',
-          open: (opened) => {
-            socket = opened
-            return recorder
-          },
+          open: (opened) => recorder.opened(opened),
         }
       })
       transport = started
-      return { connect: started.connect, requests, recorder, socket: () => socket! }
+      return { connect: started.connect, requests, recorder, socket: () => recorder.socket }
     }
 
     it('says who asks, and with what', async () => {
@@ -156,6 +124,111 @@ export function itIsATransport(name: string, create: (admit: Admit) => Promise<T
       socket().close(4501, 'token_revoked')
       expect(await robot.closed).toEqual({ code: 4501, reason: 'token_revoked' })
       await recorder.until(() => recorder.ends.length === 1)
+    })
+
+    it('tells its end once, and never within a call', async () => {
+      const { connect, recorder } = await begin()
+      const robot = await connect()
+      recorder.call((socket) => {
+        socket.close(4000, 'first')
+        socket.close(4001, 'second')
+        socket.terminate()
+        socket.send('into the void')
+        socket.pause()
+        socket.resume()
+      })
+      await robot.closed
+      await recorder.until(() => recorder.ends.length > 0)
+      recorder.call((socket) => socket.close(4002, 'third'))
+      await connect()
+      expect(recorder.ends).toHaveLength(1)
+    })
+
+    it('can be closed and dropped by what it delivers', async () => {
+      const { connect, recorder } = await begin()
+      recorder.onText = () => recorder.call((socket) => socket.close(4501, 'token_revoked'))
+      const robot = await connect()
+      robot.send('one')
+      robot.send('two')
+      expect(await robot.closed).toEqual({ code: 4501, reason: 'token_revoked' })
+      await recorder.until(() => recorder.ends.length === 1)
+      expect(recorder.texts).toEqual(['one'])
+
+      recorder.onText = () => recorder.call((socket) => socket.terminate())
+      const other = await connect()
+      other.send('three')
+      other.send('four')
+      await recorder.until(() => recorder.ends.length === 2)
+      expect(recorder.texts).toEqual(['one', 'three'])
+    })
+
+    it('can be closed before the first frame', async () => {
+      const recorder = new Recorder()
+      faults = recorder.faults
+      transport = await create(async () => ({
+        kind: 'accept',
+        open: (socket) => {
+          recorder.opened(socket).call(() => socket.close(4005, 'overloaded'))
+          return recorder
+        },
+      }))
+      const robot = await transport.connect()
+      expect(await robot.closed).toEqual({ code: 4005, reason: 'overloaded' })
+      await recorder.until(() => recorder.ends.length === 1)
+    })
+
+    it('may be paused again by what it delivers', async () => {
+      const { connect, recorder, socket } = await begin()
+      const robot = await connect()
+      robot.send('before')
+      await recorder.until(() => recorder.texts.length === 1)
+      recorder.onText = () => {
+        socket().pause()
+        setImmediate(() => socket().resume())
+      }
+      socket().pause()
+      for (let index = 0; index < 20; index += 1) robot.send(`held ${index}`)
+      socket().resume()
+      socket().resume()
+      await recorder.until(() => recorder.texts.length === 21)
+      expect(recorder.texts.slice(1)).toEqual(Array.from({ length: 20 }, (_, index) => `held ${index}`))
+    })
+
+    it('delivers what a robot sent while paused before it left', async () => {
+      const { connect, recorder, socket } = await begin()
+      const robot = await connect()
+      robot.send('before')
+      await recorder.until(() => recorder.texts.length === 1)
+      socket().pause()
+      robot.send('held')
+      robot.close(4123, 'gone home')
+      setImmediate(() => socket().resume())
+      await recorder.until(() => recorder.ends.length > 0)
+      expect(recorder.texts).toEqual(['before', 'held'])
+      expect(recorder.ends).toEqual([{ code: 4123, reason: 'gone home' }])
+    })
+
+    it('holds many sockets apart', async () => {
+      const recorders: Recorder[] = []
+      transport = await create(async () => ({
+        kind: 'accept',
+        open: (socket) => {
+          const recorder = new Recorder().opened(socket)
+          recorder.onText = (text) => socket.send(`${text} back`)
+          recorders.push(recorder)
+          return recorder
+        },
+      }))
+      const { connect } = transport
+      const robots = await Promise.all(Array.from({ length: 300 }, () => connect()))
+      for (const [index, robot] of robots.entries()) robot.send(`robot ${index}`)
+      await Promise.all(recorders.map((recorder) => recorder.until(() => recorder.texts.length === 1)))
+      for (const recorder of recorders) recorder.socket.close(1012, 'service_restart')
+      expect(await Promise.all(robots.map((robot) => robot.closed))).toEqual(
+        robots.map(() => ({ code: 1012, reason: 'service_restart' })),
+      )
+      expect(robots.map((robot) => robot.frames)).toEqual(robots.map((_, index) => [`robot ${index} back`]))
+      await Promise.all(recorders.map((recorder) => recorder.until(() => recorder.ends.length === 1)))
     })
   })
 }
