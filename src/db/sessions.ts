@@ -43,7 +43,6 @@ export interface SessionToOpen {
 }
 
 export interface OpenedSession {
-  readonly robotId: string
   readonly sessionNo: number
   readonly name: string
   readonly siteId: string
@@ -51,8 +50,9 @@ export interface OpenedSession {
   readonly lifecycle: Lifecycle
   readonly heartbeatIntervalMs: number | null
   readonly heartbeatSeq: number | null
-  readonly heartbeatAt: Date | null
-  readonly faultCodes: readonly string[]
+  /** Milliseconds since 1970, by the robot's clock. */
+  readonly heartbeatAt: number | null
+  readonly faultCodes: readonly string[] | null
   /** The server that held the robot's session before. */
   readonly previousServerId: string | null
   /** It came with the next token, which has taken the place of the old one by this. */
@@ -63,8 +63,8 @@ export interface OpenedSession {
 }
 
 /**
- * Opens sessions, at most one for each robot: raises session_no and marks the robots online. Robots whose token no
- * longer stands are left out of the answer. A session that comes with a robot's next token ends the old one by this same
+ * Opens sessions, at most one for each robot: raises session_no and marks the robots online. Answers in their order, with
+ * undefined for robots whose token no longer stands. A session that comes with a robot's next token ends the old one by this same
  * statement: the robots are held from the look at their tokens on, so that whoever revokes a token, or comes with the
  * other one, comes wholly before or wholly after.
  */
@@ -73,17 +73,17 @@ export async function openSessions(
   serverId: string,
   now: Date,
   sessions: readonly SessionToOpen[],
-): Promise<OpenedSession[]> {
-  const { rows } = await sql<OpenedSession>`
+): Promise<(OpenedSession | undefined)[]> {
+  const { rows } = await sql<OpenedSession & { place: number }>`
     WITH asked AS (
-      SELECT robot_id, decode(hash, 'hex') AS token_hash, hello
+      SELECT robot_id, decode(hash, 'hex') AS token_hash, hello, place::integer
       FROM unnest(${sessions.map((session) => session.robotId)}::uuid[],
                   ${sessions.map((session) => session.tokenHash)}::text[],
                   ${sessions.map((session) => JSON.stringify(session.hello))}::jsonb[])
-        AS asked (robot_id, hash, hello)
+        WITH ORDINALITY AS asked (robot_id, hash, hello, place)
     ), standing AS (
       SELECT r.id AS robot_id, r.name, r.site_id, r.fleet_id, r.lifecycle, r.rotation_requested_at, r.rotation_reason,
-        asked.hello, r.token_hash <> asked.token_hash AS rotates
+        asked.hello, asked.place, r.token_hash <> asked.token_hash AS rotates
       FROM asked JOIN robots r ON r.id = asked.robot_id
       WHERE asked.token_hash IN (r.token_hash, r.next_token_hash)
         AND r.token_revoked_at IS NULL AND r.lifecycle <> 'retired'
@@ -118,16 +118,17 @@ export async function openSessions(
     FROM held
     JOIN fleets f ON f.id = held.fleet_id
     WHERE s.robot_id = held.robot_id
-    RETURNING s.robot_id AS "robotId", s.session_no AS "sessionNo", held.name, held.site_id AS "siteId",
+    RETURNING held.place, s.session_no AS "sessionNo", held.name, held.site_id AS "siteId",
       held.fleet_id AS "fleetId", held.lifecycle,
       f.heartbeat_interval_ms AS "heartbeatIntervalMs", s.heartbeat_seq AS "heartbeatSeq",
-      s.heartbeat_at AS "heartbeatAt", held.previous_server_id AS "previousServerId",
+      floor(extract(epoch FROM s.heartbeat_at) * 1000)::float8 AS "heartbeatAt", held.previous_server_id AS "previousServerId",
       held.rotates AS rotated, held.rotation_requested_at AS "rotationRequestedAt",
       held.rotation_reason AS "rotationReason",
-      coalesce((SELECT array_agg(fault ->> 'code') FROM jsonb_array_elements(s.heartbeat -> 'faults') AS fault), '{}')
-        AS "faultCodes"
+      (SELECT array_agg(fault ->> 'code') FROM jsonb_array_elements(s.heartbeat -> 'faults') AS fault) AS "faultCodes"
   `.execute(database)
-  return rows
+  const opened = new Array<OpenedSession | undefined>(sessions.length)
+  for (const row of rows) opened[row.place - 1] = row
+  return opened
 }
 
 /** What is so of a robot at this moment, for a server that holds a session of it. */

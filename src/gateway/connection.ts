@@ -22,6 +22,10 @@ import type { HeartbeatSender } from './heartbeat-writer.ts'
 /** What a connection asks of the gateway: the effects of its session. */
 export interface ConnectionHost {
   now(): number
+  /** Whole milliseconds that this process has run: a number that costs a session no more than a reference. */
+  uptimeMs(): number
+  /** One copy for all sessions of a string that many keep. */
+  shared<Text extends string>(text: Text): Text
   /** After how long a robot that is sent away should return: different for everybody. */
   returnInMs(): number
   /** The robot was heard. */
@@ -41,9 +45,16 @@ export interface ConnectionHost {
   paused(connection: Connection, paused: boolean): void
 }
 
-/** Frames a robot may send at once, and each second on average, before it is held back. */
-const FRAME_BURST = 2_000
-const FRAMES_PER_SECOND = 100
+/**
+ * A frame a robot sends is paid for with so much time, and it may run up a debt before it is held back: 2,000 frames at
+ * once, 100 each second on average.
+ */
+const MS_PER_FRAME = 10
+const MAX_DEBT_MS = 2_000 * MS_PER_FRAME
+/** What it has to have paid off before it goes on: enough for another second's frames. */
+const DEBT_TO_GO_ON_MS = MAX_DEBT_MS - 100 * MS_PER_FRAME
+/** Below this, it is too fast no longer, and may be held back for the full time anew. */
+const RESTED_DEBT_MS = MAX_DEBT_MS / 2
 
 /**
  * How long a robot may be held back at a stretch. What its socket holds can take half an hour to read so slowly, and
@@ -54,6 +65,8 @@ const MAX_HELD_BACK_MS = 30_000
 /** What a robot may leave unread before it is dropped. */
 const MAX_OUTBOX_BYTES = 256 * 1024
 
+const NO_FAULTS: readonly string[] = []
+
 /** The request for a new token that stands, as the session core takes it. */
 export function rotationIn(
   row: Pick<OpenedSession, 'rotationRequestedAt' | 'rotationReason'>,
@@ -62,27 +75,32 @@ export function rotationIn(
   return { at: row.rotationRequestedAt.getTime(), reason: row.rotationReason ?? '' }
 }
 
+interface EarlyNews {
+  /** Something about the robot changed: it has to be looked at once more. */
+  missed: boolean
+  /** Of the sessions of this robot that we were told of. */
+  newestSessionNo: number
+}
+
 /** One robot's socket with its session: carries events in and effects out, and knows no rule of its own. */
 export class Connection implements SocketHandler, HeartbeatSender {
   readonly robot: Robot<Connection>
   readonly tokenHash: string
   /** The socket came with the robot's next token. */
   readonly withNextToken: boolean
-  readonly acceptedAt: number
   readonly #host: ConnectionHost
   readonly #socket: RobotSocket
   #state: SessionState = beginSession()
   #fleetId: string | undefined
   #sessionNo: number | undefined
-  #missedNews = false
-  /** Of the sessions of this robot that we were told of. */
-  #newestSessionNo = 0
-  #openedAt: number | undefined
-  /** Frames left of the burst, as of #countedAt. */
-  #allowance = FRAME_BURST
-  #countedAt: number
+  /** What came to be known while its session was not open yet. */
+  #early: EarlyNews | undefined
+  /** When the socket was accepted, and then when the session was opened, as uptime. */
+  #since: number
+  /** When all its frames will be paid for, as uptime. */
+  #paidAt = 0
   #paused: 'no' | 'database' | 'too_fast' = 'no'
-  /** Since when it has been too fast, without a rest. */
+  /** Since when it has been too fast, without a rest, as uptime. */
   #tooFastSince: number | undefined
 
   constructor(
@@ -96,8 +114,7 @@ export class Connection implements SocketHandler, HeartbeatSender {
     this.robot = robot
     this.tokenHash = token.tokenHash
     this.withNextToken = token.isNext
-    this.acceptedAt = host.now()
-    this.#countedAt = this.acceptedAt
+    this.#since = host.uptimeMs()
   }
 
   get robotId(): string {
@@ -110,18 +127,20 @@ export class Connection implements SocketHandler, HeartbeatSender {
 
   /** Another server has opened a session of this robot with this number. */
   newerSessionOpened(sessionNo: number): void {
-    this.#newestSessionNo = Math.max(this.#newestSessionNo, sessionNo)
-    if (this.#sessionNo !== undefined && this.#sessionNo < this.#newestSessionNo) this.end(CLOSE.replaced)
+    if (this.#sessionNo === undefined) {
+      this.#early ??= { missed: false, newestSessionNo: 0 }
+      this.#early.newestSessionNo = Math.max(this.#early.newestSessionNo, sessionNo)
+    } else if (this.#sessionNo < sessionNo) this.end(CLOSE.replaced)
   }
 
   /** Something about the robot changed while its session was being opened: it has to be looked at once more. */
   get missedNews(): boolean {
-    return this.#missedNews
+    return this.#early?.missed ?? false
   }
 
-  /** True when a session with this number is not the robot's newest any more. */
+  /** True when a session with this number, about to be opened, is not the robot's newest any more. */
   isOvertaken(sessionNo: number): boolean {
-    return sessionNo < this.#newestSessionNo
+    return this.#early !== undefined && sessionNo < this.#early.newestSessionNo
   }
 
   /** Undefined until the session was opened. Stays when it is over. */
@@ -133,8 +152,9 @@ export class Connection implements SocketHandler, HeartbeatSender {
     return this.#fleetId
   }
 
-  get openedAt(): number | undefined {
-    return this.#openedAt
+  /** When the socket was accepted, and from the welcome on when the session was opened, as uptime. */
+  get since(): number {
+    return this.#since
   }
 
   get remoteAddress(): string {
@@ -173,19 +193,19 @@ export class Connection implements SocketHandler, HeartbeatSender {
 
   opened(session: OpenedSession, heartbeatIntervalMs: number): void {
     this.#sessionNo = session.sessionNo
-    this.#fleetId = session.fleetId
-    this.#openedAt = this.#host.now()
+    this.#fleetId = this.#host.shared(session.fleetId)
+    this.#since = this.#host.uptimeMs()
     this.#dispatch({
       type: 'opened',
       grant: {
-        robotId: session.robotId,
+        robotId: this.robotId,
         sessionNo: session.sessionNo,
         name: session.name,
-        lifecycle: session.lifecycle,
+        lifecycle: this.#host.shared(session.lifecycle),
         heartbeatIntervalMs,
         latestSeq: session.heartbeatSeq,
-        latestAt: session.heartbeatAt?.getTime() ?? null,
-        faultCodes: session.faultCodes,
+        latestAt: session.heartbeatAt,
+        faultCodes: session.faultCodes ?? NO_FAULTS,
         rotation: session.rotated ? null : rotationIn(session),
       },
     })
@@ -193,12 +213,13 @@ export class Connection implements SocketHandler, HeartbeatSender {
 
   changed(facts: RobotFacts & { readonly fleetId: string }): void {
     if (this.#sessionNo === undefined) {
-      this.#missedNews = true
+      this.#early ??= { missed: false, newestSessionNo: 0 }
+      this.#early.missed = true
       return
     }
-    const { fleetId, ...rest } = facts
-    this.#fleetId = fleetId
-    this.#dispatch({ type: 'changed', facts: rest })
+    const { fleetId, lifecycle, ...rest } = facts
+    this.#fleetId = this.#host.shared(fleetId)
+    this.#dispatch({ type: 'changed', facts: { ...rest, lifecycle: this.#host.shared(lifecycle) } })
   }
 
   eventStored(id: string): void {
@@ -236,14 +257,13 @@ export class Connection implements SocketHandler, HeartbeatSender {
   }
 
   /** True when the robot has been held back long enough. */
-  mayGoOn(now: number): boolean {
-    this.#refill(now)
-    return this.#paused === 'too_fast' && this.#allowance >= FRAMES_PER_SECOND
+  mayGoOn(uptimeMs: number): boolean {
+    return this.#paused === 'too_fast' && this.#debt(uptimeMs) <= DEBT_TO_GO_ON_MS
   }
 
   /** True when the robot was held back for so long that it has to go. */
-  isTooFastToStay(now: number): boolean {
-    return this.#paused === 'too_fast' && now - this.#tooFastSince! > MAX_HELD_BACK_MS
+  isTooFastToStay(uptimeMs: number): boolean {
+    return this.#paused === 'too_fast' && uptimeMs - this.#tooFastSince! > MAX_HELD_BACK_MS
   }
 
   get isTooFast(): boolean {
@@ -344,18 +364,19 @@ export class Connection implements SocketHandler, HeartbeatSender {
   }
 
   #count(): void {
-    this.#refill(this.#host.now())
-    this.#allowance -= 1
-    if (this.#allowance >= 0 || this.#paused !== 'no') return
-    this.#tooFastSince ??= this.#countedAt
+    const uptimeMs = this.#host.uptimeMs()
+    const debtMs = this.#debt(uptimeMs) + MS_PER_FRAME
+    this.#paidAt = uptimeMs + debtMs
+    if (debtMs <= MAX_DEBT_MS || this.#paused !== 'no') return
+    this.#tooFastSince ??= uptimeMs
     this.#setPaused('too_fast')
   }
 
-  #refill(now: number): void {
-    const elapsedMs = Math.max(now - this.#countedAt, 0)
-    this.#countedAt = now
-    this.#allowance = Math.min(this.#allowance + (elapsedMs * FRAMES_PER_SECOND) / 1000, FRAME_BURST)
-    if (this.#allowance >= FRAME_BURST / 2) this.#tooFastSince = undefined
+  /** What it owes for its frames, in milliseconds. */
+  #debt(uptimeMs: number): number {
+    const debtMs = Math.max(this.#paidAt - uptimeMs, 0)
+    if (debtMs <= RESTED_DEBT_MS) this.#tooFastSince = undefined
+    return debtMs
   }
 
   #setPaused(paused: 'no' | 'database' | 'too_fast'): void {

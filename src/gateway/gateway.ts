@@ -38,6 +38,10 @@ export interface GatewayParts {
   readonly sessionsPerSecond: number
   /** What this process has; undefined: it is measured. */
   readonly resources?: Resources
+  /** True for a process whose supervisor watches other servers and says which are gone (`serversGone`). */
+  readonly supervised?: boolean
+  /** Told of all servers that are gone and whose robots are waited for, whenever that changes. */
+  readonly onGoneChanged?: (serverIds: readonly string[]) => void
 }
 
 const TICK_MS = 250
@@ -131,6 +135,16 @@ export class Gateway {
     const tick = clock.every(TICK_MS, () => this.#tick())
     this.#releases.add('tick', () => tick.cancel())
     metrics.sessions.set(0)
+  }
+
+  /** A supervised process is told which servers are gone. */
+  serversGone(serverIds: readonly string[]): void {
+    this.#watch.setGone(serverIds)
+  }
+
+  /** Somebody saw a server's process end: its robots are waited for from now on. */
+  declareGone(serverId: string): void {
+    this.#watch.declareGone(serverId)
   }
 
   get sessions(): number {
@@ -236,7 +250,7 @@ export class Gateway {
 
   #tick(): void {
     const now = this.#parts.clock.now()
-    this.#sessions.tick(now)
+    this.#sessions.tick()
     this.#measure()
     // A server that sends its robots away hears them no longer: whoever comes after it judges them.
     if (this.#draining) return

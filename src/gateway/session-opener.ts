@@ -56,15 +56,14 @@ export class SessionOpener {
   }
 
   #groupingOf(
-    open: (round: readonly AskedSession[]) => Promise<readonly OpenedSession[]>,
+    open: (round: readonly AskedSession[]) => Promise<(OpenedSession | undefined)[]>,
   ): Grouping<AskedSession, OpenedSession | undefined> {
     const openRound = async (round: readonly AskedSession[]) => {
       const startedAt = this.#clock.monotonic()
-      const rows = await open(round)
+      const opened = await open(round)
       const seconds = (this.#clock.monotonic() - startedAt) / 1000
       this.#metrics.databaseSeconds.observe({ operation: 'open_sessions' }, seconds)
-      const opened = new Map(rows.map((row) => [row.robotId, row]))
-      return round.map((session) => opened.get(session.robotId))
+      return opened
     }
     return new Grouping({
       maxGroup: MAX_GROUP,
@@ -74,29 +73,31 @@ export class SessionOpener {
     })
   }
 
-  #open(database: Database, round: readonly AskedSession[]): Promise<OpenedSession[]> {
+  #open(database: Database, round: readonly AskedSession[]): Promise<(OpenedSession | undefined)[]> {
     return openSessions(database, this.#serverId, new Date(this.#clock.now()), round)
   }
 
-  #openRotating(round: readonly AskedSession[]): Promise<OpenedSession[]> {
+  #openRotating(round: readonly AskedSession[]): Promise<(OpenedSession | undefined)[]> {
     return inTransaction(this.#database, async (transaction) => {
-      const rows = await this.#open(transaction, round)
-      const rotated = rows.filter((row) => row.rotated)
-      if (rotated.length === 0) return rows
+      const opened = await this.#open(transaction, round)
+      const rotated = round.flatMap(({ robotId, address }, place) => {
+        const row = opened[place]
+        return row?.rotated ? [{ ...row, robotId, address }] : []
+      })
+      if (rotated.length === 0) return opened
       const now = new Date(this.#clock.now())
       await insertTimeline(
         transaction,
         rotated.map((row) => timelineRow(row, now)),
       )
-      const addresses = new Map(round.map((session) => [session.robotId, session.address]))
       await insertAudit(
         transaction,
         rotated.map((row) => {
-          const from = { address: addresses.get(row.robotId) ?? null, at: now }
+          const from = { address: row.address, at: now }
           return ownDeed(row, 'robot.token_rotated', from, requestOf(row))
         }),
       )
-      return rows
+      return opened
     })
   }
 }
@@ -109,7 +110,7 @@ function requestOf(row: OpenedSession): Record<string, unknown> {
   }
 }
 
-function timelineRow(row: OpenedSession, now: Date): TimelineRow {
+function timelineRow(row: OpenedSession & { readonly robotId: string }, now: Date): TimelineRow {
   return {
     id: newId(),
     robotId: row.robotId,

@@ -22,6 +22,7 @@ import type { PersistParts } from './persist.ts'
 import type { PresenceKeeper } from './presence-keeper.ts'
 import type { ServerWatch } from './server-watch.ts'
 import { SessionOpener } from './session-opener.ts'
+import { SharedStrings } from './shared-strings.ts'
 import { spreadSeconds } from './spread.ts'
 import type { TimelineWriter } from './timeline-writer.ts'
 
@@ -48,8 +49,10 @@ export class Sessions implements ConnectionHost {
   readonly #parts: SessionsParts
   /** Sockets that have not said hello, oldest first. */
   readonly #awaitingHello = new Set<Connection>()
-  readonly #sockets = new Set<Connection>()
+  /** Sockets whose session is over and that are not closed yet: the engine gives each of them a few seconds. */
+  readonly #closing = new Set<Connection>()
   readonly #paused = new Set<Connection>()
+  readonly #strings = new SharedStrings()
   readonly #opener: SessionOpener
   readonly #heartbeats: HeartbeatWriter
   readonly #nextTokens: NextTokenWriter
@@ -85,14 +88,13 @@ export class Sessions implements ConnectionHost {
 
   /** Sockets that stand, those of sessions that are over included. */
   get sockets(): number {
-    return this.#sockets.size
+    return this.#parts.registry.size + this.#closing.size
   }
 
   /** Takes a socket whose robot was told by its token. */
   accept(socket: RobotSocket, robot: AuthenticatedRobot): SocketHandler {
     const { registry, robots } = this.#parts
     const connection = new Connection(this, socket, robots.of(robot.robotId), robot)
-    this.#sockets.add(connection)
     this.#awaitingHello.add(connection)
     registry.arrive(connection)?.end(CLOSE.replaced)
     return connection
@@ -100,7 +102,7 @@ export class Sessions implements ConnectionHost {
 
   /** Drops what sockets are left. */
   terminateAll(): void {
-    for (const connection of this.#sockets) connection.terminate()
+    for (const connection of [...this.#parts.registry.all(), ...this.#closing]) connection.terminate()
   }
 
   /** Resolves once every heartbeat taken so far is stored, or given up. */
@@ -114,14 +116,15 @@ export class Sessions implements ConnectionHost {
   }
 
   /** Ends sessions that do not begin or are too fast for too long, lets those that were held back go on. */
-  tick(now: number): void {
+  tick(): void {
+    const uptimeMs = this.uptimeMs()
     for (const connection of this.#awaitingHello) {
-      if (now - connection.acceptedAt < HELLO_TIMEOUT_MS) break
+      if (uptimeMs - connection.since < HELLO_TIMEOUT_MS) break
       connection.end(CLOSE.helloTimeout)
     }
     for (const connection of this.#paused) {
-      if (connection.isTooFastToStay(now)) connection.end(CLOSE.tooManyFrames)
-      else if (connection.mayGoOn(now)) connection.resume()
+      if (connection.isTooFastToStay(uptimeMs)) connection.end(CLOSE.tooManyFrames)
+      else if (connection.mayGoOn(uptimeMs)) connection.resume()
     }
     const { queueDepth } = this.#parts.metrics
     queueDepth.set({ queue: 'heartbeats' }, this.#heartbeats.waiting)
@@ -137,6 +140,14 @@ export class Sessions implements ConnectionHost {
 
   now(): number {
     return this.#parts.clock.now()
+  }
+
+  uptimeMs(): number {
+    return Math.floor(this.#parts.clock.monotonic())
+  }
+
+  shared<Text extends string>(text: Text): Text {
+    return this.#strings.share(text)
   }
 
   returnInMs(): number {
@@ -179,7 +190,8 @@ export class Sessions implements ConnectionHost {
 
   #opened(connection: Connection, session: OpenedSession): void {
     const { metrics, defaultIntervalMs, server, log } = this.#parts
-    const { robotId, sessionNo, previousServerId } = session
+    const { robotId } = connection
+    const { sessionNo, previousServerId } = session
     const intervalMs = session.heartbeatIntervalMs ?? defaultIntervalMs
     if (connection.isOvertaken(sessionNo)) {
       // We were told of a newer session, elsewhere, before we heard of our own.
@@ -287,9 +299,10 @@ export class Sessions implements ConnectionHost {
     const { metrics } = this.#parts
     this.#awaitingHello.delete(connection)
     this.#parts.registry.leave(connection)
+    this.#closing.add(connection)
     const reason = end.by === 'server' ? end.reason.split(';', 1)[0]! : end.bye ? 'bye' : 'connection_lost'
-    const { robotId, sessionNo, openedAt } = connection
-    if (sessionNo === undefined || openedAt === undefined) return
+    const { robotId, sessionNo } = connection
+    if (sessionNo === undefined) return
     metrics.sessionsClosed.inc({ reason })
     this.#open -= 1
     metrics.sessions.set(this.#open)
@@ -303,7 +316,7 @@ export class Sessions implements ConnectionHost {
         close_code: end.code,
         reason: end.reason,
         closed_by: end.by,
-        lasted_ms: this.now() - openedAt,
+        lasted_ms: this.uptimeMs() - connection.since,
       },
     })
     const { presence } = this.#parts.presence
@@ -318,6 +331,6 @@ export class Sessions implements ConnectionHost {
   }
 
   closed(connection: Connection): void {
-    this.#sockets.delete(connection)
+    this.#closing.delete(connection)
   }
 }
