@@ -155,18 +155,24 @@ export class Crowd {
 
   /** Adds a robot for each token and has them connect, so many a second; 0: as fast as handshakes go. */
   add(tokens: readonly string[], perSecond = 0): void {
+    const first = this.size
+    this.addAway(tokens)
+    for (let robot = first; robot < this.size; robot++) this.#enqueue(robot)
+    this.#setPace(perSecond)
+    this.#dial()
+  }
+
+  /** Adds a robot for each token; they stay away until `comeBack`. */
+  addAway(tokens: readonly string[]): void {
     if (this.size + tokens.length > MAX_ROBOTS) throw new Error(`${MAX_ROBOTS} robots in a process at most`)
     for (const token of tokens) {
       const robot = this.#tokens.push(token) - 1
       this.#nextSeq[robot] = this.#options.firstSeq
       this.#answeredSeq[robot] = this.#options.firstSeq - 1
       this.#resentSeq[robot] = this.#options.firstSeq - 1
-      this.#enqueue(robot)
     }
     this.#phases = undefined
     if (this.#beatEveryMs > 0) this.beatEvery(this.#beatEveryMs)
-    this.#setPace(perSecond)
-    this.#dial()
   }
 
   /** Drops all sessions without a word; robots stay away until `comeBack`. */

@@ -12,8 +12,16 @@ export type CrowdQuestion =
   | ({ readonly do: 'begin'; readonly port: number; readonly dialect?: DialectName } & Partial<
       Pick<CrowdOptions, 'firstAddress' | 'handshakesAtOnce' | 'persistence' | 'firstSeq'>
     >)
-  /** One robot more for each token, so many a second (undefined: as fast as handshakes go); is answered at once. */
-  | { readonly do: 'add'; readonly tokens: readonly string[]; readonly perSecond?: number }
+  /**
+   * One robot more for each token, so many a second (undefined: as fast as handshakes go), or staying away for now; is
+   * answered at once.
+   */
+  | {
+      readonly do: 'add'
+      readonly tokens: readonly string[]
+      readonly perSecond?: number
+      readonly away?: boolean
+    }
   /** Is answered when all robots have a session, or fails after a while. */
   | { readonly do: 'all-here'; readonly withinSeconds: number }
   /** Each robot sends one heartbeat; is answered when all are answered. */
@@ -188,7 +196,9 @@ answerQuestions(async (question: CrowdQuestion) => {
     case 'begin':
       return begin(question)
     case 'add':
-      return theCrowd().add(question.tokens, question.perSecond)
+      return question.away
+        ? theCrowd().addAway(question.tokens)
+        : theCrowd().add(question.tokens, question.perSecond)
     case 'all-here':
       return allHere(question.withinSeconds)
     case 'beat-once':

@@ -50,8 +50,9 @@ export async function startBeaconServer(
       ...(process.env.BENCH_SERVER_NODE_OPTIONS?.split(' ') ?? []),
     ],
   })
-  const [, port, gatewayPort] = await child.says(
-    /^beacon ready on https?:\/\/[^:\s]+:(\d+) \(robots: wss?:\/\/[^:\s]+:(\d+)\/.*\n/m,
+  const [, port, gatewayPort, listens] = await child.says(
+    /^beacon ready on https?:\/\/[^:\s]+:(\d+) \(robots: wss?:\/\/[^:\s]+:(\d+)\/[^,]*, engine (\w+).*\n/m,
   )
+  if (listens !== engine) throw new Error(`the server listens with ${listens}, not with ${engine}`)
   return { child, port: Number(port), gatewayPort: Number(gatewayPort), ownerToken }
 }
