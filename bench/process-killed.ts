@@ -9,7 +9,7 @@ import { startManyProcesses } from './support/gateway-processes.ts'
 import { spreadOf } from './support/measure.ts'
 import { optionsGiven, readOptions } from './support/options.ts'
 import { withPostgres } from './support/postgres.ts'
-import { type Figure, saveReport } from './support/report.ts'
+import { type BarChart, type Figure, saveReport } from './support/report.ts'
 
 // One of five gateway processes is killed: how long are its robots away beyond the pause that they make themselves, and
 // do those of the others feel it?
@@ -160,12 +160,43 @@ const figures: Figure[] = Object.entries(rounds).flatMap(([engine, { kills }]) =
   ]
 })
 
+/** Seconds beyond the jitter, and how much slower others are answered, that are good enough. */
+const AIMS: Readonly<Record<EngineName, { readonly seconds: number; readonly ratio: number }>> = {
+  ws: { seconds: 8, ratio: 5 },
+  uws: { seconds: 4, ratio: 3 },
+}
+
+function groupsOf(engine: EngineName, kills: readonly Kill[]): BarChart['groups'] {
+  const bars = (figure: (kill: Kill) => number) => [
+    { name: ENGINE_NAMES[engine], spread: spreadOf(kills.map(figure)) },
+  ]
+  const { seconds, ratio } = AIMS[engine]
+  return [
+    {
+      label: 'until all are back',
+      unit: 'seconds beyond their own pause',
+      bars: bars((kill) => kill.secondsBeyondJitter),
+      aim: { value: seconds, good: 'below' },
+    },
+    {
+      label: 'others meanwhile',
+      unit: 'p99 ÷ p99 before',
+      bars: bars((kill) => kill.ratio),
+      aim: { value: ratio, good: 'below' },
+    },
+  ]
+}
+
 await saveReport({
   name: 'process-killed',
   question:
     `One of ${options.processes} gateway processes with ${options.robots.toLocaleString('en')} robots in all is killed ` +
     `(SIGKILL): its robots come back after up to ${options.jitter} s each, and the others go on`,
   figures,
+  chart: {
+    title: `One of ${options.processes} processes is killed`,
+    groups: Object.entries(rounds).flatMap(([engine, { kills }]) => groupsOf(engine as EngineName, kills)),
+  },
   settings: { ...options, given: optionsGiven },
   rounds,
 })

@@ -12,7 +12,7 @@ import { FleetCrowds } from './support/fleet-crowds.ts'
 import { alternate, ratiosOf, spreadOf } from './support/measure.ts'
 import { optionsGiven, readOptions } from './support/options.ts'
 import { withPostgres } from './support/postgres.ts'
-import { type Figure, saveReport } from './support/report.ts'
+import { type BarChart, type Figure, saveReport } from './support/report.ts'
 import { settledBytesOf } from './support/settling.ts'
 
 // Does a gateway process keep something of every session that it ever had? Resident memory after ten full reconnects,
@@ -20,6 +20,7 @@ import { settledBytesOf } from './support/settling.ts'
 
 const options = readOptions({ engine: 'both', robots: 10_000, reconnects: 10, rounds: 2 })
 const PATIENCE_SECONDS = 60
+const AIMS: Readonly<Record<EngineName, number>> = { ws: 1.15, uws: 1.1 }
 
 /** Resident bytes: without robots, with robots that came once, and after each reconnect of all. */
 interface Round {
@@ -62,6 +63,7 @@ await withPostgres(async (databaseUrl) => {
   }
 
   const figures: Figure[] = []
+  const groups: BarChart['groups'][number][] = []
   const rounds: Partial<Record<EngineName, Record<'beacon' | 'bare', Round[]>>> = {}
   for (const engine of enginesAsked(options.engine)) {
     const of = await alternate(options.rounds, {
@@ -87,6 +89,15 @@ await withPostgres(async (databaseUrl) => {
     const megabytes = (which: keyof typeof of, bytes: (round: Round) => number) =>
       spreadOf(of[which].map((round) => bytes(round) / 2 ** 20))
     const after = `after ${options.reconnects} reconnects`
+    groups.push({
+      label: name,
+      unit: `memory ${after} ÷ after the first`,
+      bars: [
+        { name: 'Beacon', spread: spreadOf(growth('beacon')) },
+        { name: `bare ${name}`, spread: spreadOf(growth('bare')) },
+      ],
+      aim: { value: AIMS[engine], good: 'below' },
+    })
     figures.push(
       {
         what: `${name}: ${after} ÷ after the first`,
@@ -118,6 +129,7 @@ await withPostgres(async (databaseUrl) => {
       `Resident memory of the server process after ${options.robots.toLocaleString('en')} robots have all reconnected ` +
       `${options.reconnects} times, over that after they have once; and the bare engine’s after the same`,
     figures,
+    chart: { title: 'Memory after everybody has reconnected', groups },
     settings: { ...options, given: optionsGiven },
     rounds,
   })

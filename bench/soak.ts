@@ -208,7 +208,8 @@ await withPostgres(async (databaseUrl) => {
     process.stderr.write('comparing what was acknowledged with what is there\n')
     const absences = await crowds.absencesLongerThan(HEARD_WITHIN_MS)
     const silences = await silencesSince(databaseUrl, since)
-    const away = Map.groupBy(absences, (absence) => absence.robot)
+    const away = new Map<number, Absence[]>()
+    for (const absence of absences) away.set(absence.robot, [...(away.get(absence.robot) ?? []), absence])
     const wrong = silences.filter(({ robot, at }) => !(away.get(robot) ?? []).some(explains(at)))
     const count = (entries: readonly SilenceEntry[], code: SilenceEntry['code']) =>
       entries.filter((entry) => entry.code === code).length

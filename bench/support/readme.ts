@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs'
 import { readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { packageRoot } from '../../src/package.ts'
@@ -5,6 +6,7 @@ import { inWords } from './measure.ts'
 import type { KeptReport } from './report.ts'
 
 const RESULTS = join(packageRoot, 'bench', 'results')
+const CHARTS = join(packageRoot, 'bench', 'charts')
 const README = join(packageRoot, 'bench', 'README.md')
 const BEGIN = '<!-- results: written by the benches, from results/*.json -->'
 const END = '<!-- end of results -->'
@@ -25,6 +27,7 @@ function sectionOf({ name, question, command, date, machine, figures, others_sha
     `\`${command}\`, ${date.slice(0, 10)}, Node ${node}, ${processor} with ${cores} cores and ${memory_gib} GiB, ` +
       `${system}.${disturbed}`,
     '',
+    ...(existsSync(join(CHARTS, `${name}.svg`)) ? [`![${name}](charts/${name}.svg)`, ''] : []),
     '| figure | median (lowest–highest round) |',
     '| --- | ---: |',
     ...figures.map(({ what, spread, digits, headline }) => {

@@ -31,9 +31,9 @@ export interface Report {
 /** Each group has its own unit; its bars stand beside each other, and the aim is a line across them. */
 export interface BarChart {
   readonly title: string
-  readonly unit: string
   readonly groups: readonly {
     readonly label: string
+    readonly unit: string
     readonly bars: readonly { readonly name: string; readonly spread: Spread }[]
     /** In the same unit, and whether to be above or below it is good. */
     readonly aim?: { readonly value: number; readonly good: 'above' | 'below' }
