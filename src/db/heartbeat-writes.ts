@@ -1,4 +1,4 @@
-import { sql } from 'kysely'
+import { CompiledQuery, sql } from 'kysely'
 import type { Database } from './database.ts'
 
 /** One heartbeat on its way into the database. */
@@ -37,6 +37,65 @@ const REPEATED = sql`
                         AND twin.at = beat.at AND twin.seq = beat.seq)
   ) AS repeated
 `
+
+/** What no JSON text holds as it is: strings have it escaped. */
+const BETWEEN_BODIES = '\u001e'
+
+/**
+ * Prepared, and in a form that costs PostgreSQL the least: no join but that with robot_status by its key, whose rows as
+ * they have become are what goes into the history, so that each body is read once.
+ */
+const WRITE_LATEST = `/* prepared: write_heartbeats */
+  WITH stored AS (
+    UPDATE robot_status s SET
+      last_seen_at = greatest(s.last_seen_at, given.received_at),
+      heartbeat_seq = given.seq,
+      heartbeat_at = given.at,
+      heartbeat_received_at = given.received_at,
+      heartbeat = given.body,
+      health = given.health
+    FROM (
+      SELECT robot_id, session_no, seq, at, to_timestamp(received_ms / 1000) AS received_at, health,
+        body::jsonb AS body, place
+      FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::timestamptz[], $5::float8[], $6::text[],
+                  string_to_array($7::text, E'\\x1e'))
+        WITH ORDINALITY AS rows (robot_id, session_no, seq, at, received_ms, health, body, place)
+    ) AS given
+    WHERE s.robot_id = given.robot_id AND s.session_no = given.session_no
+    RETURNING s.robot_id, s.heartbeat_received_at, s.heartbeat_at, s.session_no, s.heartbeat_seq, s.heartbeat,
+      given.place
+  ), history AS (
+    INSERT INTO heartbeats (robot_id, received_at, at, session_no, seq, body)
+    SELECT robot_id, heartbeat_received_at, heartbeat_at, session_no, heartbeat_seq, heartbeat FROM stored
+  )
+  SELECT CASE WHEN (SELECT count(*) FROM stored) < $8::integer
+    THEN coalesce((SELECT array_agg(place::integer) FROM stored), '{}') END AS places`
+
+/**
+ * As writeHeartbeats, for the usual case: each row is the only one of its session, is newer than what is shown as its
+ * robot's latest, and cannot be in the database already. Answers with the places of the rows that are in the database
+ * now, counted from 1 and in no order, or undefined when all of them are.
+ */
+export async function writeLatestHeartbeats(
+  database: Database,
+  rows: readonly HeartbeatRow[],
+): Promise<readonly number[] | undefined> {
+  const {
+    rows: [answer],
+  } = await database.executeQuery<{ places: number[] | null }>(
+    CompiledQuery.raw(WRITE_LATEST, [
+      literal(rows.map((row) => row.robotId)),
+      literal(rows.map((row) => row.sessionNo)),
+      literal(rows.map((row) => row.seq)),
+      literal(rows.map((row) => row.at)),
+      literal(rows.map((row) => row.receivedAt)),
+      literal(rows.map((row) => row.health)),
+      rows.map((row) => row.body).join(BETWEEN_BODIES),
+      rows.length,
+    ]),
+  )
+  return answer?.places ?? undefined
+}
 
 /**
  * Writes heartbeats in one statement: into the history, and the newest of each robot into its status. Rows of a
@@ -82,11 +141,11 @@ export async function writeHeartbeats(
       FROM unnest(${literal(robots.map(({ last }) => last.robotId))}::uuid[],
                   ${literal(robots.map(({ last }) => last.sessionNo))}::bigint[],
                   ${literal(robots.map(({ last }) => quoted(last.receivedAt)))}::timestamptz[],
-                  ${literal(robots.map(({ latestAt }) => latestAt))}::integer[],
-                  ${literal(robots.map(({ latest }) => latest?.seq))}::bigint[],
-                  ${literal(robots.map(({ latest }) => latest && quoted(latest.at)))}::timestamptz[],
-                  ${literal(robots.map(({ latest }) => latest && quoted(latest.receivedAt)))}::timestamptz[],
-                  ${literal(robots.map(({ latest }) => latest?.health))}::text[])
+                  ${literal(orNull(robots.map(({ latestAt }) => latestAt)))}::integer[],
+                  ${literal(orNull(robots.map(({ latest }) => latest?.seq)))}::bigint[],
+                  ${literal(orNull(robots.map(({ latest }) => latest && quoted(latest.at))))}::timestamptz[],
+                  ${literal(orNull(robots.map(({ latest }) => latest && quoted(latest.receivedAt))))}::timestamptz[],
+                  ${literal(orNull(robots.map(({ latest }) => latest?.health)))}::text[])
         AS newest (robot_id, session_no, last_seen_at, place, seq, at, received_at, health)
     ), fenced AS (
       UPDATE robot_status s SET
@@ -125,9 +184,13 @@ export async function lockHeartbeats(transaction: Database, rows: readonly Heart
   `.execute(transaction)
 }
 
-/** An array in PostgreSQL's own notation; the items need no escaping (ids, numbers, quoted times, our own words). */
-function literal(items: readonly (string | number | boolean | undefined)[]): string {
-  return `{${items.map((item) => item ?? 'NULL').join(',')}}`
+/** An array in PostgreSQL's own notation; the items need no escaping (ids, numbers, times, our own words). */
+function literal(items: readonly (string | number | boolean)[]): string {
+  return `{${items.join(',')}}`
+}
+
+function orNull<Item>(items: readonly (Item | undefined)[]): (Item | 'NULL')[] {
+  return items.map((item) => item ?? 'NULL')
 }
 
 function quoted(time: string | number): string {

@@ -1,4 +1,3 @@
-import type { HeartbeatRow } from '../db/heartbeat-writes.ts'
 import type { OpenedSession } from '../db/sessions.ts'
 import type { Robot } from '../fleet/robots.ts'
 import { CLOSE, type CloseCause, withReconnectDelay } from '../protocol/close-codes.ts'
@@ -17,7 +16,7 @@ import type {
 } from '../session/state.ts'
 import type { RobotSocket, SocketHandler } from '../transport/transport.ts'
 import type { AuthenticatedRobot } from './authenticator.ts'
-import type { HeartbeatSender } from './heartbeat-writer.ts'
+import type { HeartbeatSender, PendingHeartbeat } from './heartbeat-writer.ts'
 
 /** What a connection asks of the gateway: the effects of its session. */
 export interface ConnectionHost {
@@ -29,9 +28,9 @@ export interface ConnectionHost {
   /** After how long a robot that is sent away should return: different for everybody. */
   returnInMs(): number
   /** The robot was heard. */
-  heard(connection: Connection): void
+  heard(connection: Connection, now: number): void
   open(connection: Connection, hello: HelloFrame): void
-  storeHeartbeat(connection: Connection, row: HeartbeatRow): void
+  storeHeartbeat(connection: Connection, row: PendingHeartbeat): void
   heartbeatRefused(reason: string): void
   storeEvent(connection: Connection, event: RobotEventFrame): void
   storeNextToken(connection: Connection, tokenHash: string): void
@@ -90,6 +89,8 @@ export class Connection implements SocketHandler, HeartbeatSender {
   readonly withNextToken: boolean
   readonly #host: ConnectionHost
   readonly #socket: RobotSocket
+  /** The heartbeat writer's. */
+  heartbeatGroup = 0
   #state: SessionState = beginSession()
   #fleetId: string | undefined
   #sessionNo: number | undefined
@@ -164,13 +165,14 @@ export class Connection implements SocketHandler, HeartbeatSender {
   // From the transport
 
   text(text: string): void {
-    this.#host.heard(this)
+    const now = this.#host.now()
+    this.#host.heard(this, now)
     this.#count()
-    this.#dispatch({ type: 'text', text })
+    this.#dispatch({ type: 'text', text }, now)
   }
 
   binary(): void {
-    this.#host.heard(this)
+    this.#host.heard(this, this.#host.now())
     this.#count()
     this.#dispatch({ type: 'binary' })
   }
@@ -284,23 +286,23 @@ export class Connection implements SocketHandler, HeartbeatSender {
     this.#dispatch({ type: 'end', cause: CLOSE.replaced })
   }
 
-  #dispatch(event: SessionEvent): void {
+  #dispatch(event: SessionEvent, now = this.#host.now()): void {
     try {
-      const { state, effects } = step(this.#state, event, this.#host.now())
+      const { state, effects } = step(this.#state, event, now)
       this.#state = state
-      for (const effect of effects) this.#carryOut(effect)
+      for (const effect of effects) this.#carryOut(effect, now)
     } catch (error) {
       this.#fail(error)
     }
   }
 
-  #carryOut(effect: SessionEffect): void {
+  #carryOut(effect: SessionEffect, now: number): void {
     switch (effect.type) {
       case 'send':
         this.#send(encodeFrame(effect.frame))
         break
       case 'store_heartbeat':
-        this.#host.storeHeartbeat(this, this.#row(effect.heartbeat))
+        this.#host.storeHeartbeat(this, this.#row(effect.heartbeat, now))
         break
       case 'refuse_heartbeat':
         this.#host.heartbeatRefused(effect.reason)
@@ -339,13 +341,14 @@ export class Connection implements SocketHandler, HeartbeatSender {
     this.#host.ended(this, { by: 'server', code, reason, bye: false })
   }
 
-  #row({ seq, at, health, body, recheck, latest }: HeartbeatToStore): HeartbeatRow {
+  #row({ seq, at, health, body, recheck, latest }: HeartbeatToStore, now: number): PendingHeartbeat {
     return {
+      sender: this,
       robotId: this.robotId,
       sessionNo: this.#sessionNo!,
       seq,
       at,
-      receivedAt: this.#host.now(),
+      receivedAt: now,
       health,
       body,
       recheck,

@@ -1,11 +1,18 @@
 import { type Database, sqlState } from '../db/database.ts'
-import { type HeartbeatRow, lockHeartbeats, writeHeartbeats } from '../db/heartbeat-writes.ts'
+import {
+  type HeartbeatRow,
+  lockHeartbeats,
+  writeHeartbeats,
+  writeLatestHeartbeats,
+} from '../db/heartbeat-writes.ts'
 import { inTransaction } from '../db/transaction.ts'
 import type { Timer } from '../runtime.ts'
 import { type PersistParts, untilStored } from './persist.ts'
 
 /** Whoever sent a heartbeat: told what became of it. */
 export interface HeartbeatSender {
+  /** The writer's own note: the last group that one of its heartbeats was in. Begins at 0. */
+  heartbeatGroup: number
   /** Every heartbeat that this sender handed in up to `seq` is in the database. */
   heartbeatsStored(seq: number): void
   heartbeatRejected(seq: number): void
@@ -13,8 +20,17 @@ export interface HeartbeatSender {
   fenced(): void
 }
 
-interface Pending extends HeartbeatRow {
+/** A heartbeat, and whom to tell of it. Of one session there is one sender. */
+export interface PendingHeartbeat extends HeartbeatRow {
   readonly sender: HeartbeatSender
+}
+type Group = readonly PendingHeartbeat[]
+
+interface Outcome {
+  /** Those that are in the database. */
+  readonly stored: readonly HeartbeatRow[]
+  /** No sender has more than one in the group. */
+  readonly one: boolean
 }
 
 const MAX_GROUP = 1_000
@@ -32,13 +48,14 @@ export class HeartbeatWriter {
   readonly #database: Database
   readonly #parts: PersistParts
   readonly #onDrained: () => void
-  #waiting: Pending[] = []
+  #waiting: PendingHeartbeat[] = []
   #waitingBytes = 0
   #working = false
   #linger: Timer | undefined
   #wasFull = false
   /** Heartbeats handed in and heartbeats settled, ever: what `flush` waits by. */
   #added = 0
+  #groups = 0
   #settled = 0
   #flushes: { readonly settled: number; readonly resolve: () => void }[] = []
 
@@ -58,8 +75,8 @@ export class HeartbeatWriter {
     return full
   }
 
-  add(row: HeartbeatRow, sender: HeartbeatSender): void {
-    this.#waiting.push(Object.assign(row, { sender }))
+  add(row: PendingHeartbeat): void {
+    this.#waiting.push(row)
     this.#waitingBytes += row.body.length
     this.#added += 1
     if (this.#working) return
@@ -85,7 +102,7 @@ export class HeartbeatWriter {
 
   async #work(): Promise<void> {
     while (this.#waiting.length > 0) {
-      const group = this.#waiting.splice(0, MAX_GROUP)
+      const group = this.#take()
       try {
         await this.#store(group)
       } catch (error) {
@@ -97,34 +114,45 @@ export class HeartbeatWriter {
     this.#working = false
   }
 
-  #settle(group: readonly Pending[]): void {
+  #take(): Group {
+    if (this.#waiting.length > MAX_GROUP) return this.#waiting.splice(0, MAX_GROUP)
+    const group = this.#waiting
+    this.#waiting = []
+    return group
+  }
+
+  #settle(group: Group): void {
     for (const row of group) this.#waitingBytes -= row.body.length
     this.#settled += group.length
-    this.#flushes = this.#flushes.filter((flush) => {
-      if (flush.settled > this.#settled) return true
-      flush.resolve()
-      return false
-    })
+    if (this.#flushes.length > 0)
+      this.#flushes = this.#flushes.filter((flush) => {
+        if (flush.settled > this.#settled) return true
+        flush.resolve()
+        return false
+      })
     const relieved = this.#waiting.length < MAX_WAITING / 2 && this.#waitingBytes < MAX_WAITING_BYTES / 2
     if (!this.#wasFull || !relieved) return
     this.#wasFull = false
     this.#onDrained()
   }
 
-  async #store(group: readonly Pending[]): Promise<void> {
+  async #store(group: Group): Promise<void> {
     const { metrics, log } = this.#parts
     try {
-      const stored = await untilStored(
+      const outcome = await untilStored(
         this.#parts,
         'write_heartbeats',
-        (attempt) => (attempt === 1 ? writeHeartbeats(this.#database, group) : this.#writeAgain(group)),
+        (attempt) => (attempt === 1 ? this.#write(group) : this.#writeAgain(group)),
         isBadData,
       )
+      const { stored } = outcome
       metrics.heartbeatGroupSize.observe(group.length)
       metrics.heartbeatsStored.inc(stored.length)
       if (stored.length < group.length)
         metrics.heartbeatsRefused.inc({ reason: 'fenced' }, group.length - stored.length)
-      this.#tell(group, new Set(stored))
+      if (outcome.one && stored.length === group.length)
+        for (const row of group) row.sender.heartbeatsStored(row.seq)
+      else this.#tell(group, new Set(stored))
     } catch (error) {
       if (!isBadData(error)) throw error
       if (group.length === 1) {
@@ -141,17 +169,35 @@ export class HeartbeatWriter {
     }
   }
 
+  async #write(group: Group): Promise<Outcome> {
+    if (!this.#isUsual(group)) return { stored: await writeHeartbeats(this.#database, group), one: false }
+    const places = await writeLatestHeartbeats(this.#database, group)
+    return { stored: places ? places.map((place) => group[place - 1]!) : group, one: true }
+  }
+
+  /** Each sender has one heartbeat in the group, which is new in every way: as it is as long as the database keeps up. */
+  #isUsual(group: Group): boolean {
+    this.#groups += 1
+    let usual = true
+    for (const { sender, recheck, latest } of group) {
+      if (recheck || !latest || sender.heartbeatGroup === this.#groups) usual = false
+      sender.heartbeatGroup = this.#groups
+    }
+    return usual
+  }
+
   /** An attempt whose outcome we do not know may have stored them, or be about to. */
-  #writeAgain(group: readonly Pending[]): Promise<HeartbeatRow[]> {
+  async #writeAgain(group: Group): Promise<Outcome> {
     for (const row of group) row.recheck = true
-    return inTransaction(this.#database, async (transaction) => {
+    const stored = await inTransaction(this.#database, async (transaction) => {
       await lockHeartbeats(transaction, group)
       return writeHeartbeats(transaction, group)
     })
+    return { stored, one: false }
   }
 
   /** One word for each sender: the highest seq stored, or that it is fenced. */
-  #tell(group: readonly Pending[], stored: ReadonlySet<HeartbeatRow>): void {
+  #tell(group: Group, stored: ReadonlySet<HeartbeatRow>): void {
     const highest = new Map<HeartbeatSender, number>()
     const fenced = new Set<HeartbeatSender>()
     for (const row of group) {

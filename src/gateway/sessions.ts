@@ -1,6 +1,5 @@
 import type { Bus } from '../bus/bus.ts'
 import { type Database, isDatabaseUnavailable } from '../db/database.ts'
-import type { HeartbeatRow } from '../db/heartbeat-writes.ts'
 import { type OpenedSession, readSessionFacts } from '../db/sessions.ts'
 import type { Registry } from '../fleet/registry.ts'
 import type { Robots } from '../fleet/robots.ts'
@@ -15,7 +14,7 @@ import type { SessionEnd, TimelineEntry } from '../session/state.ts'
 import type { RobotSocket, SocketHandler } from '../transport/transport.ts'
 import type { AuthenticatedRobot } from './authenticator.ts'
 import { Connection, type ConnectionHost } from './connection.ts'
-import { HeartbeatWriter } from './heartbeat-writer.ts'
+import { HeartbeatWriter, type PendingHeartbeat } from './heartbeat-writer.ts'
 import type { News } from './news.ts'
 import { NextTokenWriter } from './next-token-writer.ts'
 import type { PersistParts } from './persist.ts'
@@ -154,10 +153,10 @@ export class Sessions implements ConnectionHost {
     return spreadSeconds(this.#parts.random, 1, 10) * 1000
   }
 
-  heard(connection: Connection): void {
+  heard(connection: Connection, now: number): void {
     if (connection.sessionNo === undefined || connection.phase !== 'open') return
     this.#parts.presence.write(
-      this.#parts.presence.presence.heard(connection.robot, connection.sessionNo, this.now()),
+      this.#parts.presence.presence.heard(connection.robot, connection.sessionNo, now),
     )
   }
 
@@ -233,9 +232,9 @@ export class Sessions implements ConnectionHost {
     connection.end(facts?.lifecycle === 'retired' ? CLOSE.retired : CLOSE.tokenRevoked)
   }
 
-  storeHeartbeat(connection: Connection, row: HeartbeatRow): void {
-    this.#parts.metrics.heartbeatsReceived.inc()
-    this.#heartbeats.add(row, connection)
+  storeHeartbeat(connection: Connection, row: PendingHeartbeat): void {
+    this.#parts.metrics.uncounted.heartbeatsReceived += 1
+    this.#heartbeats.add(row)
     if (this.#heartbeats.full) connection.pauseForDatabase()
   }
 

@@ -9,8 +9,11 @@ export function createMetrics() {
   const registry = new Registry()
   collectDefaultMetrics({ register: registry, prefix: 'beacon_' })
   const registers = [registry]
+  /** What happens so often that counting is to cost nothing: added to its counter when that is read. */
+  const uncounted = { heartbeatsReceived: 0 }
   return {
     registry,
+    uncounted,
     claims: new Counter({
       name: 'beacon_claims_total',
       help: 'Claims by outcome: admitted, repeated, rebound, or the code of the refusal',
@@ -68,6 +71,10 @@ export function createMetrics() {
       name: 'beacon_heartbeats_received_total',
       help: 'Valid heartbeats received',
       registers,
+      collect() {
+        this.inc(uncounted.heartbeatsReceived)
+        uncounted.heartbeatsReceived = 0
+      },
     }),
     heartbeatsStored: new Counter({
       name: 'beacon_heartbeats_stored_total',

@@ -95,5 +95,6 @@ export function decodeServerFrame(text: string): Decoded<ServerFrame> {
 }
 
 export function encodeFrame(frame: RobotFrame | ServerFrame): string {
-  return JSON.stringify(frame)
+  // Nearly all that a server says.
+  return frame.type === 'ack' ? `{"type":"ack","seq":${frame.seq}}` : JSON.stringify(frame)
 }
