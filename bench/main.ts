@@ -4,7 +4,7 @@ import { readdir } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
 import { Interrupted, isInterrupted } from './support/interrupt.ts'
 
-/** `npm run bench <name>` runs one bench, each of which answers one question; `npm run bench` all, one by one. */
+/** `npm run bench <name>` runs one bench, each of which answers one question; `npm run bench` all but the large ones. */
 const folder = new URL('.', import.meta.url)
 const names = (await readdir(folder))
   .filter((file) => file.endsWith('.js') && file !== 'main.js')
@@ -20,9 +20,12 @@ async function runOne(name: string): Promise<void> {
   }
 }
 
+/** Take an hour, or the whole machine: only when asked for. */
+const LARGE = ['soak', 'growth']
+
 /** Each in a process of its own, so that none inherits what another has made of the heap. */
 async function runAll(): Promise<void> {
-  for (const name of names) {
+  for (const name of names.filter((name) => !LARGE.includes(name))) {
     const bench = spawn(process.execPath, [...process.execArgv, fileURLToPath(import.meta.url), name], {
       stdio: 'inherit',
     })
