@@ -28,8 +28,11 @@ import { createHttp } from './http/server.ts'
 import { newId } from './ids.ts'
 import type { Log } from './observe/log.ts'
 import { createMetrics } from './observe/metrics.ts'
+import { hasRobotPort, openRobotPort, type RobotPort, seriesOf } from './processes/robot-port.ts'
 import { Releases } from './releases.ts'
 import type { Clock, Random } from './runtime.ts'
+import { chooseEngine } from './transport/engines.ts'
+import type { UpgradeRequest } from './transport/transport.ts'
 import { attachWsTransport, isWebSocketUpgrade } from './transport/ws.ts'
 
 export const GATEWAY_PATH = '/agent/ws'
@@ -55,7 +58,12 @@ export interface Started {
   readonly gatewayUrl: string
   /** The owner's token, when this start minted it: to be shown once. */
   readonly ownerToken: string | undefined
-  readonly engine: 'ws'
+  readonly engine: 'ws' | 'uws'
+  /** The package that carries robots' sockets, with its version, and why it does. */
+  readonly engineBuild: string
+  readonly engineWhy: string
+  /** How many processes hold robots. */
+  readonly processes: number
   readonly database: 'embedded' | 'external'
 }
 
@@ -76,6 +84,7 @@ export function createBeacon(config: Config, parts: BeaconParts): Beacon {
   async function build(): Promise<Started> {
     const server = { id: newId(), hostname: hostname(), processId: process.pid }
     const metrics = createMetrics()
+    const { engine, why: engineWhy } = await chooseEngine(config.gatewayEngine)
 
     let ownerUrl = config.databaseOwnerUrl ?? config.databaseUrl
     if (ownerUrl === undefined) {
@@ -175,6 +184,11 @@ export function createBeacon(config: Config, parts: BeaconParts): Beacon {
     const pendingExpiry = startPendingExpiry({ database: httpDatabase, clock, bus, log })
     releases.add('expiry of pending robots', () => pendingExpiry.stop())
 
+    // The server's own door is one more of them: robots with an older address come to it.
+    const doors = config.gatewayProcesses > 1 ? config.gatewayProcesses + 1 : 1
+    const sessionsPerSecond = config.sessionsPerSecond / doors
+    let robotPort: RobotPort | undefined
+    let goneServers: readonly string[] = []
     const gateway = new Gateway({
       database: gatewayDatabase,
       bus,
@@ -184,10 +198,15 @@ export function createBeacon(config: Config, parts: BeaconParts): Beacon {
       metrics,
       server,
       defaultIntervalMs: config.heartbeatIntervalMs,
-      sessionsPerSecond: config.sessionsPerSecond / config.gatewayProcesses,
+      sessionsPerSecond,
+      onGoneChanged: (serverIds) => {
+        goneServers = serverIds
+        robotPort?.setGoneServers(serverIds)
+      },
     })
     await gateway.start()
-    await secrets.announce(server.id)
+    // Gateway processes open no secrets, but are servers like any other to whoever changes keys.
+    await secrets.announce(() => [server.id, ...(robotPort?.serverIds() ?? [])])
 
     const http = await createHttp({
       config,
@@ -204,29 +223,65 @@ export function createBeacon(config: Config, parts: BeaconParts): Beacon {
       metrics,
       clock,
       random,
-      health: createHealth({ database: httpDatabase, clock, draining: () => gateway.draining }),
+      health: createHealth({
+        database: httpDatabase,
+        clock,
+        draining: () => gateway.draining,
+        takesRobots: () => robotPort?.isOpen() ?? true,
+      }),
+      processSeries: () => robotPort?.series() ?? seriesOf(metrics),
       rateLimits: { ...RATE_LIMITS, requests: ratePerSecond(config.requestsPerSecond) },
       takesUpgrade: isWebSocketUpgrade,
       gatewayPath: GATEWAY_PATH,
+      gatewayPort: () => robotPort?.port,
     })
     releases.add('HTTP', () => http.close())
+    const headers = (requestId: string) => baseHeaders(config, requestId)
+    const admit = tellingRefusals((request: UpgradeRequest) => gateway.admit(request), { audit, clock })
     const detach = attachWsTransport({
       server: http.server,
       path: GATEWAY_PATH,
       trustedProxies: config.trustedProxies,
-      headers: (requestId) => baseHeaders(config, requestId),
-      admit: tellingRefusals((request) => gateway.admit(request), { audit, clock }),
+      headers,
+      admit,
     })
     releases.add('upgrades', detach)
-    // Before the listening socket goes, so that robots sent away find somebody who tells them when to come back.
-    releases.add('gateway', () => gateway.stop())
+    // Before the listening sockets go, so that robots sent away find somebody who tells them when to come back. All
+    // processes at once: how long they may take together is limited.
+    releases.add('gateway', async () => {
+      await Promise.all([gateway.stop(), config.gatewayProcesses > 1 && robotPort?.stop()])
+      await robotPort?.stop()
+    })
+    if (hasRobotPort(config, engine)) {
+      robotPort = await openRobotPort({
+        config,
+        engine,
+        gateway,
+        path: GATEWAY_PATH,
+        databaseUrl: urls.server,
+        sessionsPerSecond,
+        headers,
+        admit,
+        onRefused: ({ at, ...refusal }) => audit.refused({ ...refusal, at: new Date(at) }),
+        clock,
+        random,
+        log,
+        metrics,
+      })
+      robotPort.setGoneServers(goneServers)
+    }
 
     const url = await http.listen({ host: config.host, port: config.port })
+    const { protocol, hostname: host } = new URL(url)
+    const own = robotPort ? `${protocol}//${host}:${robotPort.port}` : url
     return {
       url,
-      gatewayUrl: `${(config.publicUrl ?? url).replace(/^http/, 'ws')}${GATEWAY_PATH}`,
+      gatewayUrl: `${(config.publicUrl ?? own).replace(/^http/, 'ws')}${GATEWAY_PATH}`,
       ownerToken,
-      engine: 'ws',
+      engine: engine.name,
+      engineBuild: engine.build,
+      engineWhy,
+      processes: config.gatewayProcesses,
       database: config.databaseUrl === undefined ? 'embedded' : 'external',
     }
   }

@@ -321,3 +321,12 @@ function isKnownName(name: string): boolean {
   if (name in schema.shape || NAMES_OF_OTHERS.includes(name)) return true
   return SECRET_NAMES.some((secret) => name === `${secret}_FILE`)
 }
+
+/**
+ * What to add to the environment of a process so that it inherits none of our settings, for some are secrets: every
+ * name of ours, with no value.
+ */
+export function withoutSettings(env: NodeJS.ProcessEnv = process.env): Record<string, undefined> {
+  const names = Object.keys(env).filter((name) => name.startsWith('BEACON_'))
+  return Object.fromEntries(names.map((name) => [name, undefined]))
+}

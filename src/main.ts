@@ -5,7 +5,9 @@ import { EmbeddedPostgresError } from './db/embedded.ts'
 import { MigrationError } from './db/migrate.ts'
 import { createLog } from './observe/log.ts'
 import { version } from './package.ts'
+import { RobotPortError } from './processes/robot-port.ts'
 import { systemClock, systemRandom } from './runtime.ts'
+import { EngineError } from './transport/engines.ts'
 
 /** Runs the server until a signal ends it; resolves with the exit code. */
 export async function runServer(): Promise<number> {
@@ -51,13 +53,16 @@ export async function runServer(): Promise<number> {
 
   try {
     const started = await beacon.start()
+    const { engine, engineBuild, engineWhy: why, processes } = started
+    log.info({ engine, build: engineBuild, why, processes }, 'robots are carried')
     if (started.ownerToken !== undefined)
       process.stdout.write(
         `beacon owner token, shown only this once: ${started.ownerToken}\n` +
           '  keep it safe; operators use it as BEACON_API_KEY, programs as Authorization: Bearer\n',
       )
     process.stdout.write(
-      `beacon ready on ${started.url} (robots: ${started.gatewayUrl}, engine ${started.engine}, ` +
+      `beacon ready on ${started.url} (robots: ${started.gatewayUrl}, engine ${started.engine} ` +
+        `(${started.engineBuild}) in ${started.processes === 1 ? '1 process' : `${started.processes} processes`}, ` +
         `PostgreSQL ${started.database}, version ${version})\n`,
     )
   } catch (error) {
@@ -76,6 +81,7 @@ export async function runServer(): Promise<number> {
 /** A start that failed, in a sentence for the person who started it. */
 function explain(error: unknown): string {
   if (error instanceof EmbeddedPostgresError || error instanceof MigrationError) return error.message
+  if (error instanceof RobotPortError || error instanceof EngineError) return error.message
   if (isDatabaseUnavailable(error))
     return `the database in BEACON_DATABASE_URL cannot be reached: ${(error as Error).message}`
   const { code, message } = error as NodeJS.ErrnoException

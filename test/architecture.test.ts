@@ -94,11 +94,35 @@ const RULES: Readonly<Record<string, Rule>> = {
   http: {
     may: ['fleet', 'claims', 'access', 'audit', 'db', 'protocol', 'bus/bus.ts', 'observe', ...HELPERS],
   },
+  // Gateway processes, and whoever keeps them running.
+  processes: {
+    may: [
+      'gateway',
+      'transport',
+      'bus',
+      'db',
+      'audit/session-refusals.ts',
+      'http/headers.ts',
+      'protocol',
+      'observe',
+      ...HELPERS,
+    ],
+  },
   agent: { may: ['protocol'] },
   // Looks at the log without the server, for when that is not to be trusted.
   cli: { may: ['main.ts', 'audit/direct.ts', 'access/recover-owner.ts', 'agent', 'protocol', ...HELPERS] },
   // The database's errors, to tell the person who starts the server what to mend.
-  'main.ts': { may: ['app.ts', 'db', 'observe', 'protocol', ...HELPERS] },
+  'main.ts': {
+    may: [
+      'app.ts',
+      'db',
+      'processes/robot-port.ts',
+      'transport/engines.ts',
+      'observe',
+      'protocol',
+      ...HELPERS,
+    ],
+  },
 }
 
 function allows(rule: Rule, room: string, target: string): boolean {

@@ -52,8 +52,8 @@ export type RotationDeed = (data: Readonly<Record<string, number>>) => AuditEntr
  * all can be opened, and may be done again: who is interrupted begins another rotation, which finishes both.
  */
 export interface SecretRotation {
-  /** Tells the other servers, now and from time to time, which keys the server of this id opens with. */
-  announce(serverId: string): Promise<void>
+  /** Tells the other servers, now and from time to time, which keys the servers of these ids open with. */
+  announce(serverIds: () => readonly string[]): Promise<void>
   status(): Promise<SecretsStatus>
   /** Takes a new key within the transaction. Where the settings give the key, they must have given another already. */
   takeNewKey(transaction: Database, options: { readonly keepOld: boolean }): Promise<void>
@@ -128,10 +128,10 @@ export function createSecretRotation(options: SecretRotationOptions): SecretRota
 
   return {
     status,
-    async announce(serverId) {
+    async announce(serverIds) {
       const note = () => {
         const { current, older } = keyring.keys()
-        return noteSecretKeys(database, serverId, [current, ...older].map(sealKeyId))
+        return noteSecretKeys(database, serverIds(), [current, ...older].map(sealKeyId))
       }
       await note()
       announcing = clock.every(ANNOUNCE_MS, () => {

@@ -133,15 +133,15 @@ export async function openTransactions(database: Database): Promise<readonly str
   return rows.map(({ name }) => name)
 }
 
-/** Says which keys this server opens with. Its row may be written anew at any time: to be said again and again. */
+/** Says which keys these servers open with. Their rows may be written anew at any time: to be said again and again. */
 export async function noteSecretKeys(
   database: Database,
-  serverId: string,
+  serverIds: readonly string[],
   keyIds: readonly string[],
 ): Promise<void> {
   await sql`
     UPDATE servers SET secret_key_ids = ${keyIds}
-    WHERE id = ${serverId} AND secret_key_ids IS DISTINCT FROM ${keyIds}::text[]
+    WHERE id = ANY (${[...serverIds]}::uuid[]) AND secret_key_ids IS DISTINCT FROM ${keyIds}::text[]
   `.execute(database)
 }
 

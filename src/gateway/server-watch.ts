@@ -18,6 +18,10 @@ export interface ServerWatchParts {
   readonly defaultIntervalMs: number
   /** The others had taken this server for dead: what it knows of its robots has to be said again. */
   readonly onThoughtDead: () => void
+  /** True for a process whose supervisor watches the others and tells it who is gone: it only beats. */
+  readonly supervised?: boolean
+  /** Told of all servers that are gone and whose robots are waited for, at the start and whenever that changes. */
+  readonly onGoneChanged?: (serverIds: readonly string[]) => void
 }
 
 export const WATCH_EVERY_MS = 5_000
@@ -39,8 +43,12 @@ export class ServerWatch {
   readonly #seen = new Map<string, Seen>()
   /** Servers that are gone, with how long we know it, in milliseconds. */
   readonly #gone = new Map<string, number>()
+  /** Gone, as somebody knows who saw them end, and still on the list. */
+  readonly #toRemove = new Set<string>()
+  #told = ''
   #lookedAt: number | undefined
   #beaten = false
+  #stopped = false
   #timer: Timer | undefined
   #pass: Promise<void> | undefined
 
@@ -53,20 +61,44 @@ export class ServerWatch {
     return this.#gone.has(serverId)
   }
 
+  /** Servers that are gone, as the supervisor of a supervised one says. */
+  setGone(serverIds: readonly string[]): void {
+    this.#gone.clear()
+    for (const id of serverIds) this.#gone.set(id, 0)
+  }
+
+  /**
+   * A server has ended, as somebody knows who saw its process end: it counts as gone from here on, and is taken off the
+   * list as soon as the database takes that.
+   */
+  declareGone(serverId: string): void {
+    this.#toRemove.add(serverId)
+    this.#gone.set(serverId, 0)
+    this.#tellGone()
+    // A pass that is under way may have looked already.
+    void Promise.resolve(this.#pass).then(() => (this.#stopped ? undefined : this.pass()))
+  }
+
   /** Puts this server on the list and begins to watch. Rejects when the database cannot be reached. */
   async start(): Promise<void> {
-    const { database, clock, server } = this.#parts
+    const { database, clock, server, supervised } = this.#parts
     await beatServer(database, server)
     this.#beaten = true
+    if (supervised) {
+      this.#timer = clock.every(WATCH_EVERY_MS, () => this.pass())
+      return
+    }
     const listed = await listServers(database)
     for (const other of listed) this.#seen.set(other.id, { beat: other.beat, standsStillMs: 0 })
     for (const id of await findServersOfRobots(database)) if (!this.#seen.has(id)) this.#gone.set(id, 0)
     this.#lookedAt = clock.now()
+    this.#tellGone()
     this.#timer = clock.every(WATCH_EVERY_MS, () => this.pass())
   }
 
   /** Stops watching and takes this server off the list: its robots are for others to wait for. */
   async stop(): Promise<void> {
+    this.#stopped = true
     this.#timer?.cancel()
     await this.#pass
     if (this.#beaten) await removeServer(this.#parts.database, this.#parts.server.id)
@@ -86,8 +118,14 @@ export class ServerWatch {
   }
 
   async #look(): Promise<void> {
-    const { database, clock, log, server } = this.#parts
+    const { database, clock, log, server, supervised } = this.#parts
     if (!(await beatServer(database, server))) this.#parts.onThoughtDead()
+    if (supervised) return
+    for (const id of this.#toRemove) {
+      await removeServer(database, id)
+      this.#toRemove.delete(id)
+      this.#seen.delete(id)
+    }
     const listed = await listServers(database)
     const now = clock.now()
     const elapsedMs =
@@ -102,6 +140,8 @@ export class ServerWatch {
       if (id !== server.id) this.#gone.set(id, 0)
     }
     for (const other of listed) {
+      // Declared gone while the list was on its way.
+      if (this.#toRemove.has(other.id)) continue
       this.#gone.delete(other.id)
       const seen = this.#seen.get(other.id)
       if (!seen || seen.beat !== other.beat) {
@@ -117,6 +157,17 @@ export class ServerWatch {
       this.#gone.set(other.id, 0)
     }
     if (this.#gone.size > 0) await this.#settleOrphans(now)
+    this.#tellGone()
+  }
+
+  #tellGone(): void {
+    const { onGoneChanged } = this.#parts
+    if (!onGoneChanged) return
+    const ids = [...this.#gone.keys()]
+    const told = ids.join()
+    if (told === this.#told) return
+    this.#told = told
+    onGoneChanged(ids)
   }
 
   async #settleOrphans(now: number): Promise<void> {

@@ -16,9 +16,11 @@ interface HealthParts {
   readonly database: Database
   readonly clock: Pick<Clock, 'after'>
   readonly draining: () => boolean
+  /** Whether anybody takes robots where they are told to connect. */
+  readonly takesRobots: () => boolean
 }
 
-/** Ready while the database answers and the server does not drain. Questions that come together ask once. */
+/** Ready while the database answers, robots are taken, and the server does not drain. Questions that come together ask once. */
 export function createHealth(parts: HealthParts): Health {
   let asking: Promise<boolean> | undefined
   const answers = () => {
@@ -47,6 +49,7 @@ export function createHealth(parts: HealthParts): Health {
     async ready() {
       const reasons: string[] = []
       if (parts.draining()) reasons.push('draining')
+      if (!parts.takesRobots()) reasons.push('no_gateway_process')
       if (!(await answersInTime())) reasons.push('database_unavailable')
       return { ready: reasons.length === 0, reasons }
     },

@@ -63,6 +63,10 @@ export interface HttpParts {
   readonly takesUpgrade: (request: IncomingMessage) => boolean
   /** Path of the robots' WebSocket below the public address. */
   readonly gatewayPath: string
+  /** Where it is when it has a port of its own; undefined: where REST is. */
+  readonly gatewayPort: () => number | undefined
+  /** What the server's processes have counted, in the text format. */
+  readonly processSeries: () => Promise<string>
 }
 
 export type App = FastifyInstance<

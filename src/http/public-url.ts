@@ -21,12 +21,17 @@ export function isOverHttps({
   return publicUrl === undefined ? tls !== undefined : publicUrl.startsWith('https:')
 }
 
-/** Where robots open their WebSocket. */
+/**
+ * Where robots open their WebSocket. With a configured address that one counts, whatever port the gateway has: whoever
+ * stands before the server sends robots there.
+ */
 export function gatewayUrl(
-  { config, gatewayPath }: Pick<HttpParts, 'config' | 'gatewayPath'>,
+  { config, gatewayPath, gatewayPort }: Pick<HttpParts, 'config' | 'gatewayPath' | 'gatewayPort'>,
   origin: Origin,
 ): string {
-  return `${publicUrl(config, origin).replace(/^http/, 'ws')}${gatewayPath}`
+  const base = publicUrl(config, origin).replace(/^http/, 'ws')
+  const port = config.publicUrl === undefined ? gatewayPort() : undefined
+  return `${port === undefined ? base : `${base.replace(/:\d+$/, '')}:${port}`}${gatewayPath}`
 }
 
 /** A word as a POSIX shell reads it back. */

@@ -49,7 +49,24 @@ export function createMetrics() {
       labelNames: ['reason'] as const,
       registers,
     }),
-    sessions: new Gauge({ name: 'beacon_sessions', help: 'Robot sessions open on this process', registers }),
+    gatewayProcesses: new Gauge({
+      name: 'beacon_gateway_processes',
+      help: 'Gateway processes by state: starting, ready, draining, or waiting to be started again',
+      labelNames: ['state'] as const,
+      registers,
+    }),
+    gatewayProcessExits: new Counter({
+      name: 'beacon_gateway_process_exits_total',
+      help: 'Gateway processes that ended and should not have: crash, hang, start (it never took robots) or drain (too slow)',
+      labelNames: ['reason'] as const,
+      registers,
+    }),
+    gatewayReportsMissed: new Counter({
+      name: 'beacon_gateway_reports_missed_total',
+      help: 'Times a gateway process did not say in time what it had counted',
+      registers,
+    }),
+    sessions: new Gauge({ name: 'beacon_sessions', help: 'Robot sessions open on this server', registers }),
     sessionsOpened: new Counter({
       name: 'beacon_sessions_opened_total',
       help: 'Robot sessions opened',

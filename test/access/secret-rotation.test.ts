@@ -527,12 +527,12 @@ describe('keys that the settings give', () => {
     const behind = start(settingsKeyring(first, []))
     const refused = { code: 'secret_key_in_settings', detail: expect.stringContaining('on pier (process 7)') }
     await expect(rotate(rotation)).rejects.toMatchObject(refused)
-    await behind.announce(serverId)
+    await behind.announce(() => [serverId])
     await expect(rotate(rotation)).rejects.toMatchObject(refused)
-    await start(settingsKeyring(first, [second])).announce(serverId)
+    await start(settingsKeyring(first, [second])).announce(() => [serverId])
     expect((await rotate(rotation)).rotation?.state).toBe('finished')
     // A server that does not beat any more is no reason to wait.
-    await behind.announce(serverId)
+    await behind.announce(() => [serverId])
     await db.pool.query("UPDATE servers SET beat_at = now() - interval '21 seconds'")
     expect((await rotate(rotation)).rotation?.state).toBe('finished')
   })

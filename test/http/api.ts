@@ -16,6 +16,7 @@ import { NO_RATE_LIMITS } from '../../src/http/rate-limits.ts'
 import { createHttp } from '../../src/http/server.ts'
 import { createLog } from '../../src/observe/log.ts'
 import { createMetrics } from '../../src/observe/metrics.ts'
+import { seriesOf } from '../../src/processes/robot-port.ts'
 import { systemClock, systemRandom } from '../../src/runtime.ts'
 import { insertPerson, insertPersonalToken } from '../support/access.ts'
 import { createTestDatabase, type TestDatabase } from '../support/postgres.ts'
@@ -71,6 +72,7 @@ export async function startApi(
   const log = createLog('debug', { write: (line: string) => void logged.push(JSON.parse(line)) })
   const bus = createLocalBus()
   const standing = createStanding({ database: db.database, bus, clock: systemClock, log })
+  const metrics = replace.metrics ?? createMetrics()
   const parts: HttpParts = {
     config: { publicUrl: undefined, trustedProxies: [], heartbeatIntervalMs: 10_000 },
     database: db.database,
@@ -99,14 +101,21 @@ export async function startApi(
       log,
     }),
     log,
-    metrics: createMetrics(),
+    metrics,
     clock: systemClock,
     random: systemRandom,
-    health: createHealth({ database: db.database, clock: systemClock, draining: () => false }),
+    health: createHealth({
+      database: db.database,
+      clock: systemClock,
+      draining: () => false,
+      takesRobots: () => true,
+    }),
     // Tests ask more in a second than anybody else.
     rateLimits: NO_RATE_LIMITS,
     takesUpgrade: () => false,
     gatewayPath: '/agent/ws',
+    gatewayPort: () => undefined,
+    processSeries: () => seriesOf(metrics),
     ...replace,
   }
   const app = createHttp(parts)

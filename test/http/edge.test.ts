@@ -297,7 +297,7 @@ describe('what goes wrong on our side', () => {
     const database = openDatabase(pool)
     const away = await startApi({
       database,
-      health: createHealth({ database, clock: systemClock, draining: () => false }),
+      health: createHealth({ database, clock: systemClock, draining: () => false, takesRobots: () => true }),
     })
     try {
       for (const url of ['/api/sites', '/api/robots', '/metrics/robots']) {

@@ -20,7 +20,7 @@ export function metricsRoutes(app: App, parts: HttpParts): void {
     config: { scope: 'metrics:read', on: 'deployment' },
     schema: {
       operationId: 'getMetrics',
-      summary: 'This process and the fleets, for Prometheus',
+      summary: 'This server and the fleets, for Prometheus',
       tags: ['Metrics'],
       response: { 200: exposition('The text format of Prometheus') },
     },
@@ -32,7 +32,7 @@ export function metricsRoutes(app: App, parts: HttpParts): void {
         return ''
       })
       reply.type(EXPOSITION_TYPE)
-      return (await metrics.registry.metrics()) + fleets
+      return (await parts.processSeries()) + fleets
     },
   })
 

@@ -1,0 +1,143 @@
+import { hostname } from 'node:os'
+import type { MetricObject } from 'prom-client'
+import { tellingRefusals } from '../audit/session-refusals.ts'
+import { createPostgresBus } from '../bus/postgres.ts'
+import type { AuditEntry } from '../db/audit.ts'
+import { openDatabase, openPool } from '../db/database.ts'
+import { Gateway } from '../gateway/gateway.ts'
+import { baseHeaders } from '../http/headers.ts'
+import { createLog } from '../observe/log.ts'
+import { createMetrics } from '../observe/metrics.ts'
+import { Releases } from '../releases.ts'
+import type { Clock, Random } from '../runtime.ts'
+import { chooseEngine } from '../transport/engines.ts'
+import type { FromProcess, GatewaySettings, ToldRefusal } from './messages.ts'
+
+/**
+ * Of each gateway process, besides the one that listens. Heartbeats always have one statement in flight; the others are
+ * for opening sessions, looking up tokens and writing timelines, which each have at most one at a time, too.
+ */
+export const GATEWAY_PROCESS_CONNECTIONS = 3
+const STATEMENT_TIMEOUT_MS = 30_000
+const SILENCE_TIMEOUT_MS = 45_000
+const TELL_REFUSALS_EVERY_MS = 250
+/** Beyond these, refusals of one moment are in the metrics alone: whoever makes so many shows already. */
+const MAX_REFUSALS_AT_ONCE = 1_000
+
+/** A running gateway process. */
+export interface GatewayProcess {
+  serversGone(serverIds: readonly string[]): void
+  report(): Promise<MetricObject[]>
+  /** Sends all robots away, stores what they sent, and lets go of everything. */
+  stop(): Promise<void>
+}
+
+export interface GatewayProcessParts {
+  readonly clock: Clock
+  readonly random: Random
+  readonly tell: (message: FromProcess) => void
+}
+
+/**
+ * The whole of a gateway process: it holds robots' sessions on the shared port, and knows nothing of REST. Rejects, with
+ * nothing left open, when a part cannot start.
+ */
+export async function startGatewayProcess(
+  settings: GatewaySettings,
+  { clock, random, tell }: GatewayProcessParts,
+): Promise<GatewayProcess> {
+  const log = createLog(settings.logLevel).child({ process: settings.name })
+  const releases = new Releases((name, error) =>
+    log.error({ err: error, part: name }, 'could not stop a part'),
+  )
+  try {
+    const { engine } = await chooseEngine(settings.engine)
+    const metrics = createMetrics()
+    const pool = openPool({
+      url: settings.databaseUrl,
+      name: `beacon ${settings.name}`,
+      maxConnections: GATEWAY_PROCESS_CONNECTIONS,
+      statementTimeoutMs: STATEMENT_TIMEOUT_MS,
+      silenceTimeoutMs: SILENCE_TIMEOUT_MS,
+      onIdleError: (error) => log.warn({ err: error }, 'a database connection was lost'),
+    })
+    releases.add('database connections', () => pool.end())
+    const bus = await createPostgresBus({
+      url: settings.databaseUrl,
+      pool,
+      serverId: settings.serverId,
+      clock,
+      log,
+    })
+    releases.add('bus', () => bus.stop())
+
+    const gateway = new Gateway({
+      database: openDatabase(pool),
+      bus,
+      clock,
+      random,
+      log,
+      metrics,
+      server: { id: settings.serverId, hostname: hostname(), processId: process.pid },
+      defaultIntervalMs: settings.heartbeatIntervalMs,
+      sessionsPerSecond: settings.sessionsPerSecond,
+      supervised: true,
+    })
+    gateway.serversGone(settings.goneServers)
+    await gateway.start()
+    let listening = true
+    const refusals = startTellingRefusals(clock, tell)
+    const listener = await engine
+      .listen({
+        host: settings.host,
+        port: settings.port,
+        shared: true,
+        path: settings.path,
+        tls: settings.tls,
+        trustedProxies: settings.trustedProxies,
+        headers: (requestId) => baseHeaders(settings, requestId),
+        isReady: () => listening,
+        admit: tellingRefusals((request) => gateway.admit(request), { audit: refusals, clock }),
+        clock,
+        log,
+      })
+      .catch(async (error: unknown) => {
+        await gateway.stop()
+        throw error
+      })
+    releases.add('refusals', () => refusals.stop())
+    releases.add('listener', () => listener.stop())
+    releases.add('gateway', () => {
+      listening = false
+      return gateway.stop()
+    })
+    return {
+      serversGone: (serverIds) => gateway.serversGone(serverIds),
+      report: () => metrics.registry.getMetricsAsJSON(),
+      stop: () => releases.run(),
+    }
+  } catch (error) {
+    await releases.run()
+    throw error
+  }
+}
+
+/** Hands refusals to the supervisor, who has the audit log: many at a time, and never more than it can take. */
+function startTellingRefusals(clock: Clock, tell: (message: FromProcess) => void) {
+  let entries: ToldRefusal[] = []
+  const flush = (): void => {
+    if (entries.length === 0) return
+    tell({ type: 'refusals', entries })
+    entries = []
+  }
+  const timer = clock.every(TELL_REFUSALS_EVERY_MS, flush)
+  return {
+    refused({ at, ...entry }: AuditEntry): void {
+      if (entries.length < MAX_REFUSALS_AT_ONCE) entries.push({ ...entry, at: at.toISOString() })
+    },
+    stop(): void {
+      timer.cancel()
+      flush()
+    },
+  }
+}

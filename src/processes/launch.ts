@@ -1,0 +1,42 @@
+import cluster from 'node:cluster'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { withoutSettings } from '../config.ts'
+import type { FromProcess } from './messages.ts'
+import type { Launch } from './supervisor.ts'
+
+const PROGRAM = join(import.meta.dirname, `main${fileURLToPath(import.meta.url).slice(-3)}`)
+
+/**
+ * Starts gateway processes as workers of a cluster: the ws engine shares its port by the cluster's round robin, which
+ * every Node has; uws binds the port in each process by itself. No setting is in their arguments or environment.
+ */
+export function createLaunch(): Launch {
+  cluster.schedulingPolicy = cluster.SCHED_RR
+  cluster.setupPrimary({ exec: PROGRAM, args: [], stdio: ['ignore', 'inherit', 'inherit', 'ipc'] })
+  return (handlers) => {
+    const worker = cluster.fork(withoutSettings())
+    const { process: child } = worker
+    let ended = false
+    const exited = (how: string): void => {
+      if (ended) return
+      ended = true
+      handlers.exited(how)
+    }
+    worker.on('message', (message: FromProcess) => handlers.message(message))
+    // A channel that breaks is told of by the end of the process.
+    worker.on('error', (error) => {
+      if (child.pid === undefined) exited(error.message)
+    })
+    child.once('exit', (code, signal) => exited(signal ?? `exit code ${code}`))
+    return {
+      pid: child.pid,
+      send(message) {
+        if (worker.isConnected()) worker.send(message, () => {})
+      },
+      kill() {
+        child.kill('SIGKILL')
+      },
+    }
+  }
+}

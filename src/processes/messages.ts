@@ -1,0 +1,52 @@
+import type { MetricObject } from 'prom-client'
+import type { TlsSettings } from '../config.ts'
+import type { AuditEntry } from '../db/audit.ts'
+
+/** Everything that a gateway process is told at its start. It holds passwords: over the channel, never as an argument. */
+export interface GatewaySettings {
+  /** Stands in its logs and on its series: `gateway-1`. */
+  readonly name: string
+  /** Of its row in `servers`. */
+  readonly serverId: string
+  readonly databaseUrl: string
+  readonly engine: 'ws' | 'uws'
+  readonly host: string
+  readonly port: number
+  readonly path: string
+  readonly tls: TlsSettings | undefined
+  readonly publicUrl: string | undefined
+  readonly trustedProxies: readonly string[]
+  readonly logLevel: string
+  readonly heartbeatIntervalMs: number
+  /** Its share; 0: as many as come. */
+  readonly sessionsPerSecond: number
+  /** Servers that are gone, as their robots still say. */
+  readonly goneServers: readonly string[]
+}
+
+export type Series = readonly MetricObject[]
+
+/** A refusal as it crosses the channel: times as text. */
+export interface ToldRefusal extends Omit<AuditEntry, 'at'> {
+  readonly at: string
+}
+
+export type ToProcess =
+  | { readonly type: 'settings'; readonly settings: GatewaySettings }
+  | { readonly type: 'ping' }
+  | { readonly type: 'report'; readonly question: number }
+  | { readonly type: 'servers_gone'; readonly serverIds: readonly string[] }
+  /** Send all robots away, store what they sent, and end. */
+  | { readonly type: 'drain' }
+
+export type FromProcess =
+  /** It listens to the channel and wants its settings. */
+  | { readonly type: 'hello' }
+  | { readonly type: 'ready' }
+  /** It cannot start, and ends. `code` as Node's errors have. */
+  | { readonly type: 'failed'; readonly message: string; readonly code?: string }
+  | { readonly type: 'pong' }
+  /** What it has counted. */
+  | { readonly type: 'report'; readonly question: number; readonly series: Series }
+  /** Robots that were turned away for their tokens. */
+  | { readonly type: 'refusals'; readonly entries: readonly ToldRefusal[] }

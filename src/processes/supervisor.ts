@@ -1,0 +1,285 @@
+import type { Log } from '../observe/log.ts'
+import type { Metrics } from '../observe/metrics.ts'
+import type { Clock, Random, Timer } from '../runtime.ts'
+import type { FromProcess, GatewaySettings, Series, ToProcess } from './messages.ts'
+import { Reports } from './reports.ts'
+import { EMPTY_SLOT, type Slot, type SlotEffect, type SlotEvent, step } from './slot.ts'
+
+/** A gateway process, as whoever started it sees it. */
+export interface GatewayProcess {
+  readonly pid: number | undefined
+  /** Messages to a process that is gone are dropped. */
+  send(message: ToProcess): void
+  /** Ends it at once, whatever it does. */
+  kill(): void
+}
+
+export interface LaunchHandlers {
+  message(message: FromProcess): void
+  /** Comes exactly once. `how`: exit code or signal, for people. */
+  exited(how: string): void
+}
+
+export type Launch = (handlers: LaunchHandlers) => GatewayProcess
+
+export interface SupervisorParts {
+  readonly processes: number
+  readonly launch: Launch
+  /** What a process is told; `serverId` is to be a new one each time. */
+  readonly settingsFor: (name: string) => GatewaySettings
+  readonly clock: Clock
+  readonly random: Random
+  readonly log: Log
+  readonly metrics: Pick<Metrics, 'gatewayProcesses' | 'gatewayProcessExits' | 'gatewayReportsMissed'>
+  /** A process that had a server's row ended: its robots have to be waited for. */
+  readonly onServerGone: (serverId: string) => void
+  /** Robots were turned away for their tokens. */
+  readonly onRefusals: (entries: Extract<FromProcess, { type: 'refusals' }>['entries']) => void
+}
+
+/** Why the gateway could not start, with the `code` that Node gives such errors. */
+export class GatewayStartError extends Error {
+  readonly code: string | undefined
+  constructor(message: string, code: string | undefined) {
+    super(message)
+    this.name = 'GatewayStartError'
+    this.code = code
+  }
+}
+
+const TICK_MS = 500
+/** How long all together may take to send their robots away and store what they sent. */
+const DRAIN_WITHIN_MS = 25_000
+const REPORT_WITHIN_MS = 1_000
+
+/** A place and whoever runs there now. */
+interface Place {
+  readonly name: string
+  slot: Slot
+  process: GatewayProcess | undefined
+  serverId: string | undefined
+}
+
+/**
+ * Keeps n gateway processes running: starts them, notices those that crash or hang, and replaces them. What is decided
+ * stands in slot.ts; here it is carried out.
+ */
+export class Supervisor {
+  readonly #parts: SupervisorParts
+  readonly #places: readonly Place[]
+  readonly #reports: Reports
+  readonly #questions = new Map<number, (name: string, series: Series) => void>()
+  #lastQuestion = 0
+  #goneServers: readonly string[] = []
+  /** Milliseconds during which this process was awake. */
+  #awakeMs = 0
+  #lookedAt = 0
+  #timer: Timer | undefined
+  /** Until all processes take robots for the first time. */
+  #starting: { readonly resolve: () => void; readonly reject: (error: Error) => void } | undefined
+  #stopping: Promise<void> | undefined
+  #over: (() => void) | undefined
+
+  constructor(parts: SupervisorParts) {
+    this.#parts = parts
+    this.#places = Array.from({ length: parts.processes }, (_, index) => ({
+      name: `gateway-${index + 1}`,
+      slot: EMPTY_SLOT,
+      process: undefined,
+      serverId: undefined,
+    }))
+    this.#reports = new Reports()
+  }
+
+  /** Starts all processes; rejects with a GatewayStartError, with none left, when one of them cannot. */
+  async start(): Promise<void> {
+    const { clock } = this.#parts
+    this.#lookedAt = clock.monotonic()
+    const ready = new Promise<void>((resolve, reject) => {
+      this.#starting = { resolve, reject }
+    })
+    this.#timer = clock.every(TICK_MS, () => this.#tick())
+    for (const place of this.#places) this.#step(place, { type: 'tick' })
+    try {
+      await ready
+    } catch (error) {
+      await this.stop()
+      throw error
+    } finally {
+      this.#starting = undefined
+    }
+  }
+
+  /** Processes that take robots. */
+  get ready(): number {
+    return this.#places.filter(({ slot }) => slot.mode === 'ready' && !slot.doomed).length
+  }
+
+  /** The rows of `servers` that belong to processes that run. */
+  get serverIds(): string[] {
+    return this.#places.flatMap(({ serverId }) => serverId ?? [])
+  }
+
+  /** Tells all processes which servers are gone, and those that are still to come. */
+  setGoneServers(serverIds: readonly string[]): void {
+    this.#goneServers = serverIds
+    for (const { process, slot } of this.#places)
+      if (slot.mode === 'ready') process?.send({ type: 'servers_gone', serverIds })
+  }
+
+  /**
+   * What all processes together have counted, and what each has of its own. One that does not answer in time is left out
+   * and counted; what it had counted before is not taken back.
+   */
+  async reports(): Promise<Reports> {
+    const { clock, metrics } = this.#parts
+    const asked = this.#places.filter(({ slot }) => slot.mode === 'ready' && !slot.doomed)
+    const question = ++this.#lastQuestion
+    this.#reports.forgetPresent()
+    const missing = new Set(asked.map(({ name }) => name))
+    await new Promise<void>((resolve) => {
+      if (missing.size === 0) {
+        resolve()
+        return
+      }
+      const timer = clock.after(REPORT_WITHIN_MS, resolve)
+      this.#questions.set(question, (name, series) => {
+        if (!missing.delete(name)) return
+        this.#reports.take(name, series)
+        if (missing.size > 0) return
+        timer.cancel()
+        resolve()
+      })
+      for (const { process } of asked) process?.send({ type: 'report', question })
+    })
+    this.#questions.delete(question)
+    if (missing.size > 0) metrics.gatewayReportsMissed.inc(missing.size)
+    return this.#reports
+  }
+
+  /** Drains all processes and waits until they have ended; those that take too long are killed. */
+  stop(): Promise<void> {
+    this.#stopping ??= new Promise<void>((resolve) => {
+      this.#over = () => {
+        this.#timer?.cancel()
+        resolve()
+      }
+      for (const place of this.#places) this.#step(place, { type: 'drain', withinMs: DRAIN_WITHIN_MS })
+      this.#lookIfOver()
+    })
+    return this.#stopping
+  }
+
+  #tick(): void {
+    const now = this.#parts.clock.monotonic()
+    // A machine that slept, or a loop of our own that stood still: nobody could have answered, or been heard.
+    this.#awakeMs += Math.min(now - this.#lookedAt, 2 * TICK_MS)
+    this.#lookedAt = now
+    for (const place of this.#places) this.#step(place, { type: 'tick' })
+  }
+
+  #step(place: Place, event: SlotEvent): void {
+    const { slot, effects } = step(place.slot, event, this.#awakeMs)
+    place.slot = slot
+    for (const effect of effects) this.#carryOut(place, effect)
+    this.#count()
+  }
+
+  #carryOut(place: Place, effect: SlotEffect): void {
+    const { log, metrics } = this.#parts
+    const about = { process: place.name, pid: place.process?.pid }
+    switch (effect.type) {
+      case 'start':
+        this.#launch(place)
+        break
+      case 'ping':
+        place.process?.send({ type: 'ping' })
+        break
+      case 'drain':
+        place.process?.send({ type: 'drain' })
+        break
+      case 'kill':
+        log.error({ ...about, reason: effect.reason }, 'a gateway process does not answer; killing it')
+        place.process?.kill()
+        break
+      case 'lost':
+        metrics.gatewayProcessExits.inc({ reason: effect.reason })
+        break
+    }
+  }
+
+  #launch(place: Place): void {
+    const settings = this.#parts.settingsFor(place.name)
+    const serverId = settings.serverId
+    place.serverId = serverId
+    const process = this.#parts.launch({
+      message: (message) => {
+        // What is left of one that has ended is of no use any more.
+        if (place.process === process) this.#onMessage(place, process, settings, message)
+      },
+      exited: (how) => this.#onExit(place, serverId, how),
+    })
+    place.process = process
+  }
+
+  #onMessage(place: Place, process: GatewayProcess, settings: GatewaySettings, message: FromProcess): void {
+    const { log, onRefusals } = this.#parts
+    switch (message.type) {
+      case 'hello':
+        process.send({ type: 'settings', settings: { ...settings, goneServers: this.#goneServers } })
+        break
+      case 'ready':
+        this.#step(place, { type: 'ready' })
+        // What has changed since it was told.
+        process.send({ type: 'servers_gone', serverIds: this.#goneServers })
+        log.info({ process: place.name, pid: process.pid }, 'a gateway process takes robots')
+        if (this.ready === this.#places.length) this.#starting?.resolve()
+        break
+      case 'failed':
+        log.error(
+          { process: place.name, pid: process.pid, reason: message.message },
+          'a gateway process cannot start',
+        )
+        this.#starting?.reject(new GatewayStartError(message.message, message.code))
+        break
+      case 'pong':
+        this.#step(place, { type: 'pong' })
+        break
+      case 'report':
+        this.#questions.get(message.question)?.(place.name, message.series)
+        break
+      case 'refusals':
+        onRefusals(message.entries)
+        break
+    }
+  }
+
+  #onExit(place: Place, serverId: string, how: string): void {
+    const { log, random, onServerGone } = this.#parts
+    const pid = place.process?.pid
+    place.process = undefined
+    place.serverId = undefined
+    this.#reports.settle(place.name)
+    const expected = place.slot.mode === 'draining' && !place.slot.doomed
+    this.#step(place, { type: 'exited', fraction: random.fraction() })
+    if (!expected) {
+      log.error({ process: place.name, pid, how }, 'a gateway process has ended')
+      onServerGone(serverId)
+      this.#starting?.reject(new GatewayStartError(`a gateway process ended at its start: ${how}`, undefined))
+    }
+    // The next one at once, where there is to be no pause; at the start there is none.
+    if (!this.#starting && !this.#stopping) this.#step(place, { type: 'tick' })
+    this.#lookIfOver()
+  }
+
+  #lookIfOver(): void {
+    if (this.#places.every(({ slot }) => slot.mode === 'over')) this.#over?.()
+  }
+
+  #count(): void {
+    const counts = { waiting: 0, starting: 0, ready: 0, draining: 0 }
+    for (const { slot } of this.#places) if (slot.mode !== 'over') counts[slot.mode] += 1
+    for (const [state, count] of Object.entries(counts))
+      this.#parts.metrics.gatewayProcesses.set({ state: state as keyof typeof counts }, count)
+  }
+}
