@@ -42,7 +42,7 @@ export function frameOf(opcode: number, data: string | Uint8Array = '', options:
   return Buffer.concat([Buffer.from(head), MASK, payload.map((byte, index) => byte ^ MASK[index & 3]!)])
 }
 
-/** A client that speaks TCP alone, to say what no proper client says. Ends as the server does. */
+/** A client that speaks TCP alone, to say what no proper client says. Ends when the server does, unless `allowHalfOpen`. */
 export class RawPeer {
   readonly socket: Socket
   /** Resolves when the server has ended or reset the connection. */
@@ -50,8 +50,8 @@ export class RawPeer {
   #received = Buffer.alloc(0)
   #look: () => void = () => {}
 
-  constructor(port: number, options: { readonly localAddress?: string } = {}) {
-    this.socket = connect({ host: '127.0.0.1', port, ...options, allowHalfOpen: true })
+  constructor(port: number, options: { readonly allowHalfOpen?: boolean } = {}) {
+    this.socket = connect({ host: '127.0.0.1', port, ...options })
     this.socket.on('data', (chunk) => {
       this.#received = Buffer.concat([this.#received, chunk])
       this.#look()
