@@ -134,6 +134,7 @@ export class AdmissionQueue {
   }
 
   #sleepMs(): number {
+    this.#bucket = refill(this.#rate, this.#bucket, this.#parts.clock.monotonic())
     const untilPermit = waitMs(this.#rate, this.#bucket)
     return Math.min(Math.max(untilPermit, ADMISSION_TICK_MS), LONGEST_SLEEP_MS)
   }
