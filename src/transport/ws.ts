@@ -85,7 +85,8 @@ function takeUpgrades(options: WsTransportOptions, onOpen: (socket: WsRobotSocke
       request.headers,
       callerOf(request.socket.remoteAddress, request.headers['x-forwarded-for']),
     )
-    void options.admit(asked).then((admission) => {
+    const isGone = () => stream.destroyed || stream.readableEnded
+    void options.admit({ ...asked, isGone }).then((admission) => {
       if (stream.destroyed) return
       if (admission.kind === 'refuse') {
         refuse(admission.error)
