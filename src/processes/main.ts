@@ -21,6 +21,8 @@ process.on('disconnect', () => {
   void end()
 })
 process.on('message', (message: ToProcess) => void onMessage(message))
+// Programs that the server was started with are loaded here, too, and one of them may have let go of the channel.
+process.channel?.ref()
 tell({ type: 'hello' })
 
 function tell(message: FromProcess, sent: () => void = () => {}): void {
