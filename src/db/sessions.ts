@@ -1,5 +1,6 @@
 import { sql } from 'kysely'
 import type { HelloFrame, Lifecycle } from '../protocol/frames.ts'
+import { arrayLiteral } from './array-literal.ts'
 import type { Database } from './database.ts'
 import type { RotationReason } from './tables.ts'
 
@@ -17,10 +18,10 @@ export async function findTokenHolders(
   database: Database,
   tokenHashes: readonly string[],
 ): Promise<(TokenHolder | undefined)[]> {
-  const { rows } = await sql<TokenHolder & { place: number }>`
+  const { rows } = await sql<TokenHolder & { place: number }>`/* prepared: find_token_holders */
     WITH asked AS (
       SELECT decode(hash, 'hex') AS hash, place::integer
-      FROM unnest(${tokenHashes}::text[]) WITH ORDINALITY AS asked (hash, place)
+      FROM unnest(${arrayLiteral(tokenHashes)}::text[]) WITH ORDINALITY AS asked (hash, place)
     )
     SELECT place, r.id AS "robotId", false AS "isNext",
       r.token_revoked_at IS NOT NULL AS revoked, r.lifecycle = 'retired' AS retired
@@ -74,12 +75,12 @@ export async function openSessions(
   now: Date,
   sessions: readonly SessionToOpen[],
 ): Promise<(OpenedSession | undefined)[]> {
-  const { rows } = await sql<OpenedSession & { place: number }>`
+  const { rows } = await sql<OpenedSession & { place: number }>`/* prepared: open_sessions */
     WITH asked AS (
       SELECT robot_id, decode(hash, 'hex') AS token_hash, hello, place::integer
-      FROM unnest(${sessions.map((session) => session.robotId)}::uuid[],
-                  ${sessions.map((session) => session.tokenHash)}::text[],
-                  ${sessions.map((session) => JSON.stringify(session.hello))}::jsonb[])
+      FROM ROWS FROM (unnest(${arrayLiteral(sessions.map((session) => session.robotId))}::uuid[]),
+                      unnest(${arrayLiteral(sessions.map((session) => session.tokenHash))}::text[]),
+                      jsonb_array_elements(${JSON.stringify(sessions.map((session) => session.hello))}::jsonb))
         WITH ORDINALITY AS asked (robot_id, hash, hello, place)
     ), standing AS (
       SELECT r.id AS robot_id, r.name, r.site_id, r.fleet_id, r.lifecycle, r.rotation_requested_at, r.rotation_reason,
