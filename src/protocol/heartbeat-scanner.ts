@@ -1,5 +1,5 @@
 import type { HeartbeatBody } from './frames.ts'
-import { MAX_METRICS } from './limits.ts'
+import { MAX_FRAME_BYTES, MAX_METRICS } from './limits.ts'
 import { MAX_DEPTH } from './text.ts'
 
 /** A heartbeat, checked, with its body still as the JSON text that goes into the database. */
@@ -21,13 +21,16 @@ export interface Heartbeat {
  * not plainly a valid heartbeat made of known members: whether that is valid is for the schema to say. What it does
  * answer, the schema takes, too, and to the same effect (see its property test).
  *
- * All functions here take the text and a position, and answer with the position behind what they have read, or FAILED.
+ * All functions here take a position in the text, and answer with the position behind what they have read, or FAILED.
  * Where one value may be left to the schema, it is: escapes, surrogates, exponents, numbers of more than 17 digits,
  * members that come twice, and faults.
  */
 export function scanHeartbeat(text: string): Heartbeat | undefined {
-  let at = skipSpace(text, 0)
-  if (text.charCodeAt(at) !== BRACE_OPEN) return undefined
+  if (!IS_LITTLE_ENDIAN || text.length > MAX_FRAME_BYTES) return undefined
+  bytes.write(text, 'utf16le')
+  units[text.length] = 0
+  let at = skipSpace(0)
+  if (units[at]! !== BRACE_OPEN) return undefined
   let seq = -1
   let instantAt = -1
   let instantEnd = -1
@@ -37,55 +40,54 @@ export function scanHeartbeat(text: string): Heartbeat | undefined {
   let bodyAt = -1
   let seen = 0
   do {
-    const nameAt = skipSpace(text, at + 1)
-    if (text.charCodeAt(nameAt) !== QUOTE) return undefined
-    const nameEnd = scanName(text, nameAt + 1)
-    if (nameEnd === FAILED) return undefined
-    const member = memberAt(text, nameAt + 1, nameEnd)
+    const nameAt = skipSpace(at + 1)
+    if (units[nameAt]! !== QUOTE) return undefined
+    const found = memberAt(nameAt + 1)
+    const member = found & MEMBERS
     if (member === 0 || (seen & member) !== 0) return undefined
     seen |= member
-    at = skipSpace(text, nameEnd + 1)
-    if (text.charCodeAt(at) !== COLON) return undefined
-    at = skipSpace(text, at + 1)
+    at = skipSpace(nameAt + 1 + (found >> LENGTH_SHIFT))
+    if (units[at]! !== COLON) return undefined
+    at = skipSpace(at + 1)
     const valueAt = at
     if (member <= AT) {
       // What is left of the text behind these three is the body, as it stands.
       if (bodyAt >= 0) return undefined
-      if (member === TYPE) at = scanLiteral(text, at, '"heartbeat"')
+      if (member === TYPE) at = scanLiteral(at, '"heartbeat"')
       else if (member === SEQ) {
-        at = scanDigits(text, at)
+        at = scanDigits(at)
         if (at === FAILED || at - valueAt > MAX_SEQ_DIGITS) return undefined
-        if (at - valueAt > 1 && text.charCodeAt(valueAt) === ZERO) return undefined
-        seq = digitsAt(text, valueAt, at - valueAt)
+        if (at - valueAt > 1 && units[valueAt]! === ZERO) return undefined
+        seq = digitsAt(valueAt, at - valueAt)
         if (seq > Number.MAX_SAFE_INTEGER) return undefined
       } else {
-        at = scanString(text, at, MAX_INSTANT_LENGTH)
+        at = scanString(at, MAX_INSTANT_LENGTH)
         if (at === FAILED) return undefined
         instantAt = valueAt + 1
         instantEnd = at - 1
-        time = instantIn(text, instantAt, instantEnd)
+        time = instantIn(instantAt, instantEnd)
         if (time < 0) return undefined
       }
     } else {
       if (bodyAt < 0) bodyAt = nameAt
       if (member === HEALTH) {
-        const word = healthAt(text, at)
+        const word = healthAt(at)
         if (word === undefined) return undefined
         health = word
         at += word.length + 2
       } else if (member === FAULTS) {
-        if (text.charCodeAt(at) !== BRACKET_OPEN) return undefined
-        at = skipSpace(text, at + 1)
-        if (text.charCodeAt(at) !== BRACKET_CLOSE) return undefined
+        if (units[at]! !== BRACKET_OPEN) return undefined
+        at = skipSpace(at + 1)
+        if (units[at]! !== BRACKET_CLOSE) return undefined
         at += 1
         faults = NO_FAULTS
-      } else at = scanBodyMember(text, at, member)
+      } else at = scanBodyMember(at, member)
     }
     if (at === FAILED) return undefined
-    at = skipSpace(text, at)
-  } while (text.charCodeAt(at) === COMMA)
-  if (text.charCodeAt(at) !== BRACE_CLOSE || (seen & NEEDED) !== NEEDED) return undefined
-  if (skipSpace(text, at + 1) !== text.length) return undefined
+    at = skipSpace(at)
+  } while (units[at]! === COMMA)
+  if (units[at]! !== BRACE_CLOSE || (seen & NEEDED) !== NEEDED) return undefined
+  if (skipSpace(at + 1) !== text.length) return undefined
   return {
     seq,
     at: text.slice(instantAt, instantEnd),
@@ -95,6 +97,14 @@ export function scanHeartbeat(text: string): Heartbeat | undefined {
     body: bodyAt < 0 ? '{}' : `{${text.slice(bodyAt, at + 1)}`,
   }
 }
+
+/**
+ * The text under the scanner, unit by unit, with a zero behind it, at which everything here stops: reading beyond the end
+ * of a string is what makes a JavaScript engine read all strings slowly from then on.
+ */
+const units = new Uint16Array(MAX_FRAME_BYTES + 1)
+const bytes = Buffer.from(units.buffer)
+const IS_LITTLE_ENDIAN = new Uint8Array(Uint16Array.of(1).buffer)[0] === 1
 
 const FAILED = -1
 
@@ -145,51 +155,59 @@ const MAX_INSTANT_LENGTH = 35
 const MAX_METRIC_NAME_LENGTH = 63
 const LAST_INSTANT = 253_402_300_799_999
 
-function memberAt(text: string, from: number, to: number): number {
-  switch (to - from) {
-    case 2:
-      return isAt(text, from, 'at') ? AT : 0
-    case 3:
-      return isAt(text, from, 'seq') ? SEQ : 0
-    case 4:
-      if (isAt(text, from, 'type')) return TYPE
-      if (isAt(text, from, 'mode')) return MODE
-      return isAt(text, from, 'pose') ? POSE : 0
-    case 5:
-      return isAt(text, from, 'estop') ? ESTOP : 0
-    case 6:
-      if (isAt(text, from, 'health')) return HEALTH
-      if (isAt(text, from, 'system')) return SYSTEM
-      return isAt(text, from, 'faults') ? FAULTS : 0
-    case 7:
-      if (isAt(text, from, 'battery')) return BATTERY
-      if (isAt(text, from, 'metrics')) return METRICS
-      return isAt(text, from, 'network') ? NETWORK : 0
-    case 8:
-      return isAt(text, from, 'activity') ? ACTIVITY : 0
+const MEMBERS = 0xffff
+/** With a member goes the length of its name and the closing quote. */
+const LENGTH_SHIFT = 16
+
+/** The member whose name begins here, told by its first letter, and how long that is; 0 for any other name. */
+function memberAt(from: number): number {
+  switch (units[from]!) {
+    case LETTER_A_SMALL:
+      if (isAt(from, 'at"')) return AT | (3 << LENGTH_SHIFT)
+      return isAt(from, 'activity"') ? ACTIVITY | (9 << LENGTH_SHIFT) : 0
+    case 0x62:
+      return isAt(from, 'battery"') ? BATTERY | (8 << LENGTH_SHIFT) : 0
+    case 0x65:
+      return isAt(from, 'estop"') ? ESTOP | (6 << LENGTH_SHIFT) : 0
+    case LETTER_F_SMALL:
+      return isAt(from, 'faults"') ? FAULTS | (7 << LENGTH_SHIFT) : 0
+    case 0x68:
+      return isAt(from, 'health"') ? HEALTH | (7 << LENGTH_SHIFT) : 0
+    case 0x6d:
+      if (isAt(from, 'mode"')) return MODE | (5 << LENGTH_SHIFT)
+      return isAt(from, 'metrics"') ? METRICS | (8 << LENGTH_SHIFT) : 0
+    case LETTER_N_SMALL:
+      return isAt(from, 'network"') ? NETWORK | (8 << LENGTH_SHIFT) : 0
+    case 0x70:
+      return isAt(from, 'pose"') ? POSE | (5 << LENGTH_SHIFT) : 0
+    case 0x73:
+      if (isAt(from, 'seq"')) return SEQ | (4 << LENGTH_SHIFT)
+      return isAt(from, 'system"') ? SYSTEM | (7 << LENGTH_SHIFT) : 0
+    case LETTER_T_SMALL:
+      return isAt(from, 'type"') ? TYPE | (5 << LENGTH_SHIFT) : 0
     default:
       return 0
   }
 }
 
-function scanBodyMember(text: string, at: number, member: number): number {
+function scanBodyMember(at: number, member: number): number {
   switch (member) {
     case MODE:
-      return scanString(text, at, 64)
+      return scanString(at, 64)
     case ACTIVITY:
-      return scanString(text, at, 256)
+      return scanString(at, 256)
     case BATTERY:
-      return scanRecord(text, at, BATTERY)
+      return scanRecord(at, BATTERY)
     case POSE:
-      return scanRecord(text, at, POSE)
+      return scanRecord(at, POSE)
     case SYSTEM:
-      return scanRecord(text, at, SYSTEM)
+      return scanRecord(at, SYSTEM)
     case METRICS:
-      return scanMetrics(text, at)
+      return scanMetrics(at)
     case NETWORK:
-      return text.charCodeAt(at) === BRACE_OPEN ? scanJson(text, at, 0) : FAILED
+      return units[at]! === BRACE_OPEN ? scanJson(at, 0) : FAILED
     case ESTOP:
-      return scanBoolean(text, at)
+      return scanBoolean(at)
     default:
       return FAILED
   }
@@ -197,151 +215,170 @@ function scanBodyMember(text: string, at: number, member: number): number {
 
 // Members of battery, pose and system, a bit for each among its own.
 const CHARGE = 1
-const FRAME_X_Y_THETA = 1 | 2 | 4 | 8
-const LAT_LON = 16 | 32
+const CHARGING = 2
+const VOLTAGE = 4
+const FRAME = 1
+const X = 2
+const Y = 4
+const THETA = 8
+const LAT = 16
+const LON = 32
+const CPU = 1
+const MEMORY = 2
+const DISK = 4
+const TEMPERATURE = 8
+const LOAD = 16
+const UPTIME = 32
 
-/** Reads an object with a closed set of members, each at most once. */
-function scanRecord(text: string, from: number, record: number): number {
-  if (text.charCodeAt(from) !== BRACE_OPEN) return FAILED
-  let seen = 0
-  let at = skipSpace(text, from + 1)
-  if (text.charCodeAt(at) === BRACE_CLOSE) return record === SYSTEM ? at + 1 : FAILED
-  for (;;) {
-    if (text.charCodeAt(at) !== QUOTE) return FAILED
-    const nameAt = at + 1
-    const nameEnd = scanName(text, nameAt)
-    if (nameEnd === FAILED) return FAILED
-    at = skipSpace(text, nameEnd + 1)
-    if (text.charCodeAt(at) !== COLON) return FAILED
-    at = skipSpace(text, at + 1)
-    let member = 0
-    const valueAt = at
-    if (record === BATTERY) {
-      if (isName(text, nameAt, nameEnd, 'charge')) {
-        member = CHARGE
-        at = scanRatio(text, at)
-      } else if (isName(text, nameAt, nameEnd, 'charging')) {
-        member = 2
-        at = scanBoolean(text, at)
-      } else if (isName(text, nameAt, nameEnd, 'voltage')) {
-        member = 4
-        at = scanNumber(text, at)
-      }
-    } else if (record === POSE) {
-      if (isName(text, nameAt, nameEnd, 'x')) member = 1
-      else if (isName(text, nameAt, nameEnd, 'y')) member = 2
-      else if (isName(text, nameAt, nameEnd, 'theta')) member = 4
-      else if (isName(text, nameAt, nameEnd, 'frame')) member = 8
-      else if (isName(text, nameAt, nameEnd, 'lat')) member = 16
-      else if (isName(text, nameAt, nameEnd, 'lon')) member = 32
-      at = member === 8 ? scanString(text, at, 64) : scanNumber(text, at)
-      if (member === 16 && !isWithin(text, valueAt, at, 90)) return FAILED
-      if (member === 32 && !isWithin(text, valueAt, at, 180)) return FAILED
-    } else {
-      if (isName(text, nameAt, nameEnd, 'cpu')) member = 1
-      else if (isName(text, nameAt, nameEnd, 'memory')) member = 2
-      else if (isName(text, nameAt, nameEnd, 'disk')) member = 4
-      else if (isName(text, nameAt, nameEnd, 'temperature_c')) member = 8
-      else if (isName(text, nameAt, nameEnd, 'load_1m')) member = 16
-      else if (isName(text, nameAt, nameEnd, 'uptime_s')) member = 32
-      if (member < 8) at = scanRatio(text, at)
-      else {
-        if (member > 8 && text.charCodeAt(at) === MINUS) return FAILED
-        at = scanNumber(text, at)
-      }
-    }
-    if (at === FAILED || member === 0 || (seen & member) !== 0) return FAILED
-    seen |= member
-    at = skipSpace(text, at)
-    const next = text.charCodeAt(at)
-    if (next === BRACE_CLOSE) break
-    if (next !== COMMA) return FAILED
-    at = skipSpace(text, at + 1)
+/** As memberAt, for what is in a battery, a pose or a system. */
+function innerMemberAt(from: number, record: number): number {
+  if (record === BATTERY) {
+    if (isAt(from, 'charge"')) return CHARGE | (7 << LENGTH_SHIFT)
+    if (isAt(from, 'charging"')) return CHARGING | (9 << LENGTH_SHIFT)
+    return isAt(from, 'voltage"') ? VOLTAGE | (8 << LENGTH_SHIFT) : 0
   }
-  if (record === BATTERY && (seen & CHARGE) === 0) return FAILED
-  if (record === POSE && seen !== FRAME_X_Y_THETA && seen !== LAT_LON) return FAILED
-  return at + 1
+  if (record === POSE) {
+    if (isAt(from, 'x"')) return X | (2 << LENGTH_SHIFT)
+    if (isAt(from, 'y"')) return Y | (2 << LENGTH_SHIFT)
+    if (isAt(from, 'theta"')) return THETA | (6 << LENGTH_SHIFT)
+    if (isAt(from, 'frame"')) return FRAME | (6 << LENGTH_SHIFT)
+    if (isAt(from, 'lat"')) return LAT | (4 << LENGTH_SHIFT)
+    return isAt(from, 'lon"') ? LON | (4 << LENGTH_SHIFT) : 0
+  }
+  if (isAt(from, 'cpu"')) return CPU | (4 << LENGTH_SHIFT)
+  if (isAt(from, 'memory"')) return MEMORY | (7 << LENGTH_SHIFT)
+  if (isAt(from, 'disk"')) return DISK | (5 << LENGTH_SHIFT)
+  if (isAt(from, 'temperature_c"')) return TEMPERATURE | (14 << LENGTH_SHIFT)
+  if (isAt(from, 'load_1m"')) return LOAD | (8 << LENGTH_SHIFT)
+  return isAt(from, 'uptime_s"') ? UPTIME | (9 << LENGTH_SHIFT) : 0
 }
 
-function scanMetrics(text: string, from: number): number {
-  if (text.charCodeAt(from) !== BRACE_OPEN) return FAILED
-  let at = skipSpace(text, from + 1)
-  if (text.charCodeAt(at) === BRACE_CLOSE) return at + 1
+function scanInnerMember(from: number, record: number, member: number): number {
+  if (record === BATTERY) {
+    if (member === CHARGE) return scanRatio(from)
+    return member === CHARGING ? scanBoolean(from) : scanNumber(from)
+  }
+  if (record === POSE) {
+    if (member === FRAME) return scanString(from, 64)
+    const at = scanNumber(from)
+    if (member === LAT) return isWithin(from, at, 90) ? at : FAILED
+    if (member === LON) return isWithin(from, at, 180) ? at : FAILED
+    return at
+  }
+  if (member <= DISK) return scanRatio(from)
+  return member !== TEMPERATURE && units[from]! === MINUS ? FAILED : scanNumber(from)
+}
+
+function isWhole(record: number, seen: number): boolean {
+  if (record === BATTERY) return (seen & CHARGE) !== 0
+  return record !== POSE || seen === (FRAME | X | Y | THETA) || seen === (LAT | LON)
+}
+
+/** Reads an object with a closed set of members, each at most once. */
+function scanRecord(from: number, record: number): number {
+  if (units[from]! !== BRACE_OPEN) return FAILED
+  let seen = 0
+  let at = skipSpace(from + 1)
+  if (units[at]! === BRACE_CLOSE) return record === SYSTEM ? at + 1 : FAILED
+  for (;;) {
+    if (units[at]! !== QUOTE) return FAILED
+    const found = innerMemberAt(at + 1, record)
+    const member = found & MEMBERS
+    if (member === 0 || (seen & member) !== 0) return FAILED
+    seen |= member
+    at = skipSpace(at + 1 + (found >> LENGTH_SHIFT))
+    if (units[at]! !== COLON) return FAILED
+    at = scanInnerMember(skipSpace(at + 1), record, member)
+    if (at === FAILED) return FAILED
+    at = skipSpace(at)
+    const next = units[at]!
+    if (next === BRACE_CLOSE) return isWhole(record, seen) ? at + 1 : FAILED
+    if (next !== COMMA) return FAILED
+    at = skipSpace(at + 1)
+  }
+}
+
+function scanMetrics(from: number): number {
+  if (units[from]! !== BRACE_OPEN) return FAILED
+  let at = skipSpace(from + 1)
+  if (units[at]! === BRACE_CLOSE) return at + 1
   for (let count = 1; count <= MAX_METRICS; count++) {
-    if (text.charCodeAt(at) !== QUOTE) return FAILED
+    if (units[at]! !== QUOTE) return FAILED
     const nameAt = at + 1
-    const first = text.charCodeAt(nameAt)
-    const nameEnd = scanName(text, nameAt)
+    const first = units[nameAt]!
+    const nameEnd = scanName(nameAt)
     if (nameEnd === FAILED || nameEnd - nameAt > MAX_METRIC_NAME_LENGTH) return FAILED
     if (first < LETTER_A_SMALL || first > LETTER_Z_SMALL) return FAILED
-    at = skipSpace(text, nameEnd + 1)
-    if (text.charCodeAt(at) !== COLON) return FAILED
-    at = scanNumber(text, skipSpace(text, at + 1))
+    at = skipSpace(nameEnd + 1)
+    if (units[at]! !== COLON) return FAILED
+    at = scanNumber(skipSpace(at + 1))
     if (at === FAILED) return FAILED
-    at = skipSpace(text, at)
-    const next = text.charCodeAt(at)
+    at = skipSpace(at)
+    const next = units[at]!
     if (next === BRACE_CLOSE) return at + 1
     if (next !== COMMA) return FAILED
-    at = skipSpace(text, at + 1)
+    at = skipSpace(at + 1)
   }
   return FAILED
 }
 
 /** Any value, as deep as a free object may be. Of members that come twice, PostgreSQL keeps the last, as JSON.parse does. */
-function scanJson(text: string, from: number, depth: number): number {
-  switch (text.charCodeAt(from)) {
+function scanJson(from: number, depth: number): number {
+  switch (units[from]!) {
     case QUOTE:
-      return scanString(text, from, text.length)
+      return scanString(from, MAX_FRAME_BYTES)
     case LETTER_T_SMALL:
     case LETTER_F_SMALL:
-      return scanBoolean(text, from)
+      return scanBoolean(from)
     case LETTER_N_SMALL:
-      return scanLiteral(text, from, 'null')
+      return scanLiteral(from, 'null')
     case BRACE_OPEN:
-      return depth >= MAX_DEPTH ? FAILED : scanMembers(text, from, depth, BRACE_CLOSE)
+      return depth >= MAX_DEPTH ? FAILED : scanMembers(from, depth, BRACE_CLOSE)
     case BRACKET_OPEN:
-      return depth >= MAX_DEPTH ? FAILED : scanMembers(text, from, depth, BRACKET_CLOSE)
+      return depth >= MAX_DEPTH ? FAILED : scanMembers(from, depth, BRACKET_CLOSE)
     default:
-      return scanNumber(text, from)
+      return scanNumber(from)
   }
 }
 
-function scanMembers(text: string, from: number, depth: number, close: number): number {
-  let at = skipSpace(text, from + 1)
-  if (text.charCodeAt(at) === close) return at + 1
+function scanMembers(from: number, depth: number, close: number): number {
+  let at = skipSpace(from + 1)
+  if (units[at]! === close) return at + 1
   for (;;) {
     if (close === BRACE_CLOSE) {
       // `__proto__` is one of those that JavaScript has its own mind about.
-      if (text.charCodeAt(at) !== QUOTE || text.charCodeAt(at + 1) === UNDERSCORE) return FAILED
-      at = scanString(text, at, text.length)
+      if (units[at]! !== QUOTE || units[at + 1]! === UNDERSCORE) return FAILED
+      at = scanString(at, MAX_FRAME_BYTES)
       if (at === FAILED) return FAILED
-      at = skipSpace(text, at)
-      if (text.charCodeAt(at) !== COLON) return FAILED
-      at = skipSpace(text, at + 1)
+      at = skipSpace(at)
+      if (units[at]! !== COLON) return FAILED
+      at = skipSpace(at + 1)
     }
-    at = scanJson(text, at, depth + 1)
+    at = scanJson(at, depth + 1)
     if (at === FAILED) return FAILED
-    at = skipSpace(text, at)
-    const next = text.charCodeAt(at)
+    at = skipSpace(at)
+    const next = units[at]!
     if (next === close) return at + 1
     if (next !== COMMA) return FAILED
-    at = skipSpace(text, at + 1)
+    at = skipSpace(at + 1)
   }
 }
 
-function skipSpace(text: string, from: number): number {
-  let at = from
-  for (;;) {
-    const code = text.charCodeAt(at)
-    if (code === 0x20 || code === 0x0a || code === 0x0d || code === 0x09) at += 1
-    else return at
+function skipSpace(from: number): number {
+  return units[from]! > 0x20 ? from : skipSpaces(from)
+}
+
+function skipSpaces(from: number): number {
+  for (let at = from; ; at++) {
+    const code = units[at]!
+    if (code !== 0x20 && code !== 0x0a && code !== 0x0d && code !== 0x09) return at
   }
 }
 
 /** From behind the opening quote to the closing one: small letters, digits and underscores. */
-function scanName(text: string, from: number): number {
+function scanName(from: number): number {
   for (let at = from; ; at++) {
-    const code = text.charCodeAt(at)
+    const code = units[at]!
     if (code >= LETTER_A_SMALL && code <= LETTER_Z_SMALL) continue
     if (code === UNDERSCORE || (code >= ZERO && code <= NINE)) continue
     return code === QUOTE ? at : FAILED
@@ -349,25 +386,24 @@ function scanName(text: string, from: number): number {
 }
 
 /** A string of at most so many characters, quotes included in what is read. */
-function scanString(text: string, from: number, maxLength: number): number {
-  if (text.charCodeAt(from) !== QUOTE) return FAILED
+function scanString(from: number, maxLength: number): number {
+  if (units[from]! !== QUOTE) return FAILED
   for (let at = from + 1; ; at++) {
-    const code = text.charCodeAt(at)
+    const code = units[at]!
     if (code === QUOTE) return at - from - 1 <= maxLength ? at + 1 : FAILED
-    // The comparison fails for NaN, too: the text has ended.
-    if (!(code >= 0x20) || code === BACKSLASH || (code >= 0xd800 && code <= 0xdfff)) return FAILED
+    if (code < 0x20 || code === BACKSLASH || (code >= 0xd800 && code <= 0xdfff)) return FAILED
   }
 }
 
-function scanNumber(text: string, from: number): number {
-  const start = text.charCodeAt(from) === MINUS ? from + 1 : from
-  let at = scanDigits(text, start)
+function scanNumber(from: number): number {
+  const start = units[from]! === MINUS ? from + 1 : from
+  let at = scanDigits(start)
   if (at === FAILED) return FAILED
   let digits = at - start
-  if (digits > 1 && text.charCodeAt(start) === ZERO) return FAILED
-  if (text.charCodeAt(at) === DOT) {
+  if (digits > 1 && units[start]! === ZERO) return FAILED
+  if (units[at]! === DOT) {
     const fractionAt = at + 1
-    at = scanDigits(text, fractionAt)
+    at = scanDigits(fractionAt)
     if (at === FAILED) return FAILED
     digits += at - fractionAt
   }
@@ -375,59 +411,57 @@ function scanNumber(text: string, from: number): number {
   return digits <= MAX_DIGITS ? at : FAILED
 }
 
-function scanDigits(text: string, from: number): number {
+function scanDigits(from: number): number {
   let at = from
   for (;;) {
-    const code = text.charCodeAt(at)
+    const code = units[at]!
     if (code >= ZERO && code <= NINE) at += 1
     else return at === from ? FAILED : at
   }
 }
 
 /** A number from 0 to 1. */
-function scanRatio(text: string, from: number): number {
-  const at = scanNumber(text, from)
-  if (at === FAILED || text.charCodeAt(from) === ZERO) return at
-  if (text.charCodeAt(from) === MINUS) return FAILED
-  return isWithin(text, from, at, 1) ? at : FAILED
+function scanRatio(from: number): number {
+  const at = scanNumber(from)
+  if (at === FAILED || units[from]! === ZERO) return at
+  if (units[from]! === MINUS) return FAILED
+  return isWithin(from, at, 1) ? at : FAILED
 }
 
-function isWithin(text: string, from: number, to: number, limit: number): boolean {
-  return to !== FAILED && Math.abs(Number(text.slice(from, to))) <= limit
+function isWithin(from: number, to: number, limit: number): boolean {
+  if (to === FAILED) return false
+  const start = units[from] === MINUS ? from + 1 : from
+  let whole = 0
+  for (let at = start; at < to && units[at] !== DOT; at++) whole = whole * 10 + (units[at]! - ZERO)
+  return whole < limit || Math.abs(Number(bytes.toString('utf16le', from * 2, to * 2))) <= limit
 }
 
-function scanBoolean(text: string, from: number): number {
-  return text.charCodeAt(from) === LETTER_T_SMALL
-    ? scanLiteral(text, from, 'true')
-    : scanLiteral(text, from, 'false')
+function scanBoolean(from: number): number {
+  return units[from]! === LETTER_T_SMALL ? scanLiteral(from, 'true') : scanLiteral(from, 'false')
 }
 
-function scanLiteral(text: string, from: number, literal: string): number {
-  return isAt(text, from, literal) ? from + literal.length : FAILED
+function scanLiteral(from: number, literal: string): number {
+  return isAt(from, literal) ? from + literal.length : FAILED
 }
 
-function isName(text: string, from: number, to: number, name: string): boolean {
-  return to - from === name.length && isAt(text, from, name)
-}
-
-function isAt(text: string, from: number, word: string): boolean {
+function isAt(from: number, word: string): boolean {
   for (let index = 0; index < word.length; index++)
-    if (text.charCodeAt(from + index) !== word.charCodeAt(index)) return false
+    if (units[from + index] !== word.charCodeAt(index)) return false
   return true
 }
 
-function healthAt(text: string, at: number): Heartbeat['health'] | undefined {
-  if (isAt(text, at, '"ok"')) return 'ok'
-  if (isAt(text, at, '"warn"')) return 'warn'
-  if (isAt(text, at, '"error"')) return 'error'
-  return isAt(text, at, '"unknown"') ? 'unknown' : undefined
+function healthAt(at: number): Heartbeat['health'] | undefined {
+  if (isAt(at, '"ok"')) return 'ok'
+  if (isAt(at, '"warn"')) return 'warn'
+  if (isAt(at, '"error"')) return 'error'
+  return isAt(at, '"unknown"') ? 'unknown' : undefined
 }
 
 /** So many digits and nothing else, as a number; or a negative one. */
-function digitsAt(text: string, from: number, count: number): number {
+function digitsAt(from: number, count: number): number {
   let value = 0
   for (let at = from; at < from + count; at++) {
-    const digit = text.charCodeAt(at) - ZERO
+    const digit = units[at]! - ZERO
     if (!(digit >= 0 && digit <= 9)) return FAILED
     value = value * 10 + digit
   }
@@ -438,36 +472,36 @@ function digitsAt(text: string, from: number, count: number): number {
  * The milliseconds since 1970 that lie between two positions as `2026-01-01T00:00:00Z`, with a fraction of up to nine
  * digits or without, in UTC or with an offset; or FAILED.
  */
-function instantIn(text: string, from: number, to: number): number {
-  const year = digitsAt(text, from, 4)
-  const month = digitsAt(text, from + 5, 2)
-  const day = digitsAt(text, from + 8, 2)
-  const hour = digitsAt(text, from + 11, 2)
-  const minute = digitsAt(text, from + 14, 2)
-  const second = digitsAt(text, from + 17, 2)
-  if (text.charCodeAt(from + 4) !== MINUS || text.charCodeAt(from + 7) !== MINUS) return FAILED
-  if (text.charCodeAt(from + 10) !== LETTER_T) return FAILED
-  if (text.charCodeAt(from + 13) !== COLON || text.charCodeAt(from + 16) !== COLON) return FAILED
+function instantIn(from: number, to: number): number {
+  const year = digitsAt(from, 4)
+  const month = digitsAt(from + 5, 2)
+  const day = digitsAt(from + 8, 2)
+  const hour = digitsAt(from + 11, 2)
+  const minute = digitsAt(from + 14, 2)
+  const second = digitsAt(from + 17, 2)
+  if (units[from + 4]! !== MINUS || units[from + 7]! !== MINUS) return FAILED
+  if (units[from + 10]! !== LETTER_T) return FAILED
+  if (units[from + 13]! !== COLON || units[from + 16]! !== COLON) return FAILED
   if (year < 1969 || month < 1 || month > 12 || day < 1 || day > daysIn(year, month)) return FAILED
   if (hour < 0 || hour > 23 || minute < 0 || minute > 59 || second < 0 || second > 59) return FAILED
   let at = from + 19
   let milliseconds = 0
-  if (text.charCodeAt(at) === DOT) {
-    const end = scanDigits(text, at + 1)
+  if (units[at]! === DOT) {
+    const end = scanDigits(at + 1)
     if (end === FAILED || end - at > 10) return FAILED
     // What is finer than a millisecond is cut off, as Date.parse does.
     for (let digit = 0, weight = 100; digit < 3 && at + 1 + digit < end; digit++, weight /= 10)
-      milliseconds += (text.charCodeAt(at + 1 + digit) - ZERO) * weight
+      milliseconds += (units[at + 1 + digit]! - ZERO) * weight
     at = end
   }
   let offsetMinutes = 0
-  const zone = text.charCodeAt(at)
+  const zone = units[at]!
   if (zone === LETTER_Z) at += 1
   else if (zone === PLUS || zone === MINUS) {
-    const hours = digitsAt(text, at + 1, 2)
-    const minutes = digitsAt(text, at + 4, 2)
+    const hours = digitsAt(at + 1, 2)
+    const minutes = digitsAt(at + 4, 2)
     if (hours < 0 || hours > 23 || minutes < 0 || minutes > 59) return FAILED
-    if (text.charCodeAt(at + 3) !== COLON) return FAILED
+    if (units[at + 3]! !== COLON) return FAILED
     offsetMinutes = (zone === PLUS ? 1 : -1) * (hours * 60 + minutes)
     at += 6
   } else return FAILED
