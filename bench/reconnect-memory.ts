@@ -9,7 +9,7 @@ import {
 } from './support/engines.ts'
 import { GrowingFleet } from './support/fleet.ts'
 import { FleetCrowds } from './support/fleet-crowds.ts'
-import { alternate, ratiosOf, spreadOf } from './support/measure.ts'
+import { spreadOf } from './support/measure.ts'
 import { optionsGiven, readOptions } from './support/options.ts'
 import { withPostgres } from './support/postgres.ts'
 import { type BarChart, type Figure, saveReport } from './support/report.ts'
@@ -22,11 +22,12 @@ const options = readOptions({ engine: 'both', robots: 10_000, reconnects: 10, ro
 const PATIENCE_SECONDS = 60
 const AIMS: Readonly<Record<EngineName, number>> = { ws: 1.15, uws: 1.1 }
 
-/** Resident bytes: without robots, with robots that came once, and after each reconnect of all. */
+/** Resident bytes: without robots, with robots that came once, and after the first and the last reconnect of all. */
 interface Round {
   readonly empty: number
   readonly first: number
-  readonly reconnected: readonly number[]
+  readonly reconnectedOnce: number
+  readonly reconnectedLast: number
 }
 
 await withPostgres(async (databaseUrl) => {
@@ -45,20 +46,21 @@ await withPostgres(async (databaseUrl) => {
         persistence: { jitterMs: 1_000, maxJitterMs: 10_000 },
       })
       const empty = await settledBytesOf(child.pid)
-      const settled = async (): Promise<number> => {
+      const heard = async (): Promise<void> => {
         if (!(await crowds.allHere(PATIENCE_SECONDS)))
           throw new Error(`not all robots connect: ${JSON.stringify(await crowds.counts())}`)
         await crowds.beatOnce()
-        return settledBytesOf(child.pid)
       }
       await crowds.growTo(options.robots)
-      const first = await settled()
-      const reconnected: number[] = []
-      for (let reconnect = 0; reconnect < options.reconnects; reconnect++) {
+      await heard()
+      const first = await settledBytesOf(child.pid)
+      let reconnectedOnce = Number.NaN
+      for (let reconnect = 1; reconnect <= options.reconnects; reconnect++) {
         await crowds.reconnect()
-        reconnected.push(await settled())
+        await heard()
+        if (reconnect === 1) reconnectedOnce = await settledBytesOf(child.pid)
       }
-      return { empty, first, reconnected }
+      return { empty, first, reconnectedOnce, reconnectedLast: await settledBytesOf(child.pid) }
     })
   }
 
@@ -66,9 +68,10 @@ await withPostgres(async (databaseUrl) => {
   const groups: BarChart['groups'][number][] = []
   const rounds: Partial<Record<EngineName, Record<'beacon' | 'bare', Round[]>>> = {}
   for (const engine of enginesAsked(options.engine)) {
-    const of = await alternate(options.rounds, {
-      beacon: () =>
-        measure(async (start) => {
+    const of: Record<'beacon' | 'bare', Round[]> = { beacon: [], bare: [] }
+    for (let round = 0; round < options.rounds; round++) {
+      of.beacon.push(
+        await measure(async (start) => {
           const { child, gatewayPort } = await startBeaconServer(start, {
             databaseUrl,
             engine,
@@ -76,16 +79,13 @@ await withPostgres(async (databaseUrl) => {
           })
           return { child, port: gatewayPort }
         }),
-      bare: () => measure((start) => startBareServer(start, engine)),
-    })
+      )
+      of.bare.push(await measure((start) => startBareServer(start, engine)))
+    }
     rounds[engine] = of
     const name = ENGINE_NAMES[engine]
-    const last = (round: Round) => round.reconnected.at(-1)!
     const growth = (which: keyof typeof of) =>
-      ratiosOf(
-        of[which].map(last),
-        of[which].map((round) => round.reconnected[0]!),
-      )
+      of[which].map((round) => round.reconnectedLast / round.reconnectedOnce)
     const megabytes = (which: keyof typeof of, bytes: (round: Round) => number) =>
       spreadOf(of[which].map((round) => bytes(round) / 2 ** 20))
     const after = `after ${options.reconnects} reconnects`
@@ -113,14 +113,14 @@ await withPostgres(async (databaseUrl) => {
       },
       {
         what: `${name}: after the first reconnect, MiB`,
-        spread: megabytes('beacon', (round) => round.reconnected[0]!),
+        spread: megabytes('beacon', (round) => round.reconnectedOnce),
       },
-      { what: `${name}: ${after}, MiB`, spread: megabytes('beacon', last) },
+      { what: `${name}: ${after}, MiB`, spread: megabytes('beacon', (round) => round.reconnectedLast) },
       {
         what: `bare ${name}: after the first reconnect, MiB`,
-        spread: megabytes('bare', (round) => round.reconnected[0]!),
+        spread: megabytes('bare', (round) => round.reconnectedOnce),
       },
-      { what: `bare ${name}: ${after}, MiB`, spread: megabytes('bare', last) },
+      { what: `bare ${name}: ${after}, MiB`, spread: megabytes('bare', (round) => round.reconnectedLast) },
     )
   }
   await saveReport({
