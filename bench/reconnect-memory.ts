@@ -10,6 +10,7 @@ import {
 import { GrowingFleet } from './support/fleet.ts'
 import { FleetCrowds } from './support/fleet-crowds.ts'
 import { spreadOf } from './support/measure.ts'
+import { MEMORY_QUESTION, type MemoryAnswer } from './support/memory-probe.ts'
 import { optionsGiven, readOptions } from './support/options.ts'
 import { withPostgres } from './support/postgres.ts'
 import { type BarChart, type Figure, saveReport } from './support/report.ts'
@@ -20,14 +21,22 @@ import { settledBytesOf } from './support/settling.ts'
 
 const options = readOptions({ engine: 'both', robots: 10_000, reconnects: 10, rounds: 2 })
 const PATIENCE_SECONDS = 60
+const PROBE = new URL('./support/memory-probe.js', import.meta.url)
 const AIMS: Readonly<Record<EngineName, number>> = { ws: 1.15, uws: 1.1 }
 
-/** Resident bytes: without robots, with robots that came once, and after the first and the last reconnect of all. */
+interface Memory {
+  readonly resident: number
+  /** What of the heap is alive, and what is resident, after garbage was collected by force. */
+  readonly liveHeap: number
+  readonly collected: number
+}
+
+/** Without robots (resident bytes), with robots that came once, and after the first and the last reconnect of all. */
 interface Round {
   readonly empty: number
   readonly first: number
-  readonly reconnectedOnce: number
-  readonly reconnectedLast: number
+  readonly once: Memory
+  readonly last: Memory
 }
 
 await withPostgres(async (databaseUrl) => {
@@ -54,13 +63,17 @@ await withPostgres(async (databaseUrl) => {
       await crowds.growTo(options.robots)
       await heard()
       const first = await settledBytesOf(child.pid)
-      let reconnectedOnce = Number.NaN
-      for (let reconnect = 1; reconnect <= options.reconnects; reconnect++) {
-        await crowds.reconnect()
-        await heard()
-        if (reconnect === 1) reconnectedOnce = await settledBytesOf(child.pid)
+      const reconnect = async (times: number): Promise<Memory> => {
+        for (let left = times; left > 0; left--) {
+          await crowds.reconnect()
+          await heard()
+        }
+        const resident = await settledBytesOf(child.pid)
+        const { heapUsed: liveHeap } = await child.ask<MemoryAnswer>({ question: MEMORY_QUESTION })
+        return { resident, liveHeap, collected: await settledBytesOf(child.pid) }
       }
-      return { empty, first, reconnectedOnce, reconnectedLast: await settledBytesOf(child.pid) }
+      const once = await reconnect(1)
+      return { empty, first, once, last: await reconnect(options.reconnects - 1) }
     })
   }
 
@@ -76,16 +89,17 @@ await withPostgres(async (databaseUrl) => {
             databaseUrl,
             engine,
             settings: { BEACON_HEARTBEAT_SECONDS: '3600' },
+            preload: PROBE,
           })
           return { child, port: gatewayPort }
         }),
       )
-      of.bare.push(await measure((start) => startBareServer(start, engine)))
+      of.bare.push(await measure((start) => startBareServer(start, engine, PROBE)))
     }
     rounds[engine] = of
     const name = ENGINE_NAMES[engine]
-    const growth = (which: keyof typeof of) =>
-      of[which].map((round) => round.reconnectedLast / round.reconnectedOnce)
+    const growth = (which: keyof typeof of, kind: keyof Memory = 'resident') =>
+      spreadOf(of[which].map(({ once, last }) => last[kind] / once[kind]))
     const megabytes = (which: keyof typeof of, bytes: (round: Round) => number) =>
       spreadOf(of[which].map((round) => bytes(round) / 2 ** 20))
     const after = `after ${options.reconnects} reconnects`
@@ -93,19 +107,34 @@ await withPostgres(async (databaseUrl) => {
       label: name,
       unit: `memory ${after} ÷ after the first`,
       bars: [
-        { name: 'Beacon', spread: spreadOf(growth('beacon')) },
-        { name: `bare ${name}`, spread: spreadOf(growth('bare')) },
+        { name: 'Beacon', spread: growth('beacon') },
+        { name: `bare ${name}`, spread: growth('bare') },
       ],
       aim: { value: AIMS[engine], good: 'below' },
     })
     figures.push(
       {
         what: `${name}: ${after} ÷ after the first`,
-        spread: spreadOf(growth('beacon')),
+        spread: growth('beacon'),
         digits: 3,
         headline: true,
       },
-      { what: `bare ${name}: ${after} ÷ after the first`, spread: spreadOf(growth('bare')), digits: 3 },
+      { what: `bare ${name}: ${after} ÷ after the first`, spread: growth('bare'), digits: 3 },
+      {
+        what: `${name}: live heap, ${after} ÷ after the first`,
+        spread: growth('beacon', 'liveHeap'),
+        digits: 3,
+      },
+      {
+        what: `${name}: the same, garbage collected by force`,
+        spread: growth('beacon', 'collected'),
+        digits: 3,
+      },
+      {
+        what: `bare ${name}: the same, garbage collected by force`,
+        spread: growth('bare', 'collected'),
+        digits: 3,
+      },
       { what: `${name}: without robots, MiB`, spread: megabytes('beacon', (round) => round.empty) },
       {
         what: `${name}: with robots that came once, MiB`,
@@ -113,14 +142,14 @@ await withPostgres(async (databaseUrl) => {
       },
       {
         what: `${name}: after the first reconnect, MiB`,
-        spread: megabytes('beacon', (round) => round.reconnectedOnce),
+        spread: megabytes('beacon', (round) => round.once.resident),
       },
-      { what: `${name}: ${after}, MiB`, spread: megabytes('beacon', (round) => round.reconnectedLast) },
+      { what: `${name}: ${after}, MiB`, spread: megabytes('beacon', (round) => round.last.resident) },
       {
         what: `bare ${name}: after the first reconnect, MiB`,
-        spread: megabytes('bare', (round) => round.reconnectedOnce),
+        spread: megabytes('bare', (round) => round.once.resident),
       },
-      { what: `bare ${name}: ${after}, MiB`, spread: megabytes('bare', (round) => round.reconnectedLast) },
+      { what: `bare ${name}: ${after}, MiB`, spread: megabytes('bare', (round) => round.last.resident) },
     )
   }
   await saveReport({
