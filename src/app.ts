@@ -28,6 +28,7 @@ import { createHttp } from './http/server.ts'
 import { newId } from './ids.ts'
 import type { Log } from './observe/log.ts'
 import { createMetrics } from './observe/metrics.ts'
+import { GATEWAY_PROCESS_CONNECTIONS } from './processes/gateway-process.ts'
 import { hasRobotPort, openRobotPort, type RobotPort, seriesOf } from './processes/robot-port.ts'
 import { Releases } from './releases.ts'
 import type { Clock, Random } from './runtime.ts'
@@ -73,6 +74,18 @@ const HTTP_CONNECTIONS = 8
 const GATEWAY_TIMEOUTS = { statementTimeoutMs: 30_000, silenceTimeoutMs: 45_000 }
 const HTTP_TIMEOUTS = { statementTimeoutMs: 8_000, silenceTimeoutMs: 10_000 }
 
+/** The upkeep's, the bus's, and what the start and the commands that work on the database take. */
+const OTHER_CONNECTIONS = 16
+/** What PostgreSQL allows unless told otherwise. */
+const USUAL_CONNECTIONS = 100
+
+/** How many connections our own PostgreSQL has to allow, for this process and those that hold robots besides it. */
+function maxConnections(processes: number): number {
+  const each = GATEWAY_PROCESS_CONNECTIONS + 1
+  const needed = GATEWAY_CONNECTIONS + HTTP_CONNECTIONS + OTHER_CONNECTIONS
+  return Math.max(needed + (processes > 1 ? processes * each : 0), USUAL_CONNECTIONS)
+}
+
 /** Builds the whole server from its settings, part by part; they are released in reverse. */
 export function createBeacon(config: Config, parts: BeaconParts): Beacon {
   const { clock, random, log } = parts
@@ -94,6 +107,7 @@ export function createBeacon(config: Config, parts: BeaconParts): Beacon {
         clock,
         random,
         onLost: parts.onFatal,
+        settings: { max_connections: String(maxConnections(config.gatewayProcesses)) },
       })
       releases.add('embedded PostgreSQL', () => embedded.stop())
       ownerUrl = embedded.url

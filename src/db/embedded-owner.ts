@@ -15,6 +15,8 @@ export function socketUrl(folder: Pick<EmbeddedFolder, 'sockets' | 'password'>, 
 /** The lock is ours for as long as its connection stands. */
 export interface Ownership {
   readonly ended: Promise<void>
+  /** How many connections this PostgreSQL allows: whoever started it may have wanted fewer. */
+  readonly maxConnections: number
   release(): Promise<void>
 }
 
@@ -42,13 +44,14 @@ export async function tryOwn(folder: EmbeddedFolder): Promise<OwnerAttempt> {
   const ended = new Promise<void>((resolve) => connection.once('end', resolve))
   try {
     await connection.connect()
-    const { rows } = await connection.query<{ locked: boolean }>(
-      'SELECT pg_try_advisory_lock($1) AS locked',
+    const { rows } = await connection.query<{ locked: boolean; connections: number }>(
+      `SELECT pg_try_advisory_lock($1) AS locked, current_setting('max_connections')::integer AS connections`,
       [OWNER_LOCK],
     )
     if (rows[0]?.locked) {
       await ensureDatabase(connection)
-      return { outcome: 'owner', ownership: { ended, release: () => connection.end() } }
+      const maxConnections = rows[0].connections
+      return { outcome: 'owner', ownership: { ended, maxConnections, release: () => connection.end() } }
     }
     const holder = await findHolder(connection)
     await connection.end()

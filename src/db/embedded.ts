@@ -93,6 +93,7 @@ class Keeper {
   async start(): Promise<void> {
     try {
       await this.#own({ giveUp: true })
+      if (this.#allowsTooFew()) await this.#restart()
     } catch (error) {
       if (this.#lost) await this.#endLatecomer()
       else await this.#stopPostmaster()
@@ -103,6 +104,24 @@ class Keeper {
         this.#options.log.warn({ err: error }, 'cannot trim the log of PostgreSQL'),
       )
     })
+  }
+
+  /** One that a killed server left behind allows as many connections as that server wanted. */
+  #allowsTooFew(): boolean {
+    const { max_connections: wanted } = this.#settings
+    return (
+      wanted !== undefined && this.#ownership !== undefined && this.#ownership.maxConnections < Number(wanted)
+    )
+  }
+
+  async #restart(): Promise<void> {
+    this.#options.log.info('PostgreSQL allows too few connections; starting it again')
+    const ended = this.#ownership?.ended
+    this.#ownership = undefined
+    await this.#stopPostmaster()
+    await ended
+    this.#started = undefined
+    await this.#own({ giveUp: true })
   }
 
   stop(): Promise<void> {
@@ -190,6 +209,8 @@ class Keeper {
   #hold(ownership: Ownership): void {
     this.#ownership = ownership
     void ownership.ended.then(() => {
+      // Given up before it ended, to start PostgreSQL anew.
+      if (this.#ownership !== ownership) return
       this.#ownership = undefined
       if (this.#abort.signal.aborted) return
       this.#options.log.error('PostgreSQL has ended unexpectedly; starting it again')

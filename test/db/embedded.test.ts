@@ -28,13 +28,13 @@ afterEach(async () => {
   await rm(folder, { recursive: true })
 })
 
-async function start(dataDir = folder, clock: Clock = systemClock): Promise<EmbeddedPostgres> {
+async function start(dataDir = folder, clock: Clock = systemClock, settings = {}): Promise<EmbeddedPostgres> {
   const server = await startEmbeddedPostgres({
     dataDir,
     log: createLog('silent'),
     clock,
     random: systemRandom,
-    settings: { fsync: 'off' },
+    settings: { fsync: 'off', ...settings },
     onLost: (error) => lost.push(error),
   })
   running.push(server)
@@ -199,6 +199,25 @@ describe('one owner', () => {
     const successor = await start()
     expect(await postmasterPid()).toBe(pid)
     expect(await ask(successor.url, 'SELECT answer FROM kept')).toEqual([{ answer: 42 }])
+    await successor.stop()
+    expect(await processesIn()).toEqual([])
+  })
+
+  test('one that allows too few connections is started again when it is taken over, with its data', async () => {
+    const other = await startOther()
+    const url = other.said.replace('ready ', '')
+    await ask(url, 'CREATE TABLE kept AS SELECT 42 AS answer')
+    const pid = await postmasterPid()
+    await kill(other.child)
+
+    const successor = await start(folder, systemClock, { max_connections: '150' })
+    expect(await postmasterPid()).not.toBe(pid)
+    expect(await ask(successor.url, 'SHOW max_connections')).toEqual([{ max_connections: '150' }])
+    expect(await ask(successor.url, 'SELECT answer FROM kept')).toEqual([{ answer: 42 }])
+    process.kill(await postmasterPid(), 'SIGKILL')
+    await expect
+      .poll(() => ask(successor.url, 'SHOW max_connections').catch(() => []), { timeout: 15_000 })
+      .toEqual([{ max_connections: '150' }])
     await successor.stop()
     expect(await processesIn()).toEqual([])
   })

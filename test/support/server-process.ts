@@ -30,6 +30,8 @@ process.once('exit', () => {
 export class ServerProcess {
   /** Where it takes requests, once it is ready. */
   url = ''
+  /** Where it takes robots. */
+  gatewayUrl = ''
   stdout = ''
   stderr = ''
   readonly exited: Promise<number | null>
@@ -74,9 +76,11 @@ export class ServerProcess {
   async ready(): Promise<void> {
     const said = new Promise<true>((resolve) => {
       this.#child.stdout?.on('data', () => {
-        const url = /^beacon ready on (http:\/\/\S+)/m.exec(this.stdout)?.[1]
-        if (url === undefined) return
+        const [, url, gatewayUrl] =
+          /^beacon ready on (https?:\/\/\S+) \(robots: (wss?:\/\/[^\s,]+)/m.exec(this.stdout) ?? []
+        if (url === undefined || gatewayUrl === undefined) return
         this.url = url
+        this.gatewayUrl = gatewayUrl
         resolve(true)
       })
     })
@@ -109,7 +113,7 @@ export class ServerProcess {
 
 /** Starts a server and waits until it takes requests; rejects with NotReadyError when it ends instead. */
 export async function startServer(env: Environment): Promise<ServerProcess> {
-  const server = new ServerProcess({ BEACON_PORT: '0', ...env })
+  const server = new ServerProcess({ BEACON_PORT: '0', BEACON_GATEWAY_PORT: '0', ...env })
   await server.ready()
   return server
 }
