@@ -14,6 +14,7 @@ export class PresenceKeeper {
   readonly #database: Database
   readonly #parts: PersistParts
   readonly #timeline: TimelineWriter
+  /** At most one change for each robot that is watched, or has just ceased to be. */
   readonly #waiting = new Map<string, PresenceChange>()
   #working: Promise<void> | undefined
 

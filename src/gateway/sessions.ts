@@ -46,10 +46,11 @@ export interface SessionsParts {
 /** This server's sessions from the accepted socket to the last word: carries out what each decides. */
 export class Sessions implements ConnectionHost {
   readonly #parts: SessionsParts
-  /** Sockets that have not said hello, oldest first. */
+  /** Sockets that have not said hello, oldest first. Admission bounds it. */
   readonly #awaitingHello = new Set<Connection>()
   /** Sockets whose session is over and that are not closed yet: the engine gives each of them a few seconds. */
   readonly #closing = new Set<Connection>()
+  /** Sessions that are not read from for now: open ones, all of them at the most. */
   readonly #paused = new Set<Connection>()
   readonly #strings = new SharedStrings()
   readonly #opener: SessionOpener
@@ -174,17 +175,19 @@ export class Sessions implements ConnectionHost {
         hello: said,
       })
       .then(
-        (session) => (session ? this.#opened(connection, session) : this.#notOpened(connection)),
+        (session) => {
+          this.#opening -= 1
+          if (session) this.#opened(connection, session)
+          else void this.#notOpened(connection)
+        },
         (error: unknown) => {
+          this.#opening -= 1
           if (!isDatabaseUnavailable(error)) log.error({ err: error }, 'a session could not be opened')
           connection.end(
             withReconnectDelay(CLOSE.overloaded, spreadSeconds(this.#parts.random, 1, 10) * 1000),
           )
         },
       )
-      .finally(() => {
-        this.#opening -= 1
-      })
   }
 
   #opened(connection: Connection, session: OpenedSession): void {

@@ -1,4 +1,4 @@
-import { createHash, randomBytes } from 'node:crypto'
+import { hash, randomBytes } from 'node:crypto'
 import { crc32 } from 'node:zlib'
 
 /** Hands out `count` random bytes; `node:crypto`'s in production. */
@@ -60,7 +60,8 @@ export function isEnrollmentKey(text: string): boolean {
 
 /** SHA-256 of a token's characters: all that the server keeps of it. */
 export function hashToken(token: string): Buffer {
-  return createHash('sha256').update(token, 'utf8').digest()
+  // A third of what createHash costs, for each upgrade has one.
+  return hash('sha256', token, 'buffer')
 }
 
 /** What a listing may show of a token: its kind and last four characters. */
