@@ -33,7 +33,7 @@ export interface FoundToken {
 
 /** A token's standing on the database's clock, which all servers share. */
 function selectFound(which: RawBuilder<unknown>) {
-  return sql<FoundToken>`
+  return sql<FoundToken>`/* prepared: find_access_token */
     SELECT t.id, t.kind, t.name, t.scopes, t.allowed_cidrs::text[] AS "allowedCidrs", t.expires_at AS "expiresAt",
       t.revoked_at IS NOT NULL AS revoked, coalesce(t.expires_at <= clock_timestamp(), false) AS expired,
       u.id AS "userId", u.name AS "userName", u.removed_at IS NOT NULL AS "userRemoved",

@@ -12,7 +12,7 @@ export interface PresenceRow {
 
 /** Writes what became of robots, at most one row each. Answers with the robots for which it was news. */
 export async function writePresence(database: Database, rows: readonly PresenceRow[]): Promise<string[]> {
-  const { rows: changed } = await sql<{ robot_id: string }>`
+  const { rows: changed } = await sql<{ robot_id: string }>`/* prepared: write_presence */
     UPDATE robot_status s SET
       connection = given.connection,
       connection_reason = given.reason,
