@@ -108,7 +108,8 @@ function demandHost(app: FastifyInstance): void {
 
 /** Answers what is not even HTTP. */
 function refuseGarbage(config: HttpParts['config'], error: Error & { code?: string }, socket: Socket): void {
-  if (error.code === 'ECONNRESET' || !socket.writable) {
+  // Only what broke while HTTP was spoken: where TLS is not established, nothing can be said, and nothing ends by itself.
+  if (!/^(HPE|ERR_HTTP)_/.test(error.code ?? '') || !socket.writable) {
     socket.destroy()
     return
   }
@@ -157,7 +158,9 @@ export function createHttp(parts: HttpParts): FastifyInstance {
     bodyLimit: BODY_LIMIT_BYTES,
     requestTimeout: REQUEST_TIMEOUT_MS,
     keepAliveTimeout: KEEP_ALIVE_TIMEOUT_MS,
-    ...(config.tls ? { https: { ...http, ...readCertificate(config.tls) } } : { http }),
+    ...(config.tls
+      ? { https: { ...http, ...readCertificate(config.tls), handshakeTimeout: HEADERS_TIMEOUT_MS } }
+      : { http }),
     trustProxy: config.trustedProxies.length > 0 ? proxyRule(config.trustedProxies) : false,
     genReqId: requestIdOf,
     clientErrorHandler: (error, socket) => refuseGarbage(config, error, socket),

@@ -6,6 +6,7 @@ import type { UpgradeRequest } from './transport.ts'
 
 /** Headers of a request as node:http joins them, their names in lower case. */
 export interface HandshakeHeaders {
+  readonly host?: string | undefined
   readonly authorization?: string | undefined
   readonly upgrade?: string | undefined
   readonly 'sec-websocket-key'?: string | undefined
@@ -33,6 +34,7 @@ export function handshakeFault(
   headers: HandshakeHeaders,
 ): BeaconError | undefined {
   if (path !== expectedPath) return new BeaconError('not_found', 'there is no WebSocket at this address')
+  if (headers.host === undefined) return new BeaconError('invalid_request', 'HTTP/1.1 needs a Host header')
   if (!KEY.test(headers['sec-websocket-key'] ?? ''))
     return new BeaconError('invalid_request', 'Sec-WebSocket-Key is missing or not valid')
   if (headers['sec-websocket-version'] !== VERSION)

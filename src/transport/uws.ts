@@ -60,6 +60,7 @@ type Phase = (typeof PHASE)[keyof typeof PHASE]
 
 /** Headers that matter; the others are not copied. */
 const HEADERS = new Set([
+  'host',
   'authorization',
   'connection',
   'upgrade',
@@ -317,7 +318,7 @@ function copyRequest(request: HttpRequest): PlainRequest & { headers: Record<str
     if (!HEADERS.has(name)) return
     const before = headers[name]
     if (before === undefined) headers[name] = value
-    else if (name !== 'authorization') headers[name] = `${before}, ${value}`
+    else if (name !== 'authorization' && name !== 'host') headers[name] = `${before}, ${value}`
   })
   return { method: request.getCaseSensitiveMethod(), path: request.getUrl(), headers }
 }
@@ -337,10 +338,17 @@ function addressOf(response: HttpResponse): string {
 function write(response: HttpResponse, request: PlainRequest, answer: Answer): void {
   response.writeStatus(`${answer.status} ${reasonOf(answer.status)}`)
   for (const name in answer.headers) response.writeHeader(name, answer.headers[name]!)
-  // The engine leaves it out where the caller said the same.
-  if (answer.last && request.headers.connection?.length === 5) response.writeHeader('connection', 'close')
-  if (request.method === 'HEAD') response.endWithoutBody(Buffer.byteLength(answer.body), answer.last)
-  else response.end(answer.body, answer.last)
+  // As the engine counts it; it leaves the header out where the caller said the same.
+  const callerCloses = request.headers.connection?.length === 5
+  if (request.method === 'HEAD') {
+    if (answer.last || callerCloses) response.writeHeader('connection', 'close')
+    // With the length as its parameter, the engine would take the answer for unfinished.
+    response.writeHeader('content-length', String(Buffer.byteLength(answer.body)))
+    response.endWithoutBody()
+    return
+  }
+  if (callerCloses) response.writeHeader('connection', 'close')
+  response.end(answer.body, answer.last)
 }
 
 /** Carries robot sessions on uWebSockets.js, on a port of its own. `build` names the package. */
@@ -352,10 +360,6 @@ async function listen(uws: Uws, options: ListenOptions): Promise<GatewayListener
   const { tls } = options
   const app = tls ? uws.SSLApp({ cert_file_name: tls.certFile, key_file_name: tls.keyFile }) : uws.App()
   takeRobots(app, options)
-  app.any('/*', (response, request) => {
-    const copy = copyRequest(request)
-    write(response, copy, answerTo(copy, options))
-  })
   // As node:net does; the engine would ask for IPv6 first.
   const { address } = await lookup(options.host)
   const token = await bind(app, address, options)
@@ -412,7 +416,13 @@ function takeRobots(app: TemplatedApp, options: ListenOptions): void {
   /** The socket that is being opened: the engine calls `open` within `upgrade`. */
   let opening: Open | undefined
 
-  const upgrade = (response: HttpResponse, request: HttpRequest, context: us_socket_context_t): void => {
+  /** `context` is missing where the engine saw no key of the right length. */
+  const take = (response: HttpResponse, request: HttpRequest, context?: us_socket_context_t): void => {
+    let isGone = false
+    // First of all: the engine ends the process when a call returns that has neither answered nor done this.
+    response.onAborted(() => {
+      isGone = true
+    })
     const copy = copyRequest(request)
     if (!isWebSocketUpgrade(copy) || !offersUpgrade(copy.headers)) {
       write(response, copy, answerTo(copy, options))
@@ -424,13 +434,9 @@ function takeRobots(app: TemplatedApp, options: ListenOptions): void {
       refuse(fault)
       return
     }
-    let isGone = false
-    response.onAborted(() => {
-      isGone = true
-    })
     const { headers } = copy
     const asked = upgradeRequest(headers, callerOf(addressOf(response), headers['x-forwarded-for']))
-    void options.admit(asked).then((admission) => {
+    void options.admit({ ...asked, isGone: () => isGone }).then((admission) => {
       if (isGone) return
       response.cork(() => {
         if (admission.kind === 'refuse') {
@@ -443,7 +449,7 @@ function takeRobots(app: TemplatedApp, options: ListenOptions): void {
           headers['sec-websocket-key']!,
           asked.subprotocols.includes(SUBPROTOCOL) ? SUBPROTOCOL : '',
           '',
-          context,
+          context!,
         )
       })
     })
@@ -456,10 +462,11 @@ function takeRobots(app: TemplatedApp, options: ListenOptions): void {
     idleTimeout: IDLE_TIMEOUT_S,
     sendPingsAutomatically: true,
     compression: 0,
-    upgrade,
+    upgrade: take,
     open: (socket) => (socket as Socket).peer.opened(socket as Socket, opening!),
     message: (socket, bytes, isBinary) => (socket as Socket).peer.message(bytes, isBinary),
     drain: (socket) => (socket as Socket).peer.drained(),
     close: (socket, code, message) => (socket as Socket).peer.closed(code, message),
   })
+  app.any('/*', (response, request) => take(response, request))
 }

@@ -260,11 +260,12 @@ async function listen(options: ListenOptions): Promise<GatewayListener> {
     port: (server.address() as AddressInfo).port,
     stop: async () => {
       endRenewal()
-      const closed = new Promise((resolve) => server.close(resolve))
+      // Gives the port back at once. It calls back when the last connection is gone, and one that has not finished its
+      // TLS handshake cannot be told from here; it times out.
+      server.close()
       detach()
       server.closeAllConnections()
       for (const socket of sockets) socket.terminate()
-      await closed
     },
   }
 }
@@ -298,7 +299,8 @@ function answer(request: IncomingMessage, response: ServerResponse, options: Ans
 
 /** Answers what is not even HTTP. */
 function refuseGarbage(error: NodeJS.ErrnoException, stream: Socket, options: AnswerOptions): void {
-  if (error.code === 'ECONNRESET' || !stream.writable) {
+  // Only what broke while HTTP was spoken: where TLS is not established, nothing can be said, and nothing ends by itself.
+  if (!/^(HPE|ERR_HTTP)_/.test(error.code ?? '') || !stream.writable) {
     stream.destroy()
     return
   }

@@ -112,23 +112,26 @@ describe.each(ALL)('$name, byte by byte', (engine) => {
     expect(frame?.code).toBe(1009)
   })
 
-  it('ends it for a message that only claims to be enormous', () =>
-    expectBreach([frameOf(OPCODE.text, 'x', { length: 2 ** 31 - 1 })], 1009, 'message_too_big'))
+  it('ends it for a message that only claims to be enormous', async () => {
+    await expectBreach([frameOf(OPCODE.text, 'x', { length: 2 ** 31 - 1 })], 1009, 'message_too_big')
+  })
 
-  it('ends it for text that is not UTF-8', () =>
-    expectBreach([frameOf(OPCODE.text, new Uint8Array([0x61, 0xc3, 0x28]))], 1007, 'invalid_utf8'))
+  it('ends it for text that is not UTF-8', async () => {
+    await expectBreach([frameOf(OPCODE.text, new Uint8Array([0x61, 0xc3, 0x28]))], 1007, 'invalid_utf8')
+  })
 
-  it('ends it for text whose fragments are not UTF-8 together', () =>
-    expectBreach(
+  it('ends it for text whose fragments are not UTF-8 together', async () => {
+    await expectBreach(
       [
         frameOf(OPCODE.text, new Uint8Array([0x61, 0xe2, 0x82]), { final: false }),
         frameOf(OPCODE.continuation, new Uint8Array([0x61])),
       ],
       1007,
       'invalid_utf8',
-    ))
+    )
+  })
 
-  it.each([
+  it.each<[string, Buffer[]]>([
     ['reserved bits', [frameOf(OPCODE.text, 'x', { reserved: 0x20 })]],
     ['compression that nobody agreed to', [frameOf(OPCODE.text, 'x', { reserved: 0x40 })]],
     ['an opcode that means nothing', [frameOf(0x3, 'x')]],
@@ -139,7 +142,9 @@ describe.each(ALL)('$name, byte by byte', (engine) => {
       'a message within another',
       [frameOf(OPCODE.text, 'x', { final: false }), frameOf(OPCODE.text, 'y', { final: false })],
     ],
-  ])('ends it for %s', (_what, bytes) => expectBreach(bytes, 1002, 'protocol_error'))
+  ])('ends it for %s', async (_what, bytes) => {
+    await expectBreach(bytes, 1002, 'protocol_error')
+  })
 
   it('answers a close frame with the same, and tells what it said', async () => {
     const { peer, recorder } = await open()
