@@ -1,6 +1,7 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { DRAIN_SLICE, drainSpanMs, sendAway } from '../../src/gateway/drain.ts'
+import { closingMs, DRAIN_SLICE, drainSpanMs, sendAway } from '../../src/gateway/drain.ts'
+import { MAX_RECONNECT_BACKOFF_MS } from '../../src/protocol/limits.ts'
 import { ManualClock } from '../support/clock.ts'
 import { seededRandom } from '../support/random.ts'
 
@@ -11,8 +12,13 @@ test('robots return over as long as it takes to take them back, within bounds', 
   expect(drainSpanMs(20_000, 2_000)).toBe(12_500)
   expect(drainSpanMs(10, 1_000)).toBe(2_000)
   expect(drainSpanMs(0, 1_000)).toBe(2_000)
-  expect(drainSpanMs(90_000, 100)).toBe(60_000)
+  expect(drainSpanMs(90_000, 100)).toBe(57_000)
   expect(drainSpanMs(20_000, 0)).toBe(25_000)
+})
+
+test('nobody returns while others are still sent away, and all are back before they count as offline', () => {
+  expect([0, 1_000, 10_000, 100_000].map(closingMs)).toEqual([0, 250, 2_500, 3_000])
+  expect(closingMs(1_000_000) + drainSpanMs(1_000_000, 1)).toBe(MAX_RECONNECT_BACKOFF_MS)
 })
 
 test('they are sent away a slice at a time, and the event loop is free in between', async () => {
@@ -54,7 +60,9 @@ test('each is told a moment of its own, and no second is fuller than another', a
         robots * 100,
         { clock, random: seededRandom(seed) },
       )
-      const places = told.map((ms) => Math.floor(ms / 100)).toSorted((one, other) => one - other)
+      const places = told
+        .map((ms) => Math.floor((ms - closingMs(robots)) / 100))
+        .toSorted((one, other) => one - other)
       expect(places).toEqual(Array.from({ length: robots }, (_, index) => index))
       if (robots > 10) expect(new Set(told.map((ms) => Math.round(ms) % 100)).size).toBeGreaterThan(3)
     }),
