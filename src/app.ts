@@ -17,6 +17,7 @@ import type { Config } from './config.ts'
 import { openDatabase, openPool } from './db/database.ts'
 import { startEmbeddedPostgres } from './db/embedded.ts'
 import { startMaintenance } from './db/maintenance.ts'
+import { readMaxConnections } from './db/max-connections.ts'
 import { migrate } from './db/migrate.ts'
 import { separateRoles } from './db/roles.ts'
 import { Gateway } from './gateway/gateway.ts'
@@ -142,6 +143,10 @@ export function createBeacon(config: Config, parts: BeaconParts): Beacon {
     const gatewayPool = pool('gateway', GATEWAY_CONNECTIONS, GATEWAY_TIMEOUTS)
     const httpPool = pool('http', HTTP_CONNECTIONS, HTTP_TIMEOUTS)
     const gatewayDatabase = openDatabase(gatewayPool)
+    const allowed = await readMaxConnections(gatewayDatabase)
+    const needed = maxConnections(config.gatewayProcesses)
+    if (config.gatewayProcesses > 1 && allowed < needed)
+      log.warn({ allowed, needed }, 'PostgreSQL allows fewer connections than the processes may need')
     const httpDatabase = openDatabase(httpPool)
 
     const maintenance = startMaintenance({
