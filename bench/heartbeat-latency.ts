@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Look } from './programs/robot-crowd.ts'
 import { startBeaconServer } from './support/beacon-server.ts'
 import { type Child, withChildren } from './support/child.ts'
+import { comparedWithBare } from './support/compared.ts'
 import { RobotCrowd } from './support/crowd.ts'
 import { databaseCpuSeconds } from './support/database.ts'
 import { type EngineName, enginesAsked, startBareServer } from './support/engines.ts'
@@ -11,7 +12,7 @@ import { alternate, spreadOf } from './support/measure.ts'
 import { readOptions } from './support/options.ts'
 import { withPostgres } from './support/postgres.ts'
 import { cpuSecondsOf } from './support/proc.ts'
-import { type Figure, saveReport } from './support/report.ts'
+import { type BarChart, type Figure, saveReport } from './support/report.ts'
 import { untilQuiet } from './support/settling.ts'
 
 // How soon is a heartbeat acknowledged, and so in PostgreSQL, when a process holds 19,000 robots that send one every 15 s,
@@ -24,6 +25,7 @@ const {
   seconds: SECONDS,
 } = readOptions({ engine: 'both', robots: 19_000, rounds: 3, seconds: 20 })
 const INTERVAL_SECONDS = 15
+const AIMS_MS: Readonly<Record<EngineName, number>> = { ws: 20, uws: 10 }
 const CONNECT_PER_SECOND = 1_500
 const ANSWERED_WITHIN_SECONDS = 10
 
@@ -129,10 +131,19 @@ function figuresOf(engine: EngineName, rounds: Record<Variant, Round[]>): Figure
 }
 
 const figures: Figure[] = []
+const groups: BarChart['groups'][number][] = []
 const rounds: Partial<Record<EngineName, Record<Variant, Round[]>>> = {}
 for (const name of enginesAsked(engine)) {
   rounds[name] = await measureEngine(name)
   figures.push(...figuresOf(name, rounds[name]))
+  const p99 = (each: readonly Round[]) => each.map((round) => round.p99Ms)
+  groups.push({
+    ...comparedWithBare(`${name}, p99`, 'ms', {
+      ours: p99(rounds[name].heartbeats),
+      bare: p99(rounds[name].echoes),
+    }),
+    aim: { value: AIMS_MS[name], good: 'below' },
+  })
 }
 
 await saveReport({
@@ -142,6 +153,7 @@ await saveReport({
     `one every ${INTERVAL_SECONDS} s at times of their own, against the echo of the bare engine to as many; ` +
     'quantiles of each round, and the median of these',
   figures,
+  chart: { title: `Heartbeat → acknowledgement with ${ROBOTS.toLocaleString('en')} robots`, groups },
   settings: {
     rounds: ROUNDS,
     robots: ROBOTS,

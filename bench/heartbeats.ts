@@ -2,6 +2,7 @@ import { HEARTBEAT_BYTES } from './programs/heartbeat-frames.ts'
 import type { Answered, CrowdQuestion } from './programs/robot-crowd.ts'
 import { startBeaconServer } from './support/beacon-server.ts'
 import { type Child, withChildren } from './support/child.ts'
+import { comparedWithBare } from './support/compared.ts'
 import { RobotCrowd } from './support/crowd.ts'
 import { COUNTING_STATEMENTS, databaseCpuSeconds, databaseStatements } from './support/database.ts'
 import { ENGINE_NAMES, type EngineName, enginesAsked, startBareServer } from './support/engines.ts'
@@ -11,7 +12,7 @@ import { alternate, ratiosOf, spreadOf } from './support/measure.ts'
 import { readOptions } from './support/options.ts'
 import { withPostgres } from './support/postgres.ts'
 import { cpuSecondsOf, kernelSecondsOf } from './support/proc.ts'
-import { type Figure, saveReport } from './support/report.ts'
+import { type BarChart, type Figure, saveReport } from './support/report.ts'
 
 // How many heartbeats, durable in PostgreSQL and acknowledged, does a second of the gateway's processor time buy, when
 // the same second of the bare engine buys so many echoes of the same bytes?
@@ -91,9 +92,10 @@ function measureEngine(engine: EngineName): Promise<Record<Variant, Round[]>> {
   )
 }
 
+const perCpuSecond = (round: Round) => round.count / round.serverSeconds
+
 function figuresOf(engine: EngineName, rounds: Record<Variant, Round[]>): Figure[] {
   const of = (variant: Variant, figure: (round: Round) => number) => spreadOf(rounds[variant].map(figure))
-  const perCpuSecond = (round: Round) => round.count / round.serverSeconds
   const microseconds = (round: Round) => (round.serverSeconds * 1e6) / round.count
   const kernelPercent = (round: Round) => (round.kernelSeconds * 100) / round.serverSeconds
 
@@ -109,9 +111,9 @@ function figuresOf(engine: EngineName, rounds: Record<Variant, Round[]>): Figure
         headline: true,
       },
       { what: what('gateway µs per heartbeat'), spread: of(ours, microseconds), digits: 1 },
-      { what: what('of these in the kernel, %'), spread: of(ours, kernelPercent) },
+      { what: what('share of the gateway’s in the kernel, %'), spread: of(ours, kernelPercent) },
       { what: what('bare engine µs per echo'), spread: of(bare, microseconds), digits: 1 },
-      { what: what('of these in the kernel, %'), spread: of(bare, kernelPercent) },
+      { what: what('share of the bare engine’s in the kernel, %'), spread: of(bare, kernelPercent) },
       {
         what: what('database processor ms per 1,000 heartbeats, not in the ratio'),
         spread: of(ours, (round) => (round.databaseSeconds * 1e6) / round.count),
@@ -141,10 +143,22 @@ function figuresOf(engine: EngineName, rounds: Record<Variant, Round[]>): Figure
 }
 
 const figures: Figure[] = []
+const groups: BarChart['groups'][number][] = []
 const rounds: Partial<Record<EngineName, Record<Variant, Round[]>>> = {}
 for (const name of enginesAsked(engine)) {
   rounds[name] = await measureEngine(name)
   figures.push(...figuresOf(name, rounds[name]))
+  groups.push(
+    comparedWithBare(
+      `${name}, saturated`,
+      'per processor second',
+      {
+        ours: rounds[name].heartbeats.map(perCpuSecond),
+        bare: rounds[name].echoes.map(perCpuSecond),
+      },
+      { times: 0.6, good: 'above' },
+    ),
+  )
 }
 
 await saveReport({
@@ -153,6 +167,7 @@ await saveReport({
     'Heartbeats that are durable in PostgreSQL and acknowledged, for each second of the gateway process’s processor ' +
     `time, against echoes of the same bytes by the bare engine (${Object.values(ENGINE_NAMES).join(', ')}) for each of its own`,
   figures,
+  chart: { title: 'Durable heartbeats beside bare echoes', groups },
   settings: {
     rounds: ROUNDS,
     robots: ROBOTS,

@@ -1,5 +1,6 @@
 import { startBeaconServer } from './support/beacon-server.ts'
 import { type Child, type StartChild, withChildren } from './support/child.ts'
+import { comparedWithBare } from './support/compared.ts'
 import { RobotCrowd } from './support/crowd.ts'
 import { type EngineName, enginesAsked, startBareServer } from './support/engines.ts'
 import { enrolRobots } from './support/fleet.ts'
@@ -8,7 +9,7 @@ import { MEMORY_QUESTION, type MemoryAnswer } from './support/memory-probe.ts'
 import { readOptions } from './support/options.ts'
 import { withPostgres } from './support/postgres.ts'
 import { residentBytesOf } from './support/proc.ts'
-import { type Figure, saveReport } from './support/report.ts'
+import { type BarChart, type Figure, saveReport } from './support/report.ts'
 import { settledBytesOf } from './support/settling.ts'
 
 // How much memory does an authenticated session take that says nothing for now, when the bare engine's connection
@@ -17,6 +18,8 @@ import { settledBytesOf } from './support/settling.ts'
 const { engine, rounds: ROUNDS } = readOptions({ engine: 'both', rounds: 2 })
 const COUNTS = [10_000, 19_000] as const
 const MOST = COUNTS[1]
+/** A session may take so many times what a bare connection takes. */
+const AIMS: Readonly<Record<EngineName, number>> = { ws: 1.6, uws: 2 }
 const PROBE = new URL('./support/memory-probe.js', import.meta.url)
 
 /** Bytes of the server's process without connections, and with each count of them. */
@@ -116,10 +119,20 @@ function figuresOf(engine: EngineName, rounds: Rounds): Figure[] {
 }
 
 const figures: Figure[] = []
+const groups: BarChart['groups'][number][] = []
 const rounds: Partial<Record<EngineName, Rounds>> = {}
 for (const name of enginesAsked(engine)) {
   rounds[name] = await measureEngine(name)
   figures.push(...figuresOf(name, rounds[name]))
+  const bytes = ({ resident }: Round) => (resident[2]! - resident[0]) / MOST
+  groups.push(
+    comparedWithBare(
+      name,
+      'bytes per connection',
+      { ours: rounds[name].beacon.map(bytes), bare: rounds[name].bare.map(bytes) },
+      { times: AIMS[name], good: 'below' },
+    ),
+  )
 }
 
 await saveReport({
@@ -128,6 +141,7 @@ await saveReport({
     'Resident memory of the server process for each authenticated, welcomed session that is idle after a heartbeat, ' +
     'against a connection of the bare engine after the same frames',
   figures,
+  chart: { title: `Resident memory with ${MOST.toLocaleString('en')} idle sessions`, groups },
   settings: { rounds: ROUNDS, counts: COUNTS },
   rounds,
 })

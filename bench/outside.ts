@@ -154,6 +154,12 @@ function table(what: string, figure: (round: Round) => number): Figure[] {
   ]
 }
 
+const bars = (label: string, unit: string, figure: (round: Round) => number) => ({
+  label,
+  unit,
+  bars: Object.entries(rounds).map(([name, each]) => ({ name, spread: spreadOf(each.map(figure)) })),
+})
+
 await saveReport({
   name: 'outside',
   question:
@@ -167,6 +173,14 @@ await saveReport({
     ...table('connects per processor second', (round) => round.connectsPerCpuSecond),
     ...table('answers per processor second', (round) => round.answersPerCpuSecond),
   ],
+  chart: {
+    title: 'What connections and answers cost others',
+    groups: [
+      bars('idle memory', 'bytes per connection', (round) => round.bytesPerConnection),
+      bars('connects', 'per processor second', (round) => round.connectsPerCpuSecond),
+      bars('answers', 'per processor second', (round) => round.answersPerCpuSecond),
+    ],
+  },
   settings: {
     rounds: ROUNDS,
     robots: ROBOTS,

@@ -1,6 +1,7 @@
 import { performance } from 'node:perf_hooks'
 import { startBeaconServer } from './support/beacon-server.ts'
 import { type Child, withChildren } from './support/child.ts'
+import { comparedWithBare } from './support/compared.ts'
 import { RobotCrowd } from './support/crowd.ts'
 import { databaseCpuSeconds } from './support/database.ts'
 import { type EngineName, enginesAsked, startBareServer } from './support/engines.ts'
@@ -10,7 +11,7 @@ import { alternate, ratiosOf, spreadOf } from './support/measure.ts'
 import { readOptions } from './support/options.ts'
 import { withPostgres } from './support/postgres.ts'
 import { cpuSecondsOf } from './support/proc.ts'
-import { type Figure, saveReport } from './support/report.ts'
+import { type BarChart, type Figure, saveReport } from './support/report.ts'
 import { untilQuiet } from './support/settling.ts'
 
 // How many robots a second get a session, from the upgrade with their token to the welcome, when the bare engine does so
@@ -104,10 +105,11 @@ function measureEngine(engine: EngineName): Promise<Record<Variant, Round[]>> {
   )
 }
 
+const perSecond = ({ seconds }: Round) => ROBOTS / seconds
+const perCpuSecond = ({ serverSeconds }: Round) => ROBOTS / serverSeconds
+
 function figuresOf(engine: EngineName, rounds: Record<Variant, Round[]>): Figure[] {
   const of = (variant: Variant, figure: (round: Round) => number) => rounds[variant].map(figure)
-  const perSecond = ({ seconds }: Round) => ROBOTS / seconds
-  const perCpuSecond = ({ serverSeconds }: Round) => ROBOTS / serverSeconds
   const microseconds = (seconds: (round: Round) => number) => (round: Round) =>
     (seconds(round) * 1e6) / ROBOTS
   const ratio = (figure: (round: Round) => number) =>
@@ -180,10 +182,22 @@ function figuresOf(engine: EngineName, rounds: Record<Variant, Round[]>): Figure
 }
 
 const figures: Figure[] = []
+const groups: BarChart['groups'][number][] = []
 const rounds: Partial<Record<EngineName, Record<Variant, Round[]>>> = {}
 for (const name of enginesAsked(engine)) {
   rounds[name] = await measureEngine(name)
   figures.push(...figuresOf(name, rounds[name]))
+  const compare = (unit: string, figure: (round: Round) => number) =>
+    groups.push(
+      comparedWithBare(
+        name,
+        unit,
+        { ours: rounds[name]!.sessions.map(figure), bare: rounds[name]!.upgrades.map(figure) },
+        { times: 0.6, good: 'above' },
+      ),
+    )
+  compare('opened/s', perSecond)
+  compare('opened per processor second', perCpuSecond)
 }
 
 await saveReport({
@@ -192,6 +206,7 @@ await saveReport({
     'Authenticated sessions opened, from the connection over upgrade and `hello` to the welcome, against upgrades by ' +
     'the bare engine for the same clients; no limit on sessions a second',
   figures,
+  chart: { title: 'Authenticated sessions beside bare upgrades', groups },
   settings: { rounds: ROUNDS, robots: ROBOTS, crowds: CROWDS, handshakes_at_once: HANDSHAKES_AT_ONCE },
   rounds,
 })

@@ -308,10 +308,21 @@ export class Crowd {
           ? [this.#closed, code]
           : [this.#lost, reason]
     counts[name] = (counts[name] ?? 0) + 1
-    const wasHere = this.#state[robot] === STATE.here
+    const state = this.#state[robot]
+    const wasHere = state === STATE.here
     this.#drop(robot, STATE.absent)
     if (!this.#options.persistence) {
-      this.onFailure(new Error(`a robot lost its session: ${kind} ${code || ''} ${reason}`))
+      const when = wasHere
+        ? 'in its session'
+        : state === STATE.greeting
+          ? 'before it was greeted'
+          : 'in the upgrade'
+      const afterMs = Math.round(performance.now() - this.#dialledAt[robot]!)
+      this.onFailure(
+        new Error(
+          `robot ${robot} was ${kind} ${when}, ${afterMs} ms after dialling: ${code || ''} ${reason}`,
+        ),
+      )
       return
     }
     if (wasHere) this.#lostSession(robot)
