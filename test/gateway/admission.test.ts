@@ -97,6 +97,16 @@ describe('an upgrade', () => {
     expect(door.clock.pending).toBe(0)
   })
 
+  test('that comes while others wait overtakes nobody, whatever is free between two turns', async () => {
+    const door = new Door(1_000)
+    door.arriveMany(60)
+    await door.pass(ADMISSION_TICK_MS / 2)
+    door.arriveMany(5)
+    expect(door.passed.map(({ id }) => id)).not.toContain(60)
+    await door.pass(100)
+    expect(door.passed.map(({ id }) => id)).toEqual(Array.from({ length: 65 }, (_, index) => index))
+  })
+
   test('that finds the queue full is refused at once', () => {
     const door = new Door(1_000)
     door.arriveMany(50 + 2_500)
