@@ -84,7 +84,8 @@ interface EarlyNews {
 /** One robot's socket with its session: carries events in and effects out, and knows no rule of its own. */
 export class Connection implements SocketHandler, HeartbeatSender {
   readonly robot: Robot<Connection>
-  readonly tokenHash: string
+  /** SHA-256 of its token, a character for each byte: half as long as the digits, and kept by every session. */
+  readonly #tokenBytes: string
   /** The socket came with the robot's next token. */
   readonly withNextToken: boolean
   readonly #host: ConnectionHost
@@ -113,13 +114,18 @@ export class Connection implements SocketHandler, HeartbeatSender {
     this.#host = host
     this.#socket = socket
     this.robot = robot
-    this.tokenHash = token.tokenHash
+    this.#tokenBytes = Buffer.from(token.tokenHash, 'hex').toString('latin1')
     this.withNextToken = token.isNext
     this.#since = host.uptimeMs()
   }
 
   get robotId(): string {
     return this.robot.robotId
+  }
+
+  /** SHA-256 in hex of the token that the socket came with. */
+  get tokenHash(): string {
+    return Buffer.from(this.#tokenBytes, 'latin1').toString('hex')
   }
 
   get phase(): SessionState['phase'] {
