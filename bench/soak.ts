@@ -202,19 +202,21 @@ await withPostgres(async (databaseUrl) => {
       await keepReport(report())
     }
 
+    // Before robots are silent because they are told to be.
+    const connectionsAtEnd = await connectionsNow(databaseUrl)
+    const absences = await crowds.absencesLongerThan(HEARD_WITHIN_MS)
+    const silences = await silencesSince(databaseUrl, since)
     await crowds.hush()
     await crowds.allAnswered(60)
     const { sent, answered } = await crowds.counts()
     process.stderr.write('comparing what was acknowledged with what is there\n')
-    const absences = await crowds.absencesLongerThan(HEARD_WITHIN_MS)
-    const silences = await silencesSince(databaseUrl, since)
     const away = new Map<number, Absence[]>()
     for (const absence of absences) away.set(absence.robot, [...(away.get(absence.robot) ?? []), absence])
     const wrong = silences.filter(({ robot, at }) => !(away.get(robot) ?? []).some(explains(at)))
     const count = (entries: readonly SilenceEntry[], code: SilenceEntry['code']) =>
       entries.filter((entry) => entry.code === code).length
     outcome = {
-      connectionsAtEnd: await connectionsNow(databaseUrl),
+      connectionsAtEnd,
       silences: { stale: count(silences, 'stale'), offline: count(silences, 'offline') },
       wrong: { stale: count(wrong, 'stale'), offline: count(wrong, 'offline') },
       wrongExamples: wrong.slice(0, 20),
