@@ -11,7 +11,7 @@ const UWS_PACKAGES = ['uWebSockets.js', '@uwsjs/core'] as const
 
 /** How to get one of them, for whoever asked for the engine and has none. */
 const HOW_TO_INSTALL =
-  'install it with `npm install uNetworking/uWebSockets.js#v20.65.0` (Node 20, 22, 24 and 25), ' +
+  'install it with `npm install uNetworking/uWebSockets.js#v20.65.0` (Node 20, 22, 24 and 25, with glibc 2.38 or newer), ' +
   'or with `npm install @uwsjs/core@20.51.4` (Node 20, 22 and 23, with glibc)'
 
 export interface ChosenEngine {
@@ -27,7 +27,8 @@ export class EngineError extends Error {
   }
 }
 
-type Loaded = { readonly uws: Uws; readonly build: string } | { readonly trouble: 'absent' | 'does not load' }
+/** `trouble`: why it is there and cannot be had; undefined when it is not there. */
+type Loaded = { readonly uws: Uws; readonly build: string } | { readonly trouble: string | undefined }
 
 /** Finds the engine that is asked for; `auto` takes the fastest that loads here. Rejects with an EngineError. */
 export async function chooseEngine(wanted: Config['gatewayEngine']): Promise<ChosenEngine> {
@@ -39,7 +40,7 @@ export async function chooseEngine(wanted: Config['gatewayEngine']): Promise<Cho
       const { createUwsEngine } = await import('./uws.ts')
       return { engine: createUwsEngine(loaded.uws, loaded.build), why: `${loaded.build} is installed` }
     }
-    if (loaded.trouble !== 'absent') troubles.push(`${name} does not load on Node ${process.versions.node}`)
+    if (loaded.trouble !== undefined) troubles.push(loaded.trouble)
   }
   const why = troubles.length > 0 ? troubles.join(', ') : `neither ${UWS_PACKAGES.join(' nor ')} is installed`
   if (wanted === 'uws') throw new EngineError(`BEACON_GATEWAY_ENGINE is uws, and ${why}: ${HOW_TO_INSTALL}`)
@@ -53,8 +54,14 @@ async function load(name: string): Promise<Loaded> {
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException
     const absent = code === 'ERR_MODULE_NOT_FOUND' && message.includes(`'${name}'`)
-    return { trouble: absent ? 'absent' : 'does not load' }
+    return { trouble: absent ? undefined : `${name} does not load ${causeIn(message)}` }
   }
+}
+
+/** Builds ask for a version of Node and of the C library; the package itself always blames Node. */
+function causeIn(message: string): string {
+  const library = /GLIBC_([\d.]+)' not found/.exec(message)?.[1]
+  return library === undefined ? `on Node ${process.versions.node}` : `without glibc ${library}`
 }
 
 function versionOf(name: string): string {
