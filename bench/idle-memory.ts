@@ -5,7 +5,7 @@ import { RobotCrowd } from './support/crowd.ts'
 import { type EngineName, enginesAsked, startBareServer } from './support/engines.ts'
 import { enrolRobots } from './support/fleet.ts'
 import { alternate, ratiosOf, spreadOf } from './support/measure.ts'
-import { MEMORY_QUESTION, type MemoryAnswer } from './support/memory-probe.ts'
+import { MEMORY_QUESTION, type MemoryAnswer } from './support/memory-question.ts'
 import { readOptions } from './support/options.ts'
 import { withPostgres } from './support/postgres.ts'
 import { residentBytesOf } from './support/proc.ts'
@@ -20,7 +20,7 @@ const COUNTS = [10_000, 19_000] as const
 const MOST = COUNTS[1]
 /** A session may take so many times what a bare connection takes. */
 const AIMS: Readonly<Record<EngineName, number>> = { ws: 1.6, uws: 2 }
-const PROBE = new URL('./support/memory-probe.js', import.meta.url)
+const PROBE = new URL('./programs/memory-probe.js', import.meta.url)
 
 /** Bytes of the server's process without connections, and with each count of them. */
 interface Round {

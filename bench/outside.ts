@@ -10,7 +10,7 @@ import { RobotCrowd } from './support/crowd.ts'
 import { ENGINES, startBareServer } from './support/engines.ts'
 import { enrolRobots } from './support/fleet.ts'
 import { ratiosOf, spreadOf } from './support/measure.ts'
-import { MEMORY_QUESTION } from './support/memory-probe.ts'
+import { MEMORY_QUESTION } from './support/memory-question.ts'
 import { readOptions } from './support/options.ts'
 import { withPostgres } from './support/postgres.ts'
 import { cpuSecondsOf } from './support/proc.ts'
@@ -26,7 +26,7 @@ const {
   seconds: SECONDS,
 } = readOptions({ rounds: 2, robots: 10_000, seconds: 4 })
 const TALKING = 1_000
-const PROBE = new URL('./support/memory-probe.js', import.meta.url)
+const PROBE = new URL('./programs/memory-probe.js', import.meta.url)
 const SHARED_TOKEN = randomBytes(16).toString('hex')
 const HOW_TO_GET_NATS = 'nats-server is not on the PATH, and is left out: apt-get install nats-server\n'
 

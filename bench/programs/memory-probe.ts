@@ -1,16 +1,8 @@
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
+import { MEMORY_QUESTION, type MemoryAnswer } from '../support/memory-question.ts'
 
 // Loaded into a server under test by `node --import`: has it say what its memory is made of, when the bench asks.
-
-export const MEMORY_QUESTION = 'what is your memory made of?'
-
-/** Bytes; of the heap that which is alive, for what is garbage was collected just before. */
-export interface MemoryAnswer {
-  readonly heapUsed: number
-  readonly heapTotal: number
-  readonly external: number
-}
 
 process.on('message', (message) => {
   if ((message as { question?: string }).question !== MEMORY_QUESTION) return
