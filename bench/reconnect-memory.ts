@@ -10,7 +10,7 @@ import {
 import { GrowingFleet } from './support/fleet.ts'
 import { FleetCrowds } from './support/fleet-crowds.ts'
 import { spreadOf } from './support/measure.ts'
-import { MEMORY_QUESTION, type MemoryAnswer } from './support/memory-probe.ts'
+import { MEMORY_QUESTION, type MemoryAnswer } from './support/memory-question.ts'
 import { optionsGiven, readOptions } from './support/options.ts'
 import { withPostgres } from './support/postgres.ts'
 import { type BarChart, type Figure, saveReport } from './support/report.ts'
@@ -21,7 +21,7 @@ import { settledBytesOf } from './support/settling.ts'
 
 const options = readOptions({ engine: 'both', robots: 10_000, reconnects: 10, rounds: 2 })
 const PATIENCE_SECONDS = 60
-const PROBE = new URL('./support/memory-probe.js', import.meta.url)
+const PROBE = new URL('./programs/memory-probe.js', import.meta.url)
 const AIMS: Readonly<Record<EngineName, number>> = { ws: 1.15, uws: 1.1 }
 
 interface Memory {
