@@ -18,7 +18,8 @@ let home: string
 const agents: Agent[] = []
 
 beforeAll(async () => {
-  scene = await startScene()
+  // One address for all that an agent does, so that the tap hears it all.
+  scene = await startScene({ env: { BEACON_GATEWAY_ENGINE: 'ws' } })
   tap = await startWireTap(scene.servers[0]!.url)
 })
 afterAll(async () => {

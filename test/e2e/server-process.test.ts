@@ -186,7 +186,7 @@ describe('a data folder of its own', () => {
     expect(postgresProcesses(dataDir)).toEqual([])
     for (const robot of robots) expect(robot.closes.map((close) => close.code)).toEqual([1012])
 
-    const second = await start({ ...settings(dataDir, adminToken), BEACON_PORT: new URL(first.url).port })
+    const second = await start({ ...settings(dataDir, adminToken), ...first.ports })
     await eventually(() => robots.every((robot) => robot.sessions.length === 2 && robot.welcomed))
     for (const robot of robots) robot.rest()
     await eventually(() => robots.every((robot) => robot.unacknowledged.length === 0))

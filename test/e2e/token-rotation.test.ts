@@ -201,7 +201,7 @@ describe('whatever dies in the middle', () => {
     await server.kill9()
     const before = new Map<string, number>()
     for (const { id } of running) before.set(id, Number((await scene.operator.robot(id)).session_no))
-    await scene.addServer({ BEACON_PORT: new URL(server.url).port })
+    await scene.addServer(server.ports)
     for (const { id } of running)
       await eventually(async () => {
         const { session_no, rotation: left } = await scene.operator.robot(id)

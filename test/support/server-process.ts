@@ -60,6 +60,12 @@ export class ServerProcess {
     return this.#child.pid ?? 0
   }
 
+  /** Settings for a server that comes after this one: robots that keep an address find it there. */
+  get ports(): Environment {
+    const [own, robots] = [new URL(this.url).port, new URL(this.gatewayUrl).port]
+    return { BEACON_PORT: own, ...(robots === own ? {} : { BEACON_GATEWAY_PORT: robots }) }
+  }
+
   get output(): string {
     return this.stdout + this.stderr
   }
