@@ -4,6 +4,9 @@ import { AXIS, COLOURS, shortNumber, svgOf } from './svg.ts'
 const GROUP_WIDTH = 300
 const HEIGHT = 330
 const [TOP, BOTTOM, LEFT, RIGHT] = [86, 50, 62, 24]
+/** Bars below this share of their axis have no room for their number. */
+const LOW = 0.12
+const ABOVE = { position: 'top', distance: 12, color: '#24292f' } as const
 const SHORTEST_WIDTH = 560
 
 /** Groups side by side, each with an axis of its own that begins at zero; medians, with whiskers from lowest to highest. */
@@ -50,8 +53,7 @@ export function barChart({ title, groups }: BarChart): string {
         type: 'value' as const,
         gridIndex: index,
         min: 0,
-        max: (extent: { max: number }) =>
-          niceMax(Math.max(extent.max, ...group.bars.map((bar) => bar.spread.max), group.aim?.value ?? 0)),
+        max: axisEnd(group),
         axisLabel: { ...AXIS.axisLabel, formatter: shortNumber, showMaxLabel: true },
       })),
       series: groups.flatMap((group, index) => [
@@ -63,6 +65,7 @@ export function barChart({ title, groups }: BarChart): string {
           data: group.bars.map((bar) => ({
             value: bar.spread.median,
             itemStyle: { color: colourOf(bar.name) },
+            ...(bar.spread.median < axisEnd(group) * LOW ? { label: ABOVE } : {}),
           })),
           label: {
             show: true,
@@ -96,6 +99,10 @@ export function barChart({ title, groups }: BarChart): string {
       ]),
     },
   )
+}
+
+function axisEnd({ bars, aim }: BarChart['groups'][number]): number {
+  return niceMax(Math.max(...bars.map((bar) => bar.spread.max), aim?.value ?? 0))
 }
 
 /** What stands beside ours for comparison is grey. */
