@@ -90,9 +90,13 @@ function explained(error: unknown, { host, gatewayPort }: Config): unknown {
 
 async function openHere(parts: RobotPortParts): Promise<RobotPort> {
   const { config, engine, gateway, path, headers, admit, clock, log, metrics } = parts
+  const { host } = config
+  // A port that uws picks by itself cannot be had again at once by whoever comes after it: it sets no SO_REUSEADDR then.
+  const picked = config.gatewayPort === 0 ? await reservePort({ host, port: 0, clock, log }) : undefined
+  await picked?.release()
   const listener = await engine.listen({
-    host: config.host,
-    port: config.gatewayPort,
+    host,
+    port: picked?.port ?? config.gatewayPort,
     shared: false,
     path,
     tls: config.tls,
