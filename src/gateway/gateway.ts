@@ -42,6 +42,8 @@ export interface GatewayParts {
   readonly supervised?: boolean
   /** Told of all servers that are gone and whose robots are waited for, whenever that changes. */
   readonly onGoneChanged?: (serverIds: readonly string[]) => void
+  /** Told when this process has no room for more robots, and when it has again. */
+  readonly onRoomChanged?: (hasRoom: boolean) => void
 }
 
 const TICK_MS = 250

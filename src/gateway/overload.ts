@@ -53,6 +53,12 @@ export const BOUNDS = {
   eventLoopMs: { high: 250, low: 100 },
 } as const satisfies Record<string, Bounds>
 
+/**
+ * Of the robots that there are descriptors for: so many below the most there is no room any more for whoever could go to
+ * another process instead, and so many below there is again.
+ */
+export const ROOM = { ends: 0.01, begins: 0.03 } as const
+
 /** Kept free for everything but robots. */
 export function reservedDescriptors(limit: number): number {
   return Math.max(64, Math.ceil(limit * 0.04))
@@ -89,6 +95,11 @@ export interface OverloadParts {
   readonly resources: Resources
   /** Robots' sockets at this moment, those that wait included. */
   readonly sockets: () => number
+  /**
+   * Told when there is no room for more robots, a little before they are turned away, and when there is again. There is
+   * at the start. A slow event loop is no lack of room: it passes by itself.
+   */
+  readonly onRoomChanged?: ((hasRoom: boolean) => void) | undefined
 }
 
 /**
@@ -107,6 +118,7 @@ export class OverloadGuard {
   /** Sockets at which no further one is taken; undefined where it cannot be known. */
   #maxSockets: number | undefined
   #lackedDescriptors = false
+  #hadRoom = true
 
   constructor(parts: OverloadParts) {
     this.#parts = parts
@@ -134,6 +146,7 @@ export class OverloadGuard {
 
   /** The refusal of a new robot, or undefined when it can be taken. `soonest`: seconds in which there is no place anyway. */
   refusal(soonest: () => number): Overloaded | undefined {
+    this.#tellRoom()
     const lacks = this.lacks
     if (lacks === undefined) return undefined
     const [from, to] = RETURN_WITHIN[lacks]
@@ -172,7 +185,22 @@ export class OverloadGuard {
     return this.#lackedDescriptors
   }
 
+  get #hasRoom(): boolean {
+    if (this.#heap.isOn || this.#memory.isOn) return false
+    if (this.#maxSockets === undefined) return true
+    const distance = Math.ceil(this.#maxSockets * (this.#hadRoom ? ROOM.ends : ROOM.begins))
+    return this.#parts.sockets() < this.#maxSockets - distance
+  }
+
+  #tellRoom(): void {
+    const hasRoom = this.#hasRoom
+    if (hasRoom === this.#hadRoom) return
+    this.#hadRoom = hasRoom
+    this.#parts.onRoomChanged?.(hasRoom)
+  }
+
   #tell(): void {
+    this.#tellRoom()
     const { log, metrics } = this.#parts
     const lacking: Record<Scarcity, boolean> = {
       descriptors: this.#lacksDescriptors(),

@@ -55,6 +55,11 @@ export function createMetrics() {
       labelNames: ['state'] as const,
       registers,
     }),
+    gatewayProcessesListening: new Gauge({
+      name: 'beacon_gateway_processes_listening',
+      help: 'Gateway processes that are on the port for robots; those without room leave it to the others',
+      registers,
+    }),
     gatewayProcessExits: new Counter({
       name: 'beacon_gateway_process_exits_total',
       help: 'Gateway processes that ended and should not have: crash, hang, start (it never took robots) or drain (too slow)',

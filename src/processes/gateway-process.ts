@@ -12,6 +12,7 @@ import { Releases } from '../releases.ts'
 import type { Clock, Random } from '../runtime.ts'
 import { chooseEngine } from '../transport/engines.ts'
 import type { FromProcess, GatewaySettings, ToldRefusal } from './messages.ts'
+import { PortDoor } from './port-door.ts'
 
 /**
  * Of each gateway process, besides the one that listens. Heartbeats always have one statement in flight; the others are
@@ -28,6 +29,8 @@ const MAX_REFUSALS_AT_ONCE = 1_000
 export interface GatewayProcess {
   serversGone(serverIds: readonly string[]): void
   report(): Promise<MetricObject[]>
+  /** Comes to the shared port, or leaves it; robots that are here stay. */
+  listen(listen: boolean): void
   /** Sends all robots away, stores what they sent, and lets go of everything. */
   stop(): Promise<void>
 }
@@ -82,6 +85,7 @@ export async function startGatewayProcess(
       defaultIntervalMs: settings.heartbeatIntervalMs,
       sessionsPerSecond: settings.sessionsPerSecond,
       supervised: true,
+      onRoomChanged: (hasRoom) => tell({ type: 'room', hasRoom }),
     })
     gateway.serversGone(settings.goneServers)
     await gateway.start()
@@ -107,6 +111,13 @@ export async function startGatewayProcess(
       })
     releases.add('refusals', () => refusals.stop())
     releases.add('listener', () => listener.stop())
+    const door = new PortDoor({
+      listener,
+      clock,
+      log,
+      tell: (isListening) => tell({ type: 'listening', listening: isListening }),
+    })
+    releases.add('place on the port', () => door.stop())
     releases.add('gateway', () => {
       listening = false
       return gateway.stop()
@@ -114,6 +125,7 @@ export async function startGatewayProcess(
     return {
       serversGone: (serverIds) => gateway.serversGone(serverIds),
       report: () => metrics.registry.getMetricsAsJSON(),
+      listen: (listen) => door.set(listen),
       stop: () => releases.run(),
     }
   } catch (error) {

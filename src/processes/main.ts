@@ -41,6 +41,9 @@ async function onMessage(message: ToProcess): Promise<void> {
     case 'servers_gone':
       ;(await running)?.serversGone(message.serverIds)
       break
+    case 'listen':
+      ;(await running)?.listen(message.listen)
+      break
     case 'report': {
       const series = await (await running)?.report()
       if (series) tell({ type: 'report', question: message.question, series })

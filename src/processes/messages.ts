@@ -36,6 +36,8 @@ export type ToProcess =
   | { readonly type: 'ping' }
   | { readonly type: 'report'; readonly question: number }
   | { readonly type: 'servers_gone'; readonly serverIds: readonly string[] }
+  /** Be on the shared port, or leave it to the others. It is there when it is ready. */
+  | { readonly type: 'listen'; readonly listen: boolean }
   /** Send all robots away, store what they sent, and end. */
   | { readonly type: 'drain' }
 
@@ -46,6 +48,10 @@ export type FromProcess =
   /** It cannot start, and ends. `code` as Node's errors have. */
   | { readonly type: 'failed'; readonly message: string; readonly code?: string }
   | { readonly type: 'pong' }
+  /** Whether it could take more robots; it can at the start. */
+  | { readonly type: 'room'; readonly hasRoom: boolean }
+  /** It has come back to the shared port, or left it. */
+  | { readonly type: 'listening'; readonly listening: boolean }
   /** What it has counted. */
   | { readonly type: 'report'; readonly question: number; readonly series: Series }
   /** Robots that were turned away for their tokens. */

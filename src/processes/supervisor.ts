@@ -1,6 +1,7 @@
 import type { Log } from '../observe/log.ts'
 import type { Metrics } from '../observe/metrics.ts'
 import type { Clock, Random, Timer } from '../runtime.ts'
+import { type Door, whoListens } from './doors.ts'
 import type { FromProcess, GatewaySettings, Series, ToProcess } from './messages.ts'
 import { Reports } from './reports.ts'
 import { EMPTY_SLOT, type Slot, type SlotEffect, type SlotEvent, step } from './slot.ts'
@@ -30,7 +31,10 @@ export interface SupervisorParts {
   readonly clock: Clock
   readonly random: Random
   readonly log: Log
-  readonly metrics: Pick<Metrics, 'gatewayProcesses' | 'gatewayProcessExits' | 'gatewayReportsMissed'>
+  readonly metrics: Pick<
+    Metrics,
+    'gatewayProcesses' | 'gatewayProcessesListening' | 'gatewayProcessExits' | 'gatewayReportsMissed'
+  >
   /** A process that had a server's row ended: its robots have to be waited for. */
   readonly onServerGone: (serverId: string) => void
   /** Robots were turned away for their tokens. */
@@ -58,6 +62,11 @@ interface Place {
   slot: Slot
   process: GatewayProcess | undefined
   serverId: string | undefined
+  hasRoom: boolean
+  /** Whether the process is on the shared port, as it said last. */
+  listens: boolean
+  /** Whether it is to be there, as it was told last. */
+  isToListen: boolean
 }
 
 /**
@@ -87,6 +96,9 @@ export class Supervisor {
       slot: EMPTY_SLOT,
       process: undefined,
       serverId: undefined,
+      hasRoom: true,
+      listens: false,
+      isToListen: true,
     }))
     this.#reports = new Reports()
   }
@@ -165,6 +177,7 @@ export class Supervisor {
         resolve()
       }
       for (const place of this.#places) this.#step(place, { type: 'drain', withinMs: DRAIN_WITHIN_MS })
+      this.#sharePort()
       this.#lookIfOver()
     })
     return this.#stopping
@@ -212,6 +225,9 @@ export class Supervisor {
     const settings = this.#parts.settingsFor(place.name)
     const serverId = settings.serverId
     place.serverId = serverId
+    place.hasRoom = true
+    place.listens = false
+    place.isToListen = true
     const process = this.#parts.launch({
       message: (message) => {
         // What is left of one that has ended is of no use any more.
@@ -230,6 +246,8 @@ export class Supervisor {
         break
       case 'ready':
         this.#step(place, { type: 'ready' })
+        place.listens = true
+        this.#sharePort()
         // What has changed since it was told.
         process.send({ type: 'servers_gone', serverIds: this.#goneServers })
         log.info({ process: place.name, pid: process.pid }, 'a gateway process takes robots')
@@ -244,6 +262,14 @@ export class Supervisor {
         break
       case 'pong':
         this.#step(place, { type: 'pong' })
+        break
+      case 'room':
+        place.hasRoom = message.hasRoom
+        this.#sharePort()
+        break
+      case 'listening':
+        place.listens = message.listening
+        this.#sharePort()
         break
       case 'report':
         this.#questions.get(message.question)?.(place.name, message.series)
@@ -269,7 +295,27 @@ export class Supervisor {
     }
     // The next one at once, where there is to be no pause; at the start there is none.
     if (!this.#starting && !this.#stopping) this.#step(place, { type: 'tick' })
+    this.#sharePort()
     this.#lookIfOver()
+  }
+
+  /** Tells processes to leave the shared port, or to come back, where who has room has changed. */
+  #sharePort(): void {
+    const running = this.#places.flatMap((place) => {
+      const state = doorState(place)
+      return state === undefined
+        ? []
+        : [{ place, door: { state, listens: place.listens && place.isToListen } }]
+    })
+    const listen = whoListens(running.map(({ door }) => door))
+    running.forEach(({ place }, index) => {
+      if (listen[index] === place.isToListen) return
+      place.isToListen = listen[index]!
+      place.process?.send({ type: 'listen', listen: place.isToListen })
+    })
+    this.#parts.metrics.gatewayProcessesListening.set(
+      running.filter(({ place }) => place.listens && place.isToListen).length,
+    )
   }
 
   #lookIfOver(): void {
@@ -282,4 +328,11 @@ export class Supervisor {
     for (const [state, count] of Object.entries(counts))
       this.#parts.metrics.gatewayProcesses.set({ state: state as keyof typeof counts }, count)
   }
+}
+
+/** Undefined where nobody runs who could be on the port, or who could hear that it should. */
+function doorState({ slot, hasRoom }: Place): Door['state'] | undefined {
+  if (slot.mode === 'draining') return slot.doomed ? undefined : 'leaving'
+  if (slot.mode !== 'ready' || slot.doomed) return undefined
+  return hasRoom ? 'room' : 'full'
 }

@@ -75,6 +75,13 @@ export interface ListenOptions {
 export interface GatewayListener {
   readonly port: number
   /**
+   * Takes no new connections, so that others who share the port get them all. Those that are there live on: sockets,
+   * upgrades that are being decided, and requests.
+   */
+  pause(): void
+  /** Takes new connections again, on the same port. Rejects as `listen` of the engine does. */
+  resume(): Promise<void>
+  /**
    * Closes the listening socket and drops what is left of its connections. Upgrades go on being decided, and refused,
    * until then: robots sent away have to find somebody who tells them when to come back.
    */

@@ -156,9 +156,18 @@ class UwsRobotSocket implements RobotSocket {
     this.#listener = listener
   }
 
-  opened(socket: Socket, open: Open): void {
+  /**
+   * From within the engine's upgrade, where nothing else may be done: after it the engine still reads, from where the
+   * socket lay before it was made smaller, whether to hang up. What is allocated meanwhile may come to lie there, and
+   * then it does.
+   */
+  upgraded(socket: Socket): void {
     this.#socket = socket
-    this.#handler = open(this)
+  }
+
+  /** Gives the socket to its owner, unless the upgrade has failed. */
+  begin(open: Open): void {
+    if (this.#socket !== undefined) this.#handler = open(this)
   }
 
   // From the owner
@@ -251,7 +260,8 @@ class UwsRobotSocket implements RobotSocket {
       }
     }
     this.#phase = PHASE.gone
-    this.#listener.tellLater(this)
+    // Without an owner it has ended within its upgrade.
+    if (this.#handler !== undefined) this.#listener.tellLater(this)
   }
 
   /** It did not read in time. */
@@ -362,14 +372,26 @@ async function listen(uws: Uws, options: ListenOptions): Promise<GatewayListener
   takeRobots(app, options)
   // As node:net does; the engine would ask for IPv6 first.
   const { address } = await lookup(options.host)
-  const token = await bind(app, address, options)
+  let token = await bind(app, address, options)
   if (!token) {
     app.close()
     throw await reasonNotToListen(address, options.port)
   }
+  const port = uws.us_socket_local_port(token)
+  let stopped = false
   return {
-    port: uws.us_socket_local_port(token),
+    port,
+    pause() {
+      if (token && !stopped) uws.us_listen_socket_close(token)
+      token = false
+    },
+    async resume() {
+      if (token || stopped) return
+      token = await bind(app, address, { ...options, port })
+      if (!token) throw await reasonNotToListen(address, port)
+    },
     stop: async () => {
+      stopped = true
       app.close()
     },
   }
@@ -413,8 +435,6 @@ async function reasonNotToListen(host: string, port: number): Promise<Error> {
 function takeRobots(app: TemplatedApp, options: ListenOptions): void {
   const listener = new Listener(options.clock)
   const callerOf = callerRule(options.trustedProxies)
-  /** The socket that is being opened: the engine calls `open` within `upgrade`. */
-  let opening: Open | undefined
 
   /** `context` is missing where the engine saw no key of the right length. */
   const take = (response: HttpResponse, request: HttpRequest, context?: us_socket_context_t): void => {
@@ -438,20 +458,21 @@ function takeRobots(app: TemplatedApp, options: ListenOptions): void {
     const asked = upgradeRequest(headers, callerOf(addressOf(response), headers['x-forwarded-for']))
     void options.admit({ ...asked, isGone: () => isGone }).then((admission) => {
       if (isGone) return
-      response.cork(() => {
-        if (admission.kind === 'refuse') {
-          refuse(admission.error)
-          return
-        }
-        opening = admission.open
+      if (admission.kind === 'refuse') {
+        response.cork(() => refuse(admission.error))
+        return
+      }
+      const peer = new UwsRobotSocket(asked.remoteAddress, listener)
+      response.cork(() =>
         response.upgrade<Carried>(
-          { peer: new UwsRobotSocket(asked.remoteAddress, listener) },
+          { peer },
           headers['sec-websocket-key']!,
           asked.subprotocols.includes(SUBPROTOCOL) ? SUBPROTOCOL : '',
           '',
           context!,
-        )
-      })
+        ),
+      )
+      peer.begin(admission.open)
     })
   }
 
@@ -463,7 +484,7 @@ function takeRobots(app: TemplatedApp, options: ListenOptions): void {
     sendPingsAutomatically: true,
     compression: 0,
     upgrade: take,
-    open: (socket) => (socket as Socket).peer.opened(socket as Socket, opening!),
+    open: (socket) => (socket as Socket).peer.upgraded(socket as Socket),
     message: (socket, bytes, isBinary) => (socket as Socket).peer.message(bytes, isBinary),
     drain: (socket) => (socket as Socket).peer.drained(),
     close: (socket, code, message) => (socket as Socket).peer.closed(code, message),

@@ -10,7 +10,12 @@ import {
 } from 'node:http'
 import { createServer as createTlsServer, type Server as TlsServer } from 'node:https'
 import { createRequire } from 'node:module'
-import type { AddressInfo, ListenOptions as BindOptions, Socket } from 'node:net'
+import {
+  type AddressInfo,
+  type ListenOptions as BindOptions,
+  Server as NetServer,
+  type Socket,
+} from 'node:net'
 import type { Duplex } from 'node:stream'
 import { type ServerOptions, WebSocket, WebSocketServer } from 'ws'
 import { BeaconError } from '../errors.ts'
@@ -273,6 +278,8 @@ async function listen(options: ListenOptions): Promise<GatewayListener> {
   const { address } = await lookup(options.host)
   server.listen(bindOptions(address, options))
   await once(server, 'listening')
+  const { port } = server.address() as AddressInfo
+  let stopped = false
   const endRenewal = tls
     ? renewCertificate({
         server: server as TlsServer,
@@ -283,8 +290,18 @@ async function listen(options: ListenOptions): Promise<GatewayListener> {
       })
     : () => {}
   return {
-    port: (server.address() as AddressInfo).port,
+    port,
+    pause() {
+      // Not as an HTTP server closes: that would drop idle connections, and look for slow requests no more.
+      NetServer.prototype.close.call(server)
+    },
+    async resume() {
+      if (server.listening || stopped) return
+      server.listen(bindOptions(address, { ...options, port }))
+      await once(server, 'listening')
+    },
     stop: async () => {
+      stopped = true
       endRenewal()
       // Gives the port back at once. It calls back when the last connection is gone, and one that has not finished its
       // TLS handshake cannot be told from here; it times out.

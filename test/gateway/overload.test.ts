@@ -5,6 +5,7 @@ import {
   BOUNDS,
   COUNT_DESCRIPTORS_EVERY_MS,
   OverloadGuard,
+  ROOM,
   reservedDescriptors,
   SAMPLE_EVERY_MS,
   SAMPLES_IN_A_ROW,
@@ -48,6 +49,7 @@ class Machine implements Resources {
 function guarded(machine = new Machine()) {
   const clock = new ManualClock(0)
   const metrics = createMetrics()
+  const told: boolean[] = []
   const guard = new OverloadGuard({
     clock,
     random: seededRandom(3),
@@ -55,12 +57,13 @@ function guarded(machine = new Machine()) {
     metrics,
     resources: machine,
     sockets: () => machine.sockets,
+    onRoomChanged: (hasRoom) => told.push(hasRoom),
   })
   guard.start()
   const sampled = (times = SAMPLES_IN_A_ROW) => clock.advance(times * SAMPLE_EVERY_MS)
   const shown = async (reason: string) =>
     (await metrics.overloaded.get()).values.find((value) => value.labels.reason === reason)?.value
-  return { clock, guard, machine, sampled, shown }
+  return { clock, guard, machine, sampled, shown, told }
 }
 
 test('a machine with plenty of everything turns nobody away', () => {
@@ -128,6 +131,43 @@ test('descriptors end before the last one, at once, without waiting for a sample
   expect(guard.lacks).toBe('descriptors')
   machine.sockets = most - 800 / 8 - 1
   expect(guard.lacks).toBeUndefined()
+})
+
+test('there is no room a little before robots are turned away, and there is again well below', () => {
+  const { guard, machine, sampled, told } = guarded()
+  const most = 20_000 - 800 - 100
+  machine.sockets = most - most * ROOM.ends - 1
+  expect(guard.refusal(() => 0)).toBeUndefined()
+  expect(told).toEqual([])
+  machine.sockets += 1
+  // Nobody waits for a sample while robots come by the hundred.
+  expect(guard.refusal(() => 0)).toBeUndefined()
+  expect(told).toEqual([false])
+  machine.sockets = most - most * ROOM.begins
+  sampled()
+  expect(told).toEqual([false])
+  machine.sockets -= 1
+  sampled(1)
+  expect(told).toEqual([false, true])
+})
+
+test('there is no room without memory, but there is on a slow event loop', () => {
+  const { machine, sampled, told } = guarded()
+  machine.loopMs = 1_000
+  sampled(10)
+  expect(told).toEqual([])
+  machine.memory = 0.96
+  sampled()
+  expect(told).toEqual([false])
+  machine.memory = 0.9
+  sampled()
+  expect(told).toEqual([false, true])
+})
+
+test('there is no room from the start where the limit leaves none', () => {
+  const machine = new Machine()
+  machine.descriptorLimit = 100
+  expect(guarded(machine).told).toEqual([false])
 })
 
 test('descriptors of others are counted rarely, and counted in', () => {

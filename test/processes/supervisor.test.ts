@@ -93,6 +93,7 @@ function scene(processes = 3) {
     supervisor,
     come,
     states: () => text('beacon_gateway_processes'),
+    listening: async () => (await text('beacon_gateway_processes_listening'))[''],
     exits: () => text('beacon_gateway_process_exits_total'),
   }
 }
@@ -210,6 +211,65 @@ describe('a process that hangs', () => {
     clock.monotonic = () => slept.call(clock) + 3_600_000
     clock.advance(1_000)
     expect(started[0]!.killed).toBe(false)
+  })
+})
+
+describe('the shared port', () => {
+  const full = { type: 'room', hasRoom: false } as const
+  const listens = (fake: FakeProcess) =>
+    fake.told.flatMap((message) => (message.type === 'listen' ? message.listen : []))
+  /** Does what it was told last, and says so. */
+  const follow = (fake: FakeProcess) => fake.say({ type: 'listening', listening: listens(fake).at(-1)! })
+
+  test('is left by processes without room, but for the last one', async () => {
+    const { started, come, listening } = scene()
+    await come()
+    expect(await listening()).toBe(3)
+    for (const fake of started) fake.say(full)
+    expect(started.map(listens)).toEqual([[false], [false], []])
+    started.slice(0, 2).forEach(follow)
+    expect(await listening()).toBe(1)
+    // One that has room again takes it over.
+    started[0]!.say({ type: 'room', hasRoom: true })
+    expect(started.map(listens)).toEqual([[false, true], [false], []])
+    follow(started[0]!)
+    expect(started.map(listens)).toEqual([[false, true], [false], [false]])
+    follow(started[2]!)
+    expect(await listening()).toBe(1)
+  })
+
+  test('has the replacement of one that died at once, and somebody full until then', async () => {
+    const { started, come, listening } = scene()
+    await come()
+    for (const fake of started) fake.say(full)
+    started.slice(0, 2).forEach(follow)
+    started[2]!.exit()
+    expect(started.slice(0, 2).map(listens)).toEqual([[false, true], [false]])
+    follow(started[0]!)
+    expect(await listening()).toBe(1)
+    started[3]!.comeUp()
+    expect(started.map(listens)).toEqual([[false, true, false], [false], [], []])
+    follow(started[0]!)
+    expect(await listening()).toBe(1)
+  })
+
+  test('has all that were there while all send their robots away', async () => {
+    const { supervisor, started, come, listening } = scene()
+    await come()
+    started[1]!.say(full)
+    follow(started[1]!)
+    const stopped = supervisor.stop()
+    expect(started.map(listens)).toEqual([[], [false], []])
+    for (const fake of started) fake.exit('exit code 0')
+    await stopped
+    expect(await listening()).toBe(0)
+  })
+
+  test('is nothing that a single process leaves', async () => {
+    const { started, come } = scene(1)
+    await come()
+    started[0]!.say(full)
+    expect(listens(started[0]!)).toEqual([])
   })
 })
 

@@ -1,7 +1,7 @@
 import { once } from 'node:events'
 import { writeFileSync } from 'node:fs'
 import { request as httpsRequest } from 'node:https'
-import { type AddressInfo, createServer } from 'node:net'
+import { type AddressInfo, connect, createServer } from 'node:net'
 import { type TLSSocket, connect as tlsConnect } from 'node:tls'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import { WebSocket } from 'ws'
@@ -92,6 +92,102 @@ describe.each(LISTENING)('$name, listening,', (engine) => {
     const count = (name: string) => answers.filter((answer) => answer.includes(`"detail":"${name}"`)).length
     expect(count('first') + count('second')).toBe(40)
     expect(Math.min(count('first'), count('second'))).toBeGreaterThan(0)
+  })
+})
+
+describe.each(LISTENING)('$name, leaving its port for a while,', (engine) => {
+  const open = (recorder: Recorder): ListenOptions['admit'] => {
+    return async () => ({ kind: 'accept', open: (socket) => recorder.opened(socket) })
+  }
+  const begin = async (options: Partial<ListenOptions> = {}) => {
+    const listener = await engine.listen({ port: await freePort(), shared: true, ...options })
+    stops.push(() => listener.stop())
+    return listener
+  }
+  const isRefused = (port: number): Promise<boolean> =>
+    new Promise((resolve) => {
+      const socket = connect(port, '127.0.0.1')
+      socket.on('connect', () => resolve(false)).on('error', () => resolve(true))
+      stops.push(async () => void socket.destroy())
+    })
+
+  it('takes nobody new, keeps whom it has, and takes robots there again', async () => {
+    const recorder = new Recorder()
+    const listener = await begin({ admit: open(recorder) })
+    const come = async () => {
+      const robot = new WebSocket(`ws://127.0.0.1:${listener.port}/agent/ws`, 'beacon.v1')
+      await once(robot, 'open')
+      return robot
+    }
+    const robot = await come()
+    const { socket } = recorder
+    for (let round = 1; round <= 3; round += 1) {
+      listener.pause()
+      listener.pause()
+      expect(await isRefused(listener.port)).toBe(true)
+      robot.send(`round ${round}`)
+      await recorder.until(() => recorder.texts.length === round)
+      await listener.resume()
+      await listener.resume()
+      const another = await come()
+      another.terminate()
+      await recorder.until(() => recorder.ends.length === round)
+    }
+    const answered = once(robot, 'message')
+    socket.send('still here')
+    expect(String((await answered)[0])).toBe('still here')
+    robot.terminate()
+  })
+
+  it('still decides about upgrades that had begun, and hears connections that were open', async () => {
+    let decide: (() => void) | undefined
+    const recorder = new Recorder()
+    const listener = await begin({
+      admit: async (request) => {
+        await new Promise<void>((resolve) => {
+          decide = resolve
+        })
+        return open(recorder)(request)
+      },
+    })
+    const idle = new RawPeer(listener.port)
+    idle.write('GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n')
+    await eventually(() => idle.text.includes('200 OK'))
+    const robot = new WebSocket(`ws://127.0.0.1:${listener.port}/agent/ws`, 'beacon.v1')
+    const opened = once(robot, 'open')
+    await eventually(() => decide !== undefined)
+    listener.pause()
+    expect(await isRefused(listener.port)).toBe(true)
+    decide!()
+    await opened
+    robot.send('up')
+    await recorder.until(() => recorder.texts.length === 1)
+    idle.write('GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n')
+    await idle.ended
+    expect(idle.text.match(/200 OK/g)).toHaveLength(2)
+    robot.terminate()
+  })
+
+  it('says why it cannot come back, and can once the port is free', async () => {
+    const listener = await begin({ shared: false, admit: refuse('back') })
+    listener.pause()
+    const other = createServer().listen(listener.port, '127.0.0.1')
+    await once(other, 'listening')
+    await expect(listener.resume()).rejects.toMatchObject({ code: 'EADDRINUSE' })
+    await expect(listener.resume()).rejects.toMatchObject({ code: 'EADDRINUSE' })
+    other.close()
+    await once(other, 'close')
+    await listener.resume()
+    expect(await exchange(listener.port, upgradeRequest([]))).toContain('"detail":"back"')
+  })
+
+  it('is over when it is stopped meanwhile', async () => {
+    const listener = await engine.listen()
+    listener.pause()
+    await listener.stop()
+    await listener.resume()
+    listener.pause()
+    expect(await isRefused(listener.port)).toBe(true)
   })
 })
 

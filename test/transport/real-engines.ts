@@ -3,7 +3,7 @@ import type { AddressInfo } from 'node:net'
 import { createLog } from '../../src/observe/log.ts'
 import { systemClock } from '../../src/runtime.ts'
 import { chooseEngine } from '../../src/transport/engines.ts'
-import type { Engine, ListenOptions } from '../../src/transport/transport.ts'
+import type { Engine, GatewayListener, ListenOptions } from '../../src/transport/transport.ts'
 import { attachWsTransport, wsEngine } from '../../src/transport/ws.ts'
 
 /** Something that takes robots on a real port. */
@@ -12,6 +12,11 @@ export interface RealEngine {
   /** It cannot stop reading, and holds what comes while paused. */
   readonly holdsInMemory: boolean
   listen(options?: Partial<ListenOptions>): Promise<{ readonly port: number; stop(): Promise<void> }>
+}
+
+/** One that has its port to itself. */
+export interface ListeningEngine extends RealEngine {
+  listen(options?: Partial<ListenOptions>): Promise<GatewayListener>
 }
 
 const DEFAULTS: ListenOptions = {
@@ -30,7 +35,7 @@ const DEFAULTS: ListenOptions = {
   log: createLog('silent'),
 }
 
-function listening(engine: Engine): RealEngine {
+function listening(engine: Engine): ListeningEngine {
   return {
     name: engine.name,
     holdsInMemory: engine.name === 'uws',
@@ -69,7 +74,7 @@ if (uws instanceof Error) {
 }
 
 /** Engines with a port of their own. The uws engine is left out where it does not load, and that is said. */
-export const LISTENING: readonly RealEngine[] = [
+export const LISTENING: readonly ListeningEngine[] = [
   listening(wsEngine),
   ...(uws instanceof Error ? [] : [listening(uws.engine)]),
 ]
