@@ -149,6 +149,11 @@ export class Gateway {
     this.#watch.declareGone(serverId)
   }
 
+  /** Whether robots that are turned away for lack of room find some if they come again at once. */
+  roomElsewhere(isThere: boolean): void {
+    this.#guard.roomElsewhere = isThere
+  }
+
   get sessions(): number {
     return this.#sessions.size
   }

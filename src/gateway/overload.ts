@@ -34,6 +34,9 @@ const RETURN_WITHIN: Readonly<Record<Scarcity, readonly [number, number]>> = {
   event_loop: [2, 20],
 }
 
+/** The same where another process that shares the port has room, or has it in a moment. */
+const FIND_ROOM_WITHIN = [1, 10] as const
+
 export const SAMPLE_EVERY_MS = 500
 /** Samples in a row that have to say the same before it counts: no single pause or peak turns robots away. */
 export const SAMPLES_IN_A_ROW = 2
@@ -54,10 +57,12 @@ export const BOUNDS = {
 } as const satisfies Record<string, Bounds>
 
 /**
- * Of the robots that there are descriptors for: so many below the most there is no room any more for whoever could go to
- * another process instead, and so many below there is again.
+ * So many robots below the most that there are descriptors for, there is no room any more for whoever could go to another
+ * process instead: some more come before this one has left the port. Below twice as much further there is room again.
  */
-export const ROOM = { ends: 0.01, begins: 0.03 } as const
+export function roomMargin(maxSockets: number): number {
+  return Math.max(4, Math.ceil(maxSockets * 0.01))
+}
 
 /** Kept free for everything but robots. */
 export function reservedDescriptors(limit: number): number {
@@ -119,6 +124,8 @@ export class OverloadGuard {
   #maxSockets: number | undefined
   #lackedDescriptors = false
   #hadRoom = true
+  /** Whether whoever has to go finds room at the same address with another process. */
+  roomElsewhere = false
 
   constructor(parts: OverloadParts) {
     this.#parts = parts
@@ -149,7 +156,7 @@ export class OverloadGuard {
     this.#tellRoom()
     const lacks = this.lacks
     if (lacks === undefined) return undefined
-    const [from, to] = RETURN_WITHIN[lacks]
+    const [from, to] = this.roomElsewhere && lacks !== 'event_loop' ? FIND_ROOM_WITHIN : RETURN_WITHIN[lacks]
     return new Overloaded(lacks, Math.max(spreadSeconds(this.#parts.random, from, to), soonest()))
   }
 
@@ -188,8 +195,8 @@ export class OverloadGuard {
   get #hasRoom(): boolean {
     if (this.#heap.isOn || this.#memory.isOn) return false
     if (this.#maxSockets === undefined) return true
-    const distance = Math.ceil(this.#maxSockets * (this.#hadRoom ? ROOM.ends : ROOM.begins))
-    return this.#parts.sockets() < this.#maxSockets - distance
+    const margins = this.#hadRoom ? 1 : 3
+    return this.#parts.sockets() < this.#maxSockets - margins * roomMargin(this.#maxSockets)
   }
 
   #tellRoom(): void {

@@ -30,7 +30,7 @@ export interface GatewayProcess {
   serversGone(serverIds: readonly string[]): void
   report(): Promise<MetricObject[]>
   /** Comes to the shared port, or leaves it; robots that are here stay. */
-  listen(listen: boolean): void
+  sharePort(how: { readonly listen: boolean; readonly elsewhere: boolean }): void
   /** Sends all robots away, stores what they sent, and lets go of everything. */
   stop(): Promise<void>
 }
@@ -125,7 +125,10 @@ export async function startGatewayProcess(
     return {
       serversGone: (serverIds) => gateway.serversGone(serverIds),
       report: () => metrics.registry.getMetricsAsJSON(),
-      listen: (listen) => door.set(listen),
+      sharePort({ listen, elsewhere }) {
+        gateway.roomElsewhere(elsewhere)
+        door.set(listen)
+      },
       stop: () => releases.run(),
     }
   } catch (error) {

@@ -41,8 +41,8 @@ async function onMessage(message: ToProcess): Promise<void> {
     case 'servers_gone':
       ;(await running)?.serversGone(message.serverIds)
       break
-    case 'listen':
-      ;(await running)?.listen(message.listen)
+    case 'port':
+      ;(await running)?.sharePort(message)
       break
     case 'report': {
       const series = await (await running)?.report()

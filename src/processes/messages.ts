@@ -36,8 +36,11 @@ export type ToProcess =
   | { readonly type: 'ping' }
   | { readonly type: 'report'; readonly question: number }
   | { readonly type: 'servers_gone'; readonly serverIds: readonly string[] }
-  /** Be on the shared port, or leave it to the others. It is there when it is ready. */
-  | { readonly type: 'listen'; readonly listen: boolean }
+  /**
+   * Be on the shared port, or leave it to the others; it is there when it is ready. `elsewhere`: whoever it turns away
+   * finds room with another process, now or in a moment.
+   */
+  | { readonly type: 'port'; readonly listen: boolean; readonly elsewhere: boolean }
   /** Send all robots away, store what they sent, and end. */
   | { readonly type: 'drain' }
 

@@ -55,6 +55,8 @@ const TICK_MS = 500
 /** How long all together may take to send their robots away and store what they sent. */
 const DRAIN_WITHIN_MS = 25_000
 const REPORT_WITHIN_MS = 1_000
+/** A process that is started within this time counts as room already. */
+const SOON_MS = 2_000
 
 /** A place and whoever runs there now. */
 interface Place {
@@ -67,6 +69,8 @@ interface Place {
   listens: boolean
   /** Whether it is to be there, as it was told last. */
   isToListen: boolean
+  /** Whether it was told that others have room for whom it turns away. */
+  knowsOfRoom: boolean
 }
 
 /**
@@ -99,6 +103,7 @@ export class Supervisor {
       hasRoom: true,
       listens: false,
       isToListen: true,
+      knowsOfRoom: false,
     }))
     this.#reports = new Reports()
   }
@@ -189,6 +194,7 @@ export class Supervisor {
     this.#awakeMs += Math.min(now - this.#lookedAt, 2 * TICK_MS)
     this.#lookedAt = now
     for (const place of this.#places) this.#step(place, { type: 'tick' })
+    this.#sharePort()
   }
 
   #step(place: Place, event: SlotEvent): void {
@@ -228,6 +234,7 @@ export class Supervisor {
     place.hasRoom = true
     place.listens = false
     place.isToListen = true
+    place.knowsOfRoom = false
     const process = this.#parts.launch({
       message: (message) => {
         // What is left of one that has ended is of no use any more.
@@ -308,14 +315,32 @@ export class Supervisor {
         : [{ place, door: { state, listens: place.listens && place.isToListen } }]
     })
     const listen = whoListens(running.map(({ door }) => door))
-    running.forEach(({ place }, index) => {
-      if (listen[index] === place.isToListen) return
-      place.isToListen = listen[index]!
-      place.process?.send({ type: 'listen', listen: place.isToListen })
+    const hasRoom = this.#places.some((place) => this.#isRoom(place))
+    running.forEach(({ place, door }, index) => {
+      const isToListen = listen[index]!
+      const elsewhere = door.state === 'full' && hasRoom
+      if (isToListen === place.isToListen && elsewhere === place.knowsOfRoom) return
+      place.isToListen = isToListen
+      place.knowsOfRoom = elsewhere
+      place.process?.send({ type: 'port', listen: isToListen, elsewhere })
     })
     this.#parts.metrics.gatewayProcessesListening.set(
       running.filter(({ place }) => place.listens && place.isToListen).length,
     )
+  }
+
+  /** Whether robots find room at a place, now or in a moment. */
+  #isRoom({ slot, hasRoom }: Place): boolean {
+    switch (slot.mode) {
+      case 'waiting':
+        return slot.until - this.#awakeMs <= SOON_MS
+      case 'starting':
+        return !slot.doomed
+      case 'ready':
+        return hasRoom && !slot.doomed
+      default:
+        return false
+    }
   }
 
   #lookIfOver(): void {

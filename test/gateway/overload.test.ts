@@ -5,8 +5,8 @@ import {
   BOUNDS,
   COUNT_DESCRIPTORS_EVERY_MS,
   OverloadGuard,
-  ROOM,
   reservedDescriptors,
+  roomMargin,
   SAMPLE_EVERY_MS,
   SAMPLES_IN_A_ROW,
 } from '../../src/gateway/overload.ts'
@@ -136,19 +136,33 @@ test('descriptors end before the last one, at once, without waiting for a sample
 test('there is no room a little before robots are turned away, and there is again well below', () => {
   const { guard, machine, sampled, told } = guarded()
   const most = 20_000 - 800 - 100
-  machine.sockets = most - most * ROOM.ends - 1
+  machine.sockets = most - roomMargin(most) - 1
   expect(guard.refusal(() => 0)).toBeUndefined()
   expect(told).toEqual([])
   machine.sockets += 1
   // Nobody waits for a sample while robots come by the hundred.
   expect(guard.refusal(() => 0)).toBeUndefined()
   expect(told).toEqual([false])
-  machine.sockets = most - most * ROOM.begins
+  machine.sockets = most - 3 * roomMargin(most)
   sampled()
   expect(told).toEqual([false])
   machine.sockets -= 1
   sampled(1)
   expect(told).toEqual([false, true])
+})
+
+test('robots that find room elsewhere are to come again soon, but not where the loop is slow', () => {
+  const { guard, machine, sampled } = guarded()
+  const latest = () =>
+    Math.max(...Array.from({ length: 200 }, () => guard.refusal(() => 0)!.retryAfterSeconds!))
+  machine.memory = 0.96
+  sampled()
+  expect(latest()).toBeGreaterThan(40)
+  guard.roomElsewhere = true
+  expect(latest()).toBeLessThanOrEqual(10)
+  Object.assign(machine, { memory: 0.3, loopMs: 1_000 })
+  sampled()
+  expect(latest()).toBeGreaterThan(10)
 })
 
 test('there is no room without memory, but there is on a slow event loop', () => {

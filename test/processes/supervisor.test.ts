@@ -217,7 +217,11 @@ describe('a process that hangs', () => {
 describe('the shared port', () => {
   const full = { type: 'room', hasRoom: false } as const
   const listens = (fake: FakeProcess) =>
-    fake.told.flatMap((message) => (message.type === 'listen' ? message.listen : []))
+    fake.told.flatMap((message) => (message.type === 'port' ? message.listen : []))
+  const knowsOfRoom = (fake: FakeProcess) => {
+    const told = fake.told.findLast((message) => message.type === 'port')
+    return told?.type === 'port' && told.elsewhere
+  }
   /** Does what it was told last, and says so. */
   const follow = (fake: FakeProcess) => fake.say({ type: 'listening', listening: listens(fake).at(-1)! })
 
@@ -226,14 +230,14 @@ describe('the shared port', () => {
     await come()
     expect(await listening()).toBe(3)
     for (const fake of started) fake.say(full)
-    expect(started.map(listens)).toEqual([[false], [false], []])
+    expect(started.map((fake) => listens(fake).at(-1))).toEqual([false, false, undefined])
     started.slice(0, 2).forEach(follow)
     expect(await listening()).toBe(1)
     // One that has room again takes it over.
     started[0]!.say({ type: 'room', hasRoom: true })
-    expect(started.map(listens)).toEqual([[false, true], [false], []])
+    expect(started.map((fake) => listens(fake).at(-1))).toEqual([true, false, true])
     follow(started[0]!)
-    expect(started.map(listens)).toEqual([[false, true], [false], [false]])
+    expect(started.map((fake) => listens(fake).at(-1))).toEqual([true, false, false])
     follow(started[2]!)
     expect(await listening()).toBe(1)
   })
@@ -243,12 +247,16 @@ describe('the shared port', () => {
     await come()
     for (const fake of started) fake.say(full)
     started.slice(0, 2).forEach(follow)
+    for (const fake of started.slice(0, 2)) expect(knowsOfRoom(fake)).toBe(false)
     started[2]!.exit()
-    expect(started.slice(0, 2).map(listens)).toEqual([[false, true], [false]])
+    // Robots that it turns away meanwhile are to come again soon.
+    for (const fake of started.slice(0, 2)) expect(knowsOfRoom(fake)).toBe(true)
+    expect(started.slice(0, 2).map((fake) => listens(fake).at(-1))).toEqual([true, false])
     follow(started[0]!)
     expect(await listening()).toBe(1)
     started[3]!.comeUp()
-    expect(started.map(listens)).toEqual([[false, true, false], [false], [], []])
+    expect(started.slice(0, 2).map((fake) => listens(fake).at(-1))).toEqual([false, false])
+    expect(listens(started[3]!)).toEqual([])
     follow(started[0]!)
     expect(await listening()).toBe(1)
   })
@@ -259,7 +267,7 @@ describe('the shared port', () => {
     started[1]!.say(full)
     follow(started[1]!)
     const stopped = supervisor.stop()
-    expect(started.map(listens)).toEqual([[], [false], []])
+    expect(started.map((fake) => listens(fake).at(-1))).toEqual([undefined, false, undefined])
     for (const fake of started) fake.exit('exit code 0')
     await stopped
     expect(await listening()).toBe(0)
