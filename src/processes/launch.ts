@@ -5,6 +5,13 @@ import { withoutSettings } from '../config.ts'
 import type { FromProcess } from './messages.ts'
 import type { Launch } from './supervisor.ts'
 
+/**
+ * uWebSockets.js, up to 20.51 at least, looks once more at a socket that it has just made smaller for its upgrade: at
+ * memory that is free by then. Where glibc has written a key of its own there, the robot is hung up on and has to dial
+ * again. Without the caches that carry such keys this was not seen in 120,000 upgrades. Other C libraries ignore it.
+ */
+const MALLOC_SETTINGS = { GLIBC_TUNABLES: 'glibc.malloc.tcache_count=0' }
+
 const PROGRAM = join(import.meta.dirname, `main${fileURLToPath(import.meta.url).slice(-3)}`)
 
 /**
@@ -15,7 +22,7 @@ export function createLaunch(): Launch {
   cluster.schedulingPolicy = cluster.SCHED_RR
   cluster.setupPrimary({ exec: PROGRAM, args: [], stdio: ['ignore', 'inherit', 'inherit', 'ipc'] })
   return (handlers) => {
-    const worker = cluster.fork(withoutSettings())
+    const worker = cluster.fork({ ...MALLOC_SETTINGS, ...withoutSettings() })
     const { process: child } = worker
     let ended = false
     const exited = (how: string): void => {
