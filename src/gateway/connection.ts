@@ -5,7 +5,6 @@ import { encodeFrame } from '../protocol/codec.ts'
 import type { HelloFrame, RobotEventFrame } from '../protocol/frames.ts'
 import { beginSession, step } from '../session/session.ts'
 import type {
-  HeartbeatToStore,
   RobotFacts,
   RotationRequest,
   SessionEffect,
@@ -308,7 +307,7 @@ export class Connection implements SocketHandler, HeartbeatSender {
         this.#send(encodeFrame(effect.frame))
         break
       case 'store_heartbeat':
-        this.#host.storeHeartbeat(this, this.#row(effect.heartbeat, now))
+        this.#host.storeHeartbeat(this, this.#row(effect, now))
         break
       case 'refuse_heartbeat':
         this.#host.heartbeatRefused(effect.reason)
@@ -347,7 +346,8 @@ export class Connection implements SocketHandler, HeartbeatSender {
     this.#host.ended(this, { by: 'server', code, reason, bye: false })
   }
 
-  #row({ seq, at, health, body, recheck, latest }: HeartbeatToStore, now: number): PendingHeartbeat {
+  #row(effect: Extract<SessionEffect, { type: 'store_heartbeat' }>, now: number): PendingHeartbeat {
+    const { seq, at, health, body } = effect.heartbeat
     return {
       sender: this,
       robotId: this.robotId,
@@ -357,8 +357,8 @@ export class Connection implements SocketHandler, HeartbeatSender {
       receivedAt: now,
       health,
       body,
-      recheck,
-      latest,
+      recheck: effect.recheck,
+      latest: effect.latest,
     }
   }
 

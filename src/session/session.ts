@@ -17,6 +17,7 @@ import type {
   SessionEffect,
   SessionEnd,
   SessionEvent,
+  SessionFacts,
   SessionGrant,
   SessionState,
 } from './state.ts'
@@ -133,22 +134,24 @@ function welcome(state: LiveState & { phase: 'opening' }, grant: SessionGrant, n
   const open: OpenSession = {
     phase: 'open',
     errors: state.errors,
-    robotId: grant.robotId,
-    sessionNo: grant.sessionNo,
-    name: grant.name,
-    lifecycle: grant.lifecycle,
-    heartbeatIntervalMs: grant.heartbeatIntervalMs,
+    facts: {
+      robotId: grant.robotId,
+      sessionNo: grant.sessionNo,
+      name: grant.name,
+      lifecycle: grant.lifecycle,
+      heartbeatIntervalMs: grant.heartbeatIntervalMs,
+      rotationAskedAt: undefined,
+      tokensNamed: 0,
+    },
     highestSeq: grant.latestSeq ?? -1,
     latestSeq: numbersAnew(state.hello) ? -1 : (grant.latestSeq ?? -1),
     latestAt: grant.latestAt ?? Number.NEGATIVE_INFINITY,
     storedSeq: -1,
     faultCodes: grant.faultCodes,
-    rotationAskedAt: undefined,
-    tokensNamed: 0,
   }
   const asked = askForRotation(open, grant.rotation)
   // Frames that came meanwhile are read now, as if they had come after the welcome.
-  let result: Step = { state: asked.state, effects: [send(welcomeFrame(open, now)), ...asked.effects] }
+  let result: Step = { state: asked.state, effects: [send(welcomeFrame(open.facts, now)), ...asked.effects] }
   for (const text of state.held) {
     const next = step(result.state, { type: 'text', text }, now)
     result = { state: next.state, effects: [...result.effects, ...next.effects] }
@@ -175,10 +178,11 @@ function takeFrame(state: OpenSession, frame: OtherFrame): Step {
 }
 
 function takeNextToken(state: OpenSession, frame: TokenRotatedFrame): Step {
-  if (state.tokensNamed >= MAX_TOKENS_NAMED)
+  const { facts } = state
+  if (facts.tokensNamed >= MAX_TOKENS_NAMED)
     return complain(state, 'token_rotation_refused', 'a session has named too many tokens')
   return {
-    state: { ...state, tokensNamed: state.tokensNamed + 1 },
+    state: { ...state, facts: { ...facts, tokensNamed: facts.tokensNamed + 1 } },
     effects: [{ type: 'store_next_token', tokenHash: frame.token_hash }],
   }
 }
@@ -188,68 +192,80 @@ function askForRotation(
   state: OpenSession,
   rotation: RotationRequest | null,
 ): { state: OpenSession; effects: readonly SessionEffect[] } {
-  if (rotation === null || rotation.at === state.rotationAskedAt) return { state, effects: NOTHING }
+  if (rotation === null || rotation.at === state.facts.rotationAskedAt) return { state, effects: NOTHING }
   return {
-    state: { ...state, rotationAskedAt: rotation.at },
+    state: { ...state, facts: { ...state.facts, rotationAskedAt: rotation.at } },
     effects: [send({ type: 'rotate_token', reason: rotation.reason })],
   }
 }
 
 function takeHeartbeat(state: OpenSession, heartbeat: Heartbeat): Step {
-  if (state.lifecycle === 'pending')
+  if (state.facts.lifecycle === 'pending')
     return { state, effects: [{ type: 'refuse_heartbeat', reason: 'pending' }] }
-  const { seq, at, time, health, body, faults } = heartbeat
-  const latest = seq > state.latestSeq || time > state.latestAt
-  const effects: SessionEffect[] = [
-    {
-      type: 'store_heartbeat',
-      heartbeat: { seq, at, health, body, recheck: seq <= state.highestSeq, latest },
-    },
-  ]
-  let faultCodes = state.faultCodes
-  // Nearly always there were none and there are none.
-  if (latest && faults && (faults.length > 0 || faultCodes.length > 0)) {
-    for (const entry of faultChanges(faultCodes, faults)) effects.push({ type: 'timeline', entry })
-    faultCodes = faults.map((fault) => fault.code)
+  const { seq, time, faults } = heartbeat
+  const { highestSeq, latestSeq, latestAt, faultCodes } = state
+  const latest = seq > latestSeq || time > latestAt
+  const store: SessionEffect = { type: 'store_heartbeat', heartbeat, recheck: seq <= highestSeq, latest }
+  // Written out: with so many members, `...` is by far the slowest part of the step.
+  const next: OpenSession = {
+    phase: 'open',
+    errors: state.errors,
+    facts: state.facts,
+    highestSeq: Math.max(highestSeq, seq),
+    latestSeq: latest ? seq : latestSeq,
+    latestAt: latest ? time : latestAt,
+    storedSeq: state.storedSeq,
+    faultCodes,
   }
+  // Nearly always there were none and there are none.
+  if (!latest || !faults || (faults.length === 0 && faultCodes.length === 0))
+    return { state: next, effects: [store] }
+  const changes = faultChanges(faultCodes, faults).map(
+    (entry): SessionEffect => ({ type: 'timeline', entry }),
+  )
   return {
-    state: {
-      ...state,
-      highestSeq: Math.max(state.highestSeq, seq),
-      latestSeq: latest ? seq : state.latestSeq,
-      latestAt: latest ? time : state.latestAt,
-      faultCodes,
-    },
-    effects,
+    state: { ...next, faultCodes: faults.map((fault) => fault.code) },
+    effects: [store, ...changes],
   }
 }
 
 function acknowledge(state: OpenSession, seq: number): Step {
-  const storedSeq = Math.max(state.storedSeq, seq)
-  return { state: { ...state, storedSeq }, effects: [send({ type: 'ack', seq: storedSeq })] }
+  if (seq <= state.storedSeq) return { state, effects: [send({ type: 'ack', seq: state.storedSeq })] }
+  const next: OpenSession = {
+    phase: 'open',
+    errors: state.errors,
+    facts: state.facts,
+    highestSeq: state.highestSeq,
+    latestSeq: state.latestSeq,
+    latestAt: state.latestAt,
+    storedSeq: seq,
+    faultCodes: state.faultCodes,
+  }
+  return { state: next, effects: [send({ type: 'ack', seq })] }
 }
 
-function change(state: OpenSession, { rotation, ...facts }: RobotFacts, now: number): Step {
-  const changed: OpenSession = { ...state, ...facts }
+function change(state: OpenSession, { rotation, ...changes }: RobotFacts, now: number): Step {
+  const before = state.facts
+  const changed: OpenSession = { ...state, facts: { ...before, ...changes } }
   const effects: SessionEffect[] = []
   // A changed name or lifecycle is said by a new welcome: the frame that carries both.
-  if (facts.name !== state.name || facts.lifecycle !== state.lifecycle)
-    effects.push(send(welcomeFrame(changed, now)))
-  else if (facts.heartbeatIntervalMs !== state.heartbeatIntervalMs)
-    effects.push(send({ type: 'settings', heartbeat_interval_ms: facts.heartbeatIntervalMs }))
+  if (changes.name !== before.name || changes.lifecycle !== before.lifecycle)
+    effects.push(send(welcomeFrame(changed.facts, now)))
+  else if (changes.heartbeatIntervalMs !== before.heartbeatIntervalMs)
+    effects.push(send({ type: 'settings', heartbeat_interval_ms: changes.heartbeatIntervalMs }))
   const asked = askForRotation(changed, rotation)
   return { state: asked.state, effects: [...effects, ...asked.effects] }
 }
 
-function welcomeFrame(state: OpenSession, now: number): WelcomeFrame {
+function welcomeFrame(facts: SessionFacts, now: number): WelcomeFrame {
   return {
     type: 'welcome',
-    robot_id: state.robotId,
-    name: state.name,
-    session_no: state.sessionNo,
-    heartbeat_interval_ms: state.heartbeatIntervalMs,
+    robot_id: facts.robotId,
+    name: facts.name,
+    session_no: facts.sessionNo,
+    heartbeat_interval_ms: facts.heartbeatIntervalMs,
     server_time: new Date(now).toISOString(),
-    lifecycle: state.lifecycle,
+    lifecycle: facts.lifecycle,
   }
 }
 

@@ -21,14 +21,11 @@ export type SessionState =
   | OpenSession
   | { readonly phase: 'closed' }
 
+/** Copied with every heartbeat and every acknowledgement: what these leave as it is has an object of its own. */
 export interface OpenSession {
   readonly phase: 'open'
   readonly errors: number
-  readonly robotId: string
-  readonly sessionNo: number
-  readonly name: string
-  readonly lifecycle: Lifecycle
-  readonly heartbeatIntervalMs: number
+  readonly facts: SessionFacts
   /** Highest seq this robot's sessions are known to have stored or handed to the writer; -1 for none. */
   readonly highestSeq: number
   /** The seq above which a heartbeat is certainly newer than the one shown as the latest. */
@@ -39,6 +36,14 @@ export interface OpenSession {
   readonly storedSeq: number
   /** Codes of the faults that the robot last reported. */
   readonly faultCodes: readonly string[]
+}
+
+export interface SessionFacts {
+  readonly robotId: string
+  readonly sessionNo: number
+  readonly name: string
+  readonly lifecycle: Lifecycle
+  readonly heartbeatIntervalMs: number
   /** When the request for a new token was made that this robot was told of last; undefined: of none in this session. */
   readonly rotationAskedAt: number | undefined
   /** Next tokens that the robot named in this session. */
@@ -90,13 +95,6 @@ export type SessionEvent =
   /** The socket is gone, whoever closed it. */
   | { readonly type: 'socket_closed'; readonly code: number; readonly reason: string }
 
-export interface HeartbeatToStore extends Pick<Heartbeat, 'seq' | 'at' | 'health' | 'body'> {
-  /** It may be in the database already: look before inserting. */
-  readonly recheck: boolean
-  /** Newer than what is shown as the latest. */
-  readonly latest: boolean
-}
-
 export interface TimelineEntry {
   readonly level: 'info' | 'warn' | 'error'
   readonly code: string
@@ -115,7 +113,14 @@ export interface SessionEnd {
 export type SessionEffect =
   | { readonly type: 'open'; readonly hello: HelloFrame }
   | { readonly type: 'send'; readonly frame: ServerFrame }
-  | { readonly type: 'store_heartbeat'; readonly heartbeat: HeartbeatToStore }
+  | {
+      readonly type: 'store_heartbeat'
+      readonly heartbeat: Heartbeat
+      /** It may be in the database already: look before inserting. */
+      readonly recheck: boolean
+      /** Newer than what is shown as the latest. */
+      readonly latest: boolean
+    }
   | { readonly type: 'refuse_heartbeat'; readonly reason: 'pending' }
   | { readonly type: 'store_event'; readonly event: RobotEventFrame }
   | { readonly type: 'store_next_token'; readonly tokenHash: string }

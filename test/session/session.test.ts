@@ -47,7 +47,9 @@ const ofType = <Type extends SessionEffect['type']>(effects: readonly SessionEff
 const framesSent = (effects: readonly SessionEffect[]) =>
   ofType(effects, 'send').map((effect) => effect.frame)
 const stored = (effects: readonly SessionEffect[]) =>
-  ofType(effects, 'store_heartbeat').map((effect) => effect.heartbeat)
+  ofType(effects, 'store_heartbeat').map(({ heartbeat: { seq, at, health, body }, recheck, latest }) => {
+    return { seq, at, health, body, recheck, latest }
+  })
 
 describe('opening a session', () => {
   it('asks for a session on hello and welcomes once it is granted', () => {
