@@ -315,10 +315,11 @@ export class Supervisor {
         : [{ place, door: { state, listens: place.listens && place.isToListen } }]
     })
     const listen = whoListens(running.map(({ door }) => door))
-    const hasRoom = this.#places.some((place) => this.#isRoom(place))
-    running.forEach(({ place, door }, index) => {
+    const withRoom = this.#places.filter((place) => this.#isRoom(place))
+    running.forEach(({ place }, index) => {
       const isToListen = listen[index]!
-      const elsewhere = door.state === 'full' && hasRoom
+      // Known before it is full: then hundreds may come at once.
+      const elsewhere = withRoom.some((other) => other !== place)
       if (isToListen === place.isToListen && elsewhere === place.knowsOfRoom) return
       place.isToListen = isToListen
       place.knowsOfRoom = elsewhere

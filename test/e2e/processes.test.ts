@@ -1,6 +1,7 @@
 import { execFileSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { createServer } from 'node:net'
+import { setTimeout as delay } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
 import { eventually } from '../support/eventually.ts'
 import { NotReadyError, type ServerProcess, startServer } from '../support/server-process.ts'
@@ -265,6 +266,93 @@ describe.each(['ws', 'uws'])('robots on %s in three processes', (engine) => {
       expect(stored.map(({ seq, at }) => ({ seq, at: at.toISOString() }))).toEqual(robot.acknowledged)
     }
   })
+})
+
+describe.each(['ws', 'uws'])('processes on %s that are nearly full', (engine) => {
+  interface Guest extends Omit<Held, 'holder'> {
+    session: Session
+    readonly refusals: number[]
+  }
+
+  /** Connects as a robot that obeys, until it is let in. */
+  async function come(guest: Guest, gatewayUrl: string): Promise<void> {
+    for (;;) {
+      const outcome = await connect(gatewayUrl, guest.token, guest.machine).catch((error: unknown) => error)
+      if (outcome instanceof Session) {
+        guest.session = outcome
+        return
+      }
+      if (!(outcome instanceof UpgradeRefusedError)) {
+        await delay(100 + 400 * Math.random())
+        continue
+      }
+      expect(outcome.status).toBe(503)
+      const seconds = Number(outcome.headers['retry-after'])
+      // Not for long: the replacement comes at once.
+      expect(seconds).toBeLessThanOrEqual(10)
+      guest.refusals.push(seconds)
+      await delay(seconds * 1_000)
+    }
+  }
+
+  test('leave robots to those with room, and those of one that is killed to its replacement', async () => {
+    const scene = await startScene({
+      descriptors: 1024,
+      env: {
+        NODE_OPTIONS: `--import ${new URL('../support/take-descriptors.mjs', import.meta.url)}`,
+        TEST_DESCRIPTORS_LEFT: '140',
+        BEACON_GATEWAY_ENGINE: engine,
+        BEACON_GATEWAY_PROCESSES: String(PROCESSES),
+        BEACON_HEARTBEAT_SECONDS: '30',
+      },
+    })
+    onTestFinished(() => scene.end())
+    const [server] = scene.servers as [ServerProcess]
+    const { key_value } = await scene.operator.key(scene.site, scene.fleet, { max_uses: 500 })
+    const guests: Guest[] = []
+    onTestFinished(() => {
+      for (const { session } of guests) session.socket.terminate()
+    })
+    const listening = async () => (await series(scene, 'beacon_gateway_processes_listening'))['']
+    expect(await listening()).toBe(PROCESSES)
+    while ((await listening()) !== 1) {
+      const machine = newMachine()
+      const { body } = await enrol(server.url, key_value, { machine })
+      const robot = { id: body.robot_id, token: body.robot_token!, machine, refusals: [] }
+      // No robot is turned away while there is room for it anywhere.
+      const session = await connect(server.gatewayUrl, robot.token, machine)
+      guests.push({ ...robot, session })
+    }
+    const before = await holders(scene)
+    const victim = before.get(guests[0]!.id)!
+    const [lost, kept] = [true, false].map((of) =>
+      guests.filter(({ id }) => (before.get(id) === victim) === of),
+    ) as [Guest[], Guest[]]
+    expect(lost.length).toBeGreaterThan(guests.length / 5)
+    process.kill(victim, 'SIGKILL')
+    await Promise.all(lost.map(({ session }) => session.closed))
+    const begun = Date.now()
+    await Promise.all(lost.map((guest) => come(guest, server.gatewayUrl)))
+    expect(Date.now() - begun).toBeLessThan(20_000)
+
+    // Who was turned away meanwhile was not turned away again and again.
+    for (const { refusals } of lost) expect(refusals.length).toBeLessThanOrEqual(2)
+    for (const { session } of kept) {
+      expect(session.ended).toBeNull()
+      session.heartbeat(1)
+    }
+    await Promise.all(kept.map(({ session }) => session.acked(1)))
+    const gateways = gatewaysOf(server.pid)
+    const replacement = gateways.find((pid) => ![...before.values()].includes(pid))
+    const after = await holders(scene)
+    const there = lost.filter(({ id }) => after.get(id) === replacement)
+    expect(there.length).toBeGreaterThan(lost.length / 2)
+    for (const { id } of kept) expect(after.get(id)).toBe(before.get(id))
+
+    // With room again, all are on the port.
+    for (const { session } of guests) session.socket.terminate()
+    await eventually(async () => (await listening()) === PROCESSES, 'all of them to be on the port again')
+  }, 90_000)
 })
 
 describe('a server of several processes', () => {

@@ -30,7 +30,16 @@ export interface Scene {
 }
 
 /** Servers on one database of their own, with an operator, a site and a fleet. */
-export async function startScene({ servers = 1, env = {} as Environment } = {}): Promise<Scene> {
+export async function startScene({
+  servers = 1,
+  env = {},
+  descriptors,
+}: {
+  readonly servers?: number
+  readonly env?: Environment
+  /** How many each process may have open. */
+  readonly descriptors?: number
+} = {}): Promise<Scene> {
   const database = await createTestDatabase()
   const folder = await makeDataFolder()
   const adminToken = mintToken('rf_pat_')
@@ -48,7 +57,7 @@ export async function startScene({ servers = 1, env = {} as Environment } = {}):
     await rm(folder, { recursive: true, force: true })
   }
   const addServer = async (more: Environment = {}) => {
-    const server = await startServer({ ...all, ...more })
+    const server = await startServer({ ...all, ...more }, descriptors)
     running.push(server)
     return server
   }

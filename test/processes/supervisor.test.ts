@@ -216,28 +216,31 @@ describe('a process that hangs', () => {
 
 describe('the shared port', () => {
   const full = { type: 'room', hasRoom: false } as const
-  const listens = (fake: FakeProcess) =>
-    fake.told.flatMap((message) => (message.type === 'port' ? message.listen : []))
+  /** Whether it is to be on the port: from the start, until it is told otherwise. */
+  const listens = (fake: FakeProcess) => {
+    const told = fake.told.findLast((message) => message.type === 'port')
+    return told?.type === 'port' ? told.listen : true
+  }
   const knowsOfRoom = (fake: FakeProcess) => {
     const told = fake.told.findLast((message) => message.type === 'port')
     return told?.type === 'port' && told.elsewhere
   }
   /** Does what it was told last, and says so. */
-  const follow = (fake: FakeProcess) => fake.say({ type: 'listening', listening: listens(fake).at(-1)! })
+  const follow = (fake: FakeProcess) => fake.say({ type: 'listening', listening: listens(fake) })
 
   test('is left by processes without room, but for the last one', async () => {
     const { started, come, listening } = scene()
     await come()
     expect(await listening()).toBe(3)
     for (const fake of started) fake.say(full)
-    expect(started.map((fake) => listens(fake).at(-1))).toEqual([false, false, undefined])
+    expect(started.map(listens)).toEqual([false, false, true])
     started.slice(0, 2).forEach(follow)
     expect(await listening()).toBe(1)
     // One that has room again takes it over.
     started[0]!.say({ type: 'room', hasRoom: true })
-    expect(started.map((fake) => listens(fake).at(-1))).toEqual([true, false, true])
+    expect(started.map(listens)).toEqual([true, false, true])
     follow(started[0]!)
-    expect(started.map((fake) => listens(fake).at(-1))).toEqual([true, false, false])
+    expect(started.map(listens)).toEqual([true, false, false])
     follow(started[2]!)
     expect(await listening()).toBe(1)
   })
@@ -245,18 +248,19 @@ describe('the shared port', () => {
   test('has the replacement of one that died at once, and somebody full until then', async () => {
     const { started, come, listening } = scene()
     await come()
+    for (const fake of started) expect(knowsOfRoom(fake)).toBe(true)
     for (const fake of started) fake.say(full)
     started.slice(0, 2).forEach(follow)
     for (const fake of started.slice(0, 2)) expect(knowsOfRoom(fake)).toBe(false)
     started[2]!.exit()
     // Robots that it turns away meanwhile are to come again soon.
     for (const fake of started.slice(0, 2)) expect(knowsOfRoom(fake)).toBe(true)
-    expect(started.slice(0, 2).map((fake) => listens(fake).at(-1))).toEqual([true, false])
+    expect(started.slice(0, 2).map(listens)).toEqual([true, false])
     follow(started[0]!)
     expect(await listening()).toBe(1)
     started[3]!.comeUp()
-    expect(started.slice(0, 2).map((fake) => listens(fake).at(-1))).toEqual([false, false])
-    expect(listens(started[3]!)).toEqual([])
+    expect(started.slice(0, 2).map(listens)).toEqual([false, false])
+    expect(listens(started[3]!)).toBe(true)
     follow(started[0]!)
     expect(await listening()).toBe(1)
   })
@@ -267,7 +271,7 @@ describe('the shared port', () => {
     started[1]!.say(full)
     follow(started[1]!)
     const stopped = supervisor.stop()
-    expect(started.map((fake) => listens(fake).at(-1))).toEqual([undefined, false, undefined])
+    expect(started.map(listens)).toEqual([true, false, true])
     for (const fake of started) fake.exit('exit code 0')
     await stopped
     expect(await listening()).toBe(0)
@@ -277,7 +281,7 @@ describe('the shared port', () => {
     const { started, come } = scene(1)
     await come()
     started[0]!.say(full)
-    expect(listens(started[0]!)).toEqual([])
+    expect(listens(started[0]!)).toBe(true)
   })
 })
 

@@ -37,10 +37,19 @@ export class ServerProcess {
   readonly exited: Promise<number | null>
   readonly #child: ChildProcess
 
-  constructor(env: Environment) {
-    this.#child = spawn(process.execPath, [BEACON, 'server'], {
+  /** `descriptors`: how many each of its processes may have open. */
+  constructor(env: Environment, descriptors?: number) {
+    const limit = descriptors === undefined ? '' : `ulimit -n ${descriptors}; `
+    this.#child = spawn('/bin/sh', ['-c', `${limit}exec "$0" "$@"`, process.execPath, BEACON, 'server'], {
       // Nothing of ours: a BEACON_ variable of whoever runs the tests must not reach it.
-      env: { PATH: process.env.PATH ?? '', HOME: '/nonexistent', NO_COLOR: '1', ...env },
+      env: {
+        PATH: process.env.PATH ?? '',
+        HOME: '/nonexistent',
+        NO_COLOR: '1',
+        // As `npm test` has it: see processes/launch.ts.
+        GLIBC_TUNABLES: process.env.GLIBC_TUNABLES ?? '',
+        ...env,
+      },
       stdio: ['ignore', 'pipe', 'pipe'],
     })
     alive.add(this.#child)
@@ -118,8 +127,8 @@ export class ServerProcess {
 }
 
 /** Starts a server and waits until it takes requests; rejects with NotReadyError when it ends instead. */
-export async function startServer(env: Environment): Promise<ServerProcess> {
-  const server = new ServerProcess({ BEACON_PORT: '0', BEACON_GATEWAY_PORT: '0', ...env })
+export async function startServer(env: Environment, descriptors?: number): Promise<ServerProcess> {
+  const server = new ServerProcess({ BEACON_PORT: '0', BEACON_GATEWAY_PORT: '0', ...env }, descriptors)
   await server.ready()
   return server
 }
