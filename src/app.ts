@@ -218,6 +218,7 @@ export function createBeacon(config: Config, parts: BeaconParts): Beacon {
       server,
       defaultIntervalMs: config.heartbeatIntervalMs,
       sessionsPerSecond,
+      returnsPerSecond: config.sessionsPerSecond,
       onGoneChanged: (serverIds) => {
         goneServers = serverIds
         robotPort?.setGoneServers(serverIds)

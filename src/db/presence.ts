@@ -29,12 +29,14 @@ export async function writePresence(database: Database, rows: readonly PresenceR
   return changed.map((row) => row.robot_id)
 }
 
-/** Servers that robots were last connected to, as far as these robots are not offline. */
-export async function findServersOfRobots(database: Database): Promise<string[]> {
-  const { rows } = await sql<{ server_id: string }>`
-    SELECT DISTINCT server_id FROM robot_status WHERE connection IN ('online', 'stale') AND server_id IS NOT NULL
+/** How many robots are online or stale for each server that held them last. */
+export async function countRobotsOfServers(database: Database): Promise<Map<string, number>> {
+  const { rows } = await sql<{ server_id: string; robots: number }>`
+    SELECT server_id, count(*)::int AS robots FROM robot_status
+    WHERE connection IN ('online', 'stale') AND server_id IS NOT NULL
+    GROUP BY server_id
   `.execute(database)
-  return rows.map((row) => row.server_id)
+  return new Map(rows.map((row) => [row.server_id, row.robots]))
 }
 
 /** Robots of servers that are gone, silent for 2.5 of their intervals: from online to stale. Answers with them. */

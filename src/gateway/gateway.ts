@@ -36,6 +36,8 @@ export interface GatewayParts {
   readonly defaultIntervalMs: number
   /** Robot sessions that this process opens in a second; 0: as many as come. */
   readonly sessionsPerSecond: number
+  /** The same for the whole server, of which this process is one; undefined: it is the only one. */
+  readonly returnsPerSecond?: number
   /** What this process has; undefined: it is measured. */
   readonly resources?: Resources
   /** True for a process whose supervisor watches other servers and says which are gone (`serversGone`). */
@@ -94,6 +96,7 @@ export class Gateway {
     this.#presence = new PresenceKeeper(database, persist, this.#timeline, this.#robots)
     this.#watch = new ServerWatch({
       ...parts,
+      returnsPerSecond: parts.returnsPerSecond ?? parts.sessionsPerSecond,
       timeline: this.#timeline,
       onThoughtDead: () => this.#restatePresence(),
     })

@@ -1,5 +1,5 @@
 import type { Database } from '../db/database.ts'
-import { findServersOfRobots, markOrphansOffline, markOrphansStale } from '../db/presence.ts'
+import { countRobotsOfServers, markOrphansOffline, markOrphansStale } from '../db/presence.ts'
 import { beatServer, listServers, removeDeadServer, removeServer } from '../db/servers.ts'
 import type { Log } from '../observe/log.ts'
 import type { Metrics } from '../observe/metrics.ts'
@@ -7,6 +7,9 @@ import { MAX_RECONNECT_BACKOFF_MS } from '../protocol/limits.ts'
 import type { Clock, Timer } from '../runtime.ts'
 import { presenceEntry } from './presence-keeper.ts'
 import type { TimelineWriter } from './timeline-writer.ts'
+
+/** Robots that return do not come in an even stream. */
+const TURN_MARGIN = 1.5
 
 export interface ServerWatchParts {
   readonly database: Database
@@ -16,6 +19,8 @@ export interface ServerWatchParts {
   readonly metrics: Metrics
   readonly timeline: TimelineWriter
   readonly defaultIntervalMs: number
+  /** How many robots this server with all its processes lets in in a second; 0: as many as come. */
+  readonly returnsPerSecond: number
   /** The others had taken this server for dead: what it knows of its robots has to be said again. */
   readonly onThoughtDead: () => void
   /** True for a process whose supervisor watches the others and tells it who is gone: it only beats. */
@@ -90,7 +95,8 @@ export class ServerWatch {
     }
     const listed = await listServers(database)
     for (const other of listed) this.#seen.set(other.id, { beat: other.beat, standsStillMs: 0 })
-    for (const id of await findServersOfRobots(database)) if (!this.#seen.has(id)) this.#gone.set(id, 0)
+    for (const id of (await countRobotsOfServers(database)).keys())
+      if (!this.#seen.has(id)) this.#gone.set(id, 0)
     this.#lookedAt = clock.now()
     this.#tellGone()
     this.#timer = clock.every(WATCH_EVERY_MS, () => this.pass())
@@ -174,19 +180,26 @@ export class ServerWatch {
     const { database, defaultIntervalMs } = this.#parts
     const at = new Date(now)
     const serverIds = [...this.#gone.keys()]
+    const waitedFor = await countRobotsOfServers(database)
+    const absent = serverIds.reduce((sum, id) => sum + (waitedFor.get(id) ?? 0), 0)
     const stale = await markOrphansStale(database, serverIds, defaultIntervalMs, at)
     this.#tell('stale', 'server_gone', stale, now)
     const offline = await markOrphansOffline(
       database,
       serverIds,
       [...this.#gone.values()],
-      MAX_RECONNECT_BACKOFF_MS,
+      MAX_RECONNECT_BACKOFF_MS + this.#turnMs(absent),
       defaultIntervalMs,
       at,
     )
     this.#tell('offline', 'did_not_return', offline, now)
-    const waitedFor = new Set(await findServersOfRobots(database))
     for (const id of serverIds) if (!waitedFor.has(id)) this.#gone.delete(id)
+  }
+
+  /** How long it may take until the last of so many robots has its turn to be let in. */
+  #turnMs(robots: number): number {
+    const { returnsPerSecond } = this.#parts
+    return returnsPerSecond > 0 ? Math.ceil((robots / returnsPerSecond) * 1000 * TURN_MARGIN) : 0
   }
 
   #tell(connection: 'stale' | 'offline', reason: string, robotIds: readonly string[], now: number): void {

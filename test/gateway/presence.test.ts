@@ -168,6 +168,18 @@ describe('a restart of the control plane', () => {
     expect(took).toBeGreaterThanOrEqual(90_000)
     await stop(after)
   })
+
+  it('grants more time where so many return that they have to wait for their turn', async () => {
+    const before = await startGateway(db.database, clock)
+    const robots = await Promise.all([1, 2, 3].map(() => insertRobot(db.database, fleet)))
+    for (const robot of robots) await connect(before, clock, robot)
+    await stop(before)
+    // As if each robot's turn took 20 s.
+    const after = await startGateway(db.database, clock, undefined, { returnsPerSecond: 0.05 })
+    const took = await passUntil(robots[0]!.id, 'offline did_not_return')
+    expect(took).toBeGreaterThanOrEqual(90_000 + 3 * 20_000)
+    await stop(after)
+  })
 })
 
 describe('a server that dies without a word', () => {
