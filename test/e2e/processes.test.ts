@@ -300,7 +300,7 @@ describe.each(['ws', 'uws'])('processes on %s that are nearly full', (engine) =>
       descriptors: 1024,
       env: {
         NODE_OPTIONS: `--import ${new URL('../support/take-descriptors.mjs', import.meta.url)}`,
-        TEST_DESCRIPTORS_LEFT: '140',
+        TEST_DESCRIPTORS_LEFT: '110',
         BEACON_GATEWAY_ENGINE: engine,
         BEACON_GATEWAY_PROCESSES: String(PROCESSES),
         BEACON_HEARTBEAT_SECONDS: '30',
@@ -315,7 +315,9 @@ describe.each(['ws', 'uws'])('processes on %s that are nearly full', (engine) =>
     })
     const listening = async () => (await series(scene, 'beacon_gateway_processes_listening'))['']
     expect(await listening()).toBe(PROCESSES)
-    while ((await listening()) !== 1) {
+    // As the metrics say, too, at a far higher price.
+    const left = () => server.output.match(/left the shared port/g)?.length ?? 0
+    while (left() < PROCESSES - 1) {
       const machine = newMachine()
       const { body } = await enrol(server.url, key_value, { machine })
       const robot = { id: body.robot_id, token: body.robot_token!, machine, refusals: [] }
@@ -323,6 +325,7 @@ describe.each(['ws', 'uws'])('processes on %s that are nearly full', (engine) =>
       const session = await connect(server.gatewayUrl, robot.token, machine)
       guests.push({ ...robot, session })
     }
+    await eventually(async () => (await listening()) === 1, 'one that listens')
     const before = await holders(scene)
     const victim = before.get(guests[0]!.id)!
     const [lost, kept] = [true, false].map((of) =>
@@ -332,6 +335,10 @@ describe.each(['ws', 'uws'])('processes on %s that are nearly full', (engine) =>
     process.kill(victim, 'SIGKILL')
     await Promise.all(lost.map(({ session }) => session.closed))
     const begun = Date.now()
+    // Who is faster than the supervisor, by milliseconds, hears from one that is full that all are.
+    await eventually(
+      async () => (await series(scene, 'beacon_gateway_process_exits_total'))['{reason="crash"}'],
+    )
     await Promise.all(lost.map((guest) => come(guest, server.gatewayUrl)))
     expect(Date.now() - begun).toBeLessThan(20_000)
 
