@@ -4,6 +4,8 @@ import type { Identity } from './state.ts'
 /** Where an agent dials, and what a person should hear about it. */
 export interface GatewayAddress {
   readonly url: string
+  /** Where the server takes robots, too, whatever else it has: for when nobody is found at `url` any more. */
+  readonly fallback?: string
   readonly remarks: readonly string[]
 }
 
@@ -45,9 +47,14 @@ export function gatewayFor(identity: Identity, server: string, serverIsExplicit:
   if (named.protocol === 'ws:' && enrolledAt.protocol === 'https:')
     return {
       url: identity.gatewayUrl,
+      fallback: own,
       remarks: [`the gateway address ${identity.gatewayUrl} is not encrypted, though the server's is`],
     }
-  return { url: identity.gatewayUrl, remarks: [] }
+  return {
+    url: identity.gatewayUrl,
+    ...(own === identity.gatewayUrl ? {} : { fallback: own }),
+    remarks: [],
+  }
 }
 
 /** A remark when a secret would travel in the clear to another machine. */

@@ -8,7 +8,7 @@ import { type Lock, takeLock } from './lock.ts'
 import { createLog, type Log, type LogOutput } from './log.ts'
 import { type Machine, readMachine } from './machine.ts'
 import { type Places, placesOf } from './places.ts'
-import { Robot } from './robot.ts'
+import { Robot, type RobotParts } from './robot.ts'
 import { systemClock, systemRandom } from './runtime.ts'
 import { SensorBoard } from './sensors/board.ts'
 import { hostSensors } from './sensors/host.ts'
@@ -190,7 +190,7 @@ async function work(
       sequence,
       spool,
       readSensors: () => board.read(),
-      gatewayUrl: gatewayUrlOf(identity, settings, machine, log),
+      ...addressesOf(identity, settings, machine, log),
       ownIntervalMs: settings.ownIntervalMs,
       keepIdentity: (changed) => store.keepIdentity(changed),
       signal,
@@ -217,13 +217,18 @@ async function endOf(robot: Robot): Promise<TokenRefused | undefined> {
   }
 }
 
-function gatewayUrlOf(identity: Identity, settings: AgentSettings, machine: Machine, log: Log): string {
+function addressesOf(
+  identity: Identity,
+  settings: AgentSettings,
+  machine: Machine,
+  log: Log,
+): Pick<RobotParts, 'gatewayUrl' | 'fallbackUrl'> {
   if (identity.machineId !== undefined && identity.machineId !== machine.machineId)
     log.warn('this identity was made on another machine or in another place; only one of the two may run')
   const server = settings.serverIsExplicit ? settings.server : identity.server
   const gateway = gatewayFor(identity, server, settings.serverIsExplicit)
   for (const remark of gateway.remarks) log.warn(remark)
-  return gateway.url
+  return { gatewayUrl: gateway.url, fallbackUrl: gateway.fallback }
 }
 
 /** Aborts at the first SIGTERM or SIGINT; the second one ends the process where it stands. */

@@ -32,12 +32,17 @@ export interface RobotParts {
   readonly spool: Spool
   readonly readSensors: () => Promise<Reading>
   readonly gatewayUrl: string
+  /** Tried in turn with the other once nobody was found there for some time. */
+  readonly fallbackUrl: string | undefined
   readonly ownIntervalMs: number | undefined
   /** Writes down what the server now says of this robot. */
   readonly keepIdentity: (identity: Identity) => void
   /** Aborted when the process is to end. */
   readonly signal: AbortSignal
 }
+
+/** Attempts that find nobody at the gateway's address before the other one is tried. */
+const ATTEMPTS_AT_GATEWAY = 3
 
 /** An enrolled robot at work: beats all the time, holds a session whenever it can, and returns when it is to end. */
 export class Robot {
@@ -55,6 +60,8 @@ export class Robot {
   #lastAckAt: number | undefined
   #lastError: string | undefined
   #nextAttemptAt: number | undefined
+  /** Attempts in a row that found nobody who knows of robots. */
+  #foundNobody = 0
 
   constructor(identity: Identity, parts: RobotParts) {
     this.#identity = identity
@@ -144,12 +151,12 @@ export class Robot {
   }
 
   async #holdOne(token: string): Promise<Ending> {
-    const { clock, log, spool, gatewayUrl, ownIntervalMs } = this.#parts
+    const { clock, log, spool, ownIntervalMs } = this.#parts
     const connection = new Connection({
       clock,
       log,
       spool,
-      url: gatewayUrl,
+      url: this.#address(),
       token,
       hello: () => this.#hello(),
       ownIntervalMs,
@@ -175,7 +182,18 @@ export class Robot {
     const ending = await connection.ended
     this.#everSentSeq = connection.everSentSeq
     this.#connection = undefined
+    const foundNobody = ending.kind === 'unreachable' || (ending.kind === 'refused' && ending.status === 404)
+    this.#foundNobody = foundNobody ? this.#foundNobody + 1 : 0
     return ending
+  }
+
+  /** The gateway may have moved since the enrolment: the server itself takes robots, too. */
+  #address(): string {
+    const { gatewayUrl, fallbackUrl, log } = this.#parts
+    const beyond = this.#foundNobody - ATTEMPTS_AT_GATEWAY
+    if (fallbackUrl === undefined || beyond < 0 || beyond % 2 === 1) return gatewayUrl
+    log.info(`nobody is found at ${gatewayUrl}; trying ${fallbackUrl}`)
+    return fallbackUrl
   }
 
   #hello(): HelloFrame {

@@ -18,8 +18,11 @@ describe('where an agent dials', () => {
   const usual = identity('https://beacon.example', 'wss://robots.beacon.example/agent/ws')
 
   test('the address that enrolment named', () => {
-    expect(gatewayFor(usual, usual.server, false)).toEqual({ url: usual.gatewayUrl, remarks: [] })
-    expect(gatewayFor(usual, usual.server, true)).toEqual({ url: usual.gatewayUrl, remarks: [] })
+    const expected = { url: usual.gatewayUrl, fallback: 'wss://beacon.example/agent/ws', remarks: [] }
+    expect(gatewayFor(usual, usual.server, false)).toEqual(expected)
+    expect(gatewayFor(usual, usual.server, true)).toEqual(expected)
+    const same = identity('https://beacon.example', 'wss://beacon.example/agent/ws')
+    expect(gatewayFor(same, same.server, false)).toEqual({ url: same.gatewayUrl, remarks: [] })
   })
 
   test('the server that a person names now, when it is another one', () => {

@@ -1,4 +1,5 @@
 import { mkdtempSync, rmSync } from 'node:fs'
+import { type AddressInfo, createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
@@ -21,7 +22,7 @@ const silentLog: Log = { debug() {}, info() {}, warn() {}, error() {} }
 const INTERVAL_MS = 10_000
 
 /** A robot in this process, on a clock and with chances that the test gives. */
-async function robotOf(server: ControlPlane) {
+async function robotOf(server: ControlPlane, gatewayUrl = `ws://127.0.0.1:${server.port}/agent/ws`) {
   const clock = new ManualClock()
   const folder = mkdtempSync(join(tmpdir(), 'beacon-storm-'))
   const abort = new AbortController()
@@ -57,7 +58,8 @@ async function robotOf(server: ControlPlane) {
       }),
       spool: new MemorySpool(),
       readSensors: async () => ({}),
-      gatewayUrl: `ws://127.0.0.1:${server.port}/agent/ws`,
+      gatewayUrl,
+      fallbackUrl: `ws://127.0.0.1:${server.port}/agent/ws`,
       ownIntervalMs: undefined,
       keepIdentity: () => {},
       signal: abort.signal,
@@ -155,4 +157,18 @@ test('robots that are told when to come back are there then, and not before', as
     await clock.pass(1)
   }
   await eventually(() => robot.status().connection === 'connected', 'a session')
+})
+
+test('a robot whose gateway is nowhere to be found comes to the server itself', async () => {
+  const server = await plane()
+  const deserted = createServer()
+  await new Promise<void>((resolve) => deserted.listen(0, '127.0.0.1', resolve))
+  const { port } = deserted.address() as AddressInfo
+  await new Promise((resolve) => deserted.close(resolve))
+  const { clock, chance, robot } = await robotOf(server, `ws://127.0.0.1:${port}/agent/ws`)
+  chance.next = 0.5
+  await eventually(async () => {
+    await clock.pass(1_000, 100)
+    return robot.status().connection === 'connected'
+  }, 'a session at the other address')
 })
