@@ -8,8 +8,9 @@ export class GroupFullError extends Error {
 
 interface Waiting<Item, Result> {
   readonly item: Item
-  readonly resolve: (result: Result) => void
-  readonly reject: (error: unknown) => void
+  /** Undefined where nobody waits for the answer. */
+  readonly resolve: ((result: Result) => void) | undefined
+  readonly reject: ((error: unknown) => void) | undefined
 }
 
 export interface GroupingOptions<Item, Result> {
@@ -50,9 +51,15 @@ export class Grouping<Item, Result> {
     if (this.#waiting.length >= this.#options.maxWaiting)
       return Promise.reject(new GroupFullError(this.#options.maxWaiting))
     return new Promise((resolve, reject) => {
-      this.#waiting.push({ item, resolve, reject })
-      if (!this.#running) this.#start()
+      this.#push({ item, resolve, reject })
     })
+  }
+
+  /** Queues one item whose answer nobody waits for, not even when `run` rejects; false when too many wait. */
+  offer(item: Item): boolean {
+    if (this.#waiting.length >= this.#options.maxWaiting) return false
+    this.#push({ item, resolve: undefined, reject: undefined })
+    return true
   }
 
   /** Resolves once nothing waits and nothing is in flight. */
@@ -60,7 +67,9 @@ export class Grouping<Item, Result> {
     return this.busy ? new Promise((resolve) => this.#idle.push(resolve)) : Promise.resolve()
   }
 
-  #start(): void {
+  #push(entry: Waiting<Item, Result>): void {
+    this.#waiting.push(entry)
+    if (this.#running) return
     this.#running = true
     setImmediate(() => void this.#work())
   }
@@ -71,9 +80,9 @@ export class Grouping<Item, Result> {
       try {
         const results = await this.#options.run(group.map((entry) => entry.item))
         if (results.length !== group.length) throw new Error('a group was answered in part')
-        for (const [index, entry] of group.entries()) entry.resolve(results[index]!)
+        for (let index = 0; index < group.length; index++) group[index]!.resolve?.(results[index]!)
       } catch (error) {
-        for (const entry of group) entry.reject(error)
+        for (const entry of group) entry.reject?.(error)
       }
     }
     this.#running = false

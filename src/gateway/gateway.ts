@@ -210,7 +210,7 @@ export class Gateway {
       }
       const robot = await this.#authenticate(token)
       if (this.#draining) throw this.#drainingRefusal()
-      metrics.upgrades.inc({ outcome: 'accepted' })
+      metrics.uncounted.upgradesAccepted += 1
       return { kind: 'accept', open: (socket) => this.#sessions.accept(socket, robot) }
     } catch (thrown) {
       const error = this.#refusalFor(thrown)

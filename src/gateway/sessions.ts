@@ -217,7 +217,7 @@ export class Sessions implements ConnectionHost {
     const older = this.#parts.registry.opened(connection)
     this.#open += 1
     metrics.sessions.set(this.#open)
-    metrics.sessionsOpened.inc()
+    metrics.uncounted.sessionsOpened += 1
     connection.opened(session, intervalMs)
     older?.end(CLOSE.replaced)
     if (connection.missedNews) this.#parts.news.lookAgain([connection])

@@ -1,6 +1,6 @@
 import { type Database, sqlState } from '../db/database.ts'
 import { insertTimeline, type TimelineRow } from '../db/timeline.ts'
-import { GroupFullError, Grouping } from '../grouping.ts'
+import { Grouping } from '../grouping.ts'
 import { newId } from '../ids.ts'
 import type { RobotEventFrame } from '../protocol/frames.ts'
 import type { TimelineEntry } from '../session/state.ts'
@@ -45,11 +45,8 @@ export class TimelineWriter {
       at: new Date(at),
       ...entry,
     }
-    this.#grouping.add(row).catch((error: unknown) => {
-      if (error instanceof GroupFullError)
-        this.#parts.log.warn({ robot_id: robotId, code: entry.code }, 'timeline full')
-      else this.#parts.log.error({ err: error }, 'timeline row lost')
-    })
+    if (!this.#grouping.offer(row))
+      this.#parts.log.warn({ robot_id: robotId, code: entry.code }, 'timeline full')
   }
 
   /** Keeps an event that a robot told of itself; answers whether it is in the database now. */

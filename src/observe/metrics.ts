@@ -10,7 +10,7 @@ export function createMetrics() {
   collectDefaultMetrics({ register: registry, prefix: 'beacon_' })
   const registers = [registry]
   /** What happens so often that counting is to cost nothing: added to its counter when that is read. */
-  const uncounted = { heartbeatsReceived: 0 }
+  const uncounted = { heartbeatsReceived: 0, upgradesAccepted: 0, sessionsOpened: 0 }
   return {
     registry,
     uncounted,
@@ -31,6 +31,11 @@ export function createMetrics() {
       help: 'Robot WebSocket upgrade requests by outcome: accepted, or the code of the refusal',
       labelNames: ['outcome'] as const,
       registers,
+      collect() {
+        if (uncounted.upgradesAccepted === 0) return
+        this.inc({ outcome: 'accepted' }, uncounted.upgradesAccepted)
+        uncounted.upgradesAccepted = 0
+      },
     }),
     admissionWaiting: new Gauge({
       name: 'beacon_admission_waiting',
@@ -76,6 +81,10 @@ export function createMetrics() {
       name: 'beacon_sessions_opened_total',
       help: 'Robot sessions opened',
       registers,
+      collect() {
+        this.inc(uncounted.sessionsOpened)
+        uncounted.sessionsOpened = 0
+      },
     }),
     sessionsClosed: new Counter({
       name: 'beacon_sessions_closed_total',

@@ -341,7 +341,7 @@ function offersUpgrade(headers: Readonly<Record<string, string>>): boolean {
 function addressOf(response: HttpResponse): string {
   const bytes = new Uint8Array(response.getRemoteAddress())
   return bytes.length === 4
-    ? bytes.join('.')
+    ? `${bytes[0]}.${bytes[1]}.${bytes[2]}.${bytes[3]}`
     : Buffer.from(response.getRemoteAddressAsText()).toString('latin1')
 }
 
