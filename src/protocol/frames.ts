@@ -7,11 +7,20 @@ import { freeObject, freeText } from './text.ts'
  * side may be newer than the other.
  */
 
+/** What PostgreSQL takes of the offsets and fractions of a second that RFC 3339 allows. */
+const STORABLE_INSTANT = /^[^.]*(?:\.\d{1,30})?(?:Z|[+-](?:0\d|1[0-5]):\d\d)$/
+
 /** RFC 3339 time with an offset, between the years 1970 and 9999. */
-export const instant = z.iso.datetime({ offset: true }).refine((text) => {
-  const time = Date.parse(text)
-  return time >= 0 && time <= 253_402_300_799_999
-}, 'must lie between 1970 and 9999')
+export const instant = z.iso
+  .datetime({ offset: true })
+  .refine((text) => {
+    const time = Date.parse(text)
+    return time >= 0 && time <= 253_402_300_799_999
+  }, 'must lie between 1970 and 9999')
+  .refine(
+    (text) => STORABLE_INSTANT.test(text),
+    'must be less than 16 hours from UTC, with at most 30 decimals',
+  )
 
 const ratio = z.number().min(0).max(1)
 const sequence = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER)

@@ -154,6 +154,8 @@ const MAX_DIGITS = 17
 const MAX_INSTANT_LENGTH = 35
 const MAX_METRIC_NAME_LENGTH = 63
 const LAST_INSTANT = 253_402_300_799_999
+/** PostgreSQL takes no more. */
+const MAX_OFFSET_HOURS = 15
 
 const MEMBERS = 0xffff
 /** With a member goes the length of its name and the closing quote. */
@@ -500,7 +502,7 @@ function instantIn(from: number, to: number): number {
   else if (zone === PLUS || zone === MINUS) {
     const hours = digitsAt(at + 1, 2)
     const minutes = digitsAt(at + 4, 2)
-    if (hours < 0 || hours > 23 || minutes < 0 || minutes > 59) return FAILED
+    if (hours < 0 || hours > MAX_OFFSET_HOURS || minutes < 0 || minutes > 59) return FAILED
     if (units[at + 3]! !== COLON) return FAILED
     offsetMinutes = (zone === PLUS ? 1 : -1) * (hours * 60 + minutes)
     at += 6
