@@ -159,7 +159,11 @@ class WsRobotSocket extends WebSocket implements RobotSocket {
    * for header and payload apart. Nothing can get in between: without compression the engine holds nothing back.
    */
   override send(text: string): void {
-    if (this.readyState === WebSocket.OPEN) this.#stream!.write(textFrame(text))
+    if (this.readyState !== WebSocket.OPEN) return
+    // Nearly all that is said. A text with as many bytes as units is ASCII, and its frame a string that needs no buffer.
+    if (text.length < SHORT && Buffer.byteLength(text) === text.length)
+      this.#stream!.write(SHORT_HEADERS[text.length] + text, 'latin1')
+    else this.#stream!.write(textFrame(text))
   }
 
   bufferedBytes(): number {
@@ -191,11 +195,14 @@ class WsRobotSocket extends WebSocket implements RobotSocket {
 }
 
 const FINAL_TEXT = 0x81
+/** A payload below this has its length in the header's second byte. */
+const SHORT = 126
+const SHORT_HEADERS = Array.from({ length: SHORT }, (_, length) => String.fromCharCode(FINAL_TEXT, length))
 
 /** An unmasked text frame. */
 function textFrame(text: string): Buffer {
   const length = Buffer.byteLength(text)
-  const start = length < 126 ? 2 : length < 0x10000 ? 4 : 10
+  const start = length < SHORT ? 2 : length < 0x10000 ? 4 : 10
   const frame = Buffer.allocUnsafe(start + length)
   frame[0] = FINAL_TEXT
   if (start === 2) frame[1] = length
