@@ -23,6 +23,7 @@ import { type Resources, systemResources } from './resources.ts'
 import { ServerWatch } from './server-watch.ts'
 import { Sessions } from './sessions.ts'
 import { spreadSeconds } from './spread.ts'
+import { StormGarbage } from './storm-garbage.ts'
 import { TimelineWriter } from './timeline-writer.ts'
 
 export interface GatewayParts {
@@ -75,6 +76,7 @@ export class Gateway {
   readonly #sessions: Sessions
   readonly #admission: AdmissionQueue
   readonly #guard: OverloadGuard
+  readonly #stormGarbage = new StormGarbage()
   readonly #maxHandshakes: number
   readonly #givingUp = new AbortController()
   readonly #releases: Releases
@@ -262,6 +264,7 @@ export class Gateway {
     const now = this.#parts.clock.now()
     this.#sessions.tick()
     this.#measure()
+    this.#stormGarbage.tick(this.#sessions.openedInAll, this.#parts.clock.monotonic())
     // A server that sends its robots away hears them no longer: whoever comes after it judges them.
     if (this.#draining) return
     for (const change of this.#presence.presence.tick(now)) {

@@ -59,6 +59,7 @@ export class Sessions implements ConnectionHost {
   readonly #announce: Grouping<{ robot_id: string; session_no: number }, undefined>
   #opening = 0
   #open = 0
+  #openedInAll = 0
 
   constructor(parts: SessionsParts) {
     const { database, bus, clock, metrics, server, persist } = parts
@@ -79,6 +80,11 @@ export class Sessions implements ConnectionHost {
   /** Sessions that are open. */
   get size(): number {
     return this.#open
+  }
+
+  /** Sessions that were opened since the start. */
+  get openedInAll(): number {
+    return this.#openedInAll
   }
 
   /** Sockets that were accepted and have no session yet. */
@@ -218,6 +224,7 @@ export class Sessions implements ConnectionHost {
     this.#open += 1
     metrics.sessions.set(this.#open)
     metrics.uncounted.sessionsOpened += 1
+    this.#openedInAll += 1
     connection.opened(session, intervalMs)
     older?.end(CLOSE.replaced)
     if (connection.missedNews) this.#parts.news.lookAgain([connection])
