@@ -10,6 +10,8 @@ import type { TimelineWriter } from './timeline-writer.ts'
 
 /** Robots that return do not come in an even stream. */
 const TURN_MARGIN = 1.5
+/** No robot is waited for much longer than this, however many there are and however few are let in. */
+const LONGEST_TURN_MS = 60 * 60_000
 
 export interface ServerWatchParts {
   readonly database: Database
@@ -50,6 +52,8 @@ export class ServerWatch {
   readonly #gone = new Map<string, number>()
   /** Gone, as somebody knows who saw them end, and still on the list. */
   readonly #toRemove = new Set<string>()
+  /** The most robots that were waited for at once since nobody was: the last one's turn comes after all of theirs. */
+  #mostAbsent = 0
   #told = ''
   #lookedAt: number | undefined
   #beaten = false
@@ -163,6 +167,7 @@ export class ServerWatch {
       this.#gone.set(other.id, 0)
     }
     if (this.#gone.size > 0) await this.#settleOrphans(now)
+    if (this.#gone.size === 0) this.#mostAbsent = 0
     this.#tellGone()
   }
 
@@ -182,13 +187,14 @@ export class ServerWatch {
     const serverIds = [...this.#gone.keys()]
     const waitedFor = await countRobotsOfServers(database)
     const absent = serverIds.reduce((sum, id) => sum + (waitedFor.get(id) ?? 0), 0)
+    this.#mostAbsent = Math.max(this.#mostAbsent, absent)
     const stale = await markOrphansStale(database, serverIds, defaultIntervalMs, at)
     this.#tell('stale', 'server_gone', stale, now)
     const offline = await markOrphansOffline(
       database,
       serverIds,
       [...this.#gone.values()],
-      MAX_RECONNECT_BACKOFF_MS + this.#turnMs(absent),
+      MAX_RECONNECT_BACKOFF_MS + this.#turnMs(this.#mostAbsent),
       defaultIntervalMs,
       at,
     )
@@ -199,7 +205,8 @@ export class ServerWatch {
   /** How long it may take until the last of so many robots has its turn to be let in. */
   #turnMs(robots: number): number {
     const { returnsPerSecond } = this.#parts
-    return returnsPerSecond > 0 ? Math.ceil((robots / returnsPerSecond) * 1000 * TURN_MARGIN) : 0
+    if (returnsPerSecond === 0) return 0
+    return Math.min(Math.ceil((robots / returnsPerSecond) * 1000 * TURN_MARGIN), LONGEST_TURN_MS)
   }
 
   #tell(connection: 'stale' | 'offline', reason: string, robotIds: readonly string[], now: number): void {
