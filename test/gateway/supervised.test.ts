@@ -57,8 +57,10 @@ describe('a server whose process was seen to end', () => {
     watching.gateway.declareGone(dying.serverId)
     expect(told.at(-1)).toContain(dying.serverId)
     await eventually(async () => !(await isListed(dying.serverId)), 'its row to go')
-    await connect(watching, clock, robot)
+    const back = await connect(watching, clock, robot)
     await eventually(async () => {
+      // Much time may pass until PostgreSQL has answered: the robot is heard meanwhile.
+      back.say({ type: 'here' })
       await clock.pass(5_000, 250)
       return !told.at(-1)!.includes(dying.serverId)
     }, 'the end of the waiting')
