@@ -12,6 +12,8 @@ type Metric = MetricObjectWithValues<MetricValue<string>>
 /** What each process has of its own, and a sum says nothing about: Node's and the operating system's. */
 const OF_ONE_PROCESS = /^beacon_(nodejs|process)_/
 
+const NOBODY: ReadonlySet<string> = new Set()
+
 /** Whether it only ever grows, so that what a process that has ended counted still counts. */
 const isCumulative = (metric: MetricObject) =>
   // As Node's registry spells them in JSON.
@@ -24,15 +26,10 @@ const isCumulative = (metric: MetricObject) =>
 export class Reports {
   /** Counters of processes that have ended. */
   #past: Metric[] = []
-  readonly #latest = new Map<string, { series: readonly Metric[]; present: boolean }>()
-
-  /** From now on only what is taken anew is of the present. */
-  forgetPresent(): void {
-    for (const report of this.#latest.values()) report.present = false
-  }
+  readonly #latest = new Map<string, readonly Metric[]>()
 
   take(process: string, series: Series): void {
-    this.#latest.set(process, { series: series as readonly Metric[], present: true })
+    this.#latest.set(process, series as readonly Metric[])
   }
 
   /** The process has ended: what it had counted last stays counted. */
@@ -40,16 +37,16 @@ export class Reports {
     const last = this.#latest.get(process)
     if (!last) return
     this.#latest.delete(process)
-    const counted = last.series.filter((metric) => isCumulative(metric) && !OF_ONE_PROCESS.test(metric.name))
+    const counted = last.filter((metric) => isCumulative(metric) && !OF_ONE_PROCESS.test(metric.name))
     this.#past = sumOf([this.#past, counted])
   }
 
-  /** The text format, together with this process's own series. */
-  async text(own: Registry, ownName: string): Promise<string> {
+  /** The text format, together with this process's own series. `answered`: whose reports are of this moment. */
+  async text(own: Registry, ownName: string, answered: ReadonlySet<string> = NOBODY): Promise<string> {
     const ownSeries = (await own.getMetricsAsJSON()) as Metric[]
     const all = [
       { name: ownName, series: ownSeries, present: true },
-      ...[...this.#latest].map(([name, { series, present }]) => ({ name, series, present })),
+      ...[...this.#latest].map(([name, series]) => ({ name, series, present: answered.has(name) })),
     ]
     const shared = all.map(({ series, present }) =>
       series.filter((metric) => !OF_ONE_PROCESS.test(metric.name) && (present || isCumulative(metric))),

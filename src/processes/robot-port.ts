@@ -156,7 +156,7 @@ async function openInProcesses(parts: RobotPortParts): Promise<RobotPort> {
     isOpen: () => supervisor.ready > 0,
     serverIds: () => supervisor.serverIds,
     setGoneServers: (serverIds) => supervisor.setGoneServers(serverIds),
-    series: async () => (await supervisor.reports()).text(metrics.registry, OWN_NAME),
+    series: () => supervisor.seriesText(metrics.registry, OWN_NAME),
     async stop() {
       await supervisor.stop()
       await reserved.release()

@@ -1,3 +1,4 @@
+import type { Registry } from 'prom-client'
 import type { Log } from '../observe/log.ts'
 import type { Metrics } from '../observe/metrics.ts'
 import type { Clock, Random, Timer } from '../runtime.ts'
@@ -80,7 +81,7 @@ interface Place {
 export class Supervisor {
   readonly #parts: SupervisorParts
   readonly #places: readonly Place[]
-  readonly #reports: Reports
+  readonly #reports = new Reports()
   readonly #questions = new Map<number, (name: string, series: Series) => void>()
   #lastQuestion = 0
   #goneServers: readonly string[] = []
@@ -105,7 +106,6 @@ export class Supervisor {
       isToListen: true,
       knowsOfRoom: false,
     }))
-    this.#reports = new Reports()
   }
 
   /** Starts all processes; rejects with a GatewayStartError, with none left, when one of them cannot. */
@@ -145,33 +145,35 @@ export class Supervisor {
   }
 
   /**
-   * What all processes together have counted, and what each has of its own. One that does not answer in time is left out
-   * and counted; what it had counted before is not taken back.
+   * What all processes together have counted, and what each has of its own, in the text format, together with this
+   * process's own series. One that does not answer in time is left out and counted; what it had counted before is not
+   * taken back.
    */
-  async reports(): Promise<Reports> {
+  async seriesText(own: Registry, ownName: string): Promise<string> {
+    return this.#reports.text(own, ownName, await this.#askForReports())
+  }
+
+  /** Answers with the names of those that answered in time. */
+  async #askForReports(): Promise<Set<string>> {
     const { clock, metrics } = this.#parts
     const asked = this.#places.filter(({ slot }) => slot.mode === 'ready' && !slot.doomed)
+    const answered = new Set<string>()
+    if (asked.length === 0) return answered
     const question = ++this.#lastQuestion
-    this.#reports.forgetPresent()
-    const missing = new Set(asked.map(({ name }) => name))
     await new Promise<void>((resolve) => {
-      if (missing.size === 0) {
-        resolve()
-        return
-      }
       const timer = clock.after(REPORT_WITHIN_MS, resolve)
       this.#questions.set(question, (name, series) => {
-        if (!missing.delete(name)) return
         this.#reports.take(name, series)
-        if (missing.size > 0) return
+        answered.add(name)
+        if (answered.size < asked.length) return
         timer.cancel()
         resolve()
       })
       for (const { process } of asked) process?.send({ type: 'report', question })
     })
     this.#questions.delete(question)
-    if (missing.size > 0) metrics.gatewayReportsMissed.inc(missing.size)
-    return this.#reports
+    if (answered.size < asked.length) metrics.gatewayReportsMissed.inc(asked.length - answered.size)
+    return answered
   }
 
   /** Drains all processes and waits until they have ended; those that take too long are killed. */

@@ -313,13 +313,13 @@ describe('reports', () => {
   test('are summed, with what is of each process apart', async () => {
     const { supervisor, started, come, metrics } = scene(2)
     await come()
-    const asked = supervisor.reports()
+    const asked = supervisor.seriesText(metrics.registry, 'server')
     for (const [index, fake] of started.entries()) {
       const question = fake.told.find((message) => message.type === 'report')!
       if (question.type === 'report')
         fake.say({ type: 'report', question: question.question, series: await series(index + 1) })
     }
-    const text = await (await asked).text(metrics.registry, 'server')
+    const text = await asked
     expect(valueIn(text, 'beacon_sessions_opened_total')).toBe(3)
     expect(valueIn(text, 'beacon_sessions')).toBe(3)
     for (const process of ['server', 'gateway-1', 'gateway-2'])
@@ -331,14 +331,14 @@ describe('reports', () => {
     const { supervisor, started, come, metrics, clock } = scene(2)
     await come()
     const ask = async (answering: FakeProcess[], sessions: number) => {
-      const asked = supervisor.reports()
+      const asked = supervisor.seriesText(metrics.registry, 'server')
       for (const fake of answering) {
         const question = fake.told.findLast((message) => message.type === 'report')!
         if (question.type === 'report')
           fake.say({ type: 'report', question: question.question, series: await series(sessions) })
       }
       clock.advance(1_000)
-      return (await asked).text(metrics.registry, 'server')
+      return asked
     }
     await ask(started, 5)
     const late = await ask([started[0]!], 6)
@@ -352,6 +352,20 @@ describe('reports', () => {
     const after = await ask([started[0]!, started[2]!], 7)
     expect(valueIn(after, 'beacon_sessions')).toBe(14)
     expect(valueIn(after, 'beacon_sessions_opened_total')).toBe(5 + 7 + 7)
+  })
+
+  test('that are asked for at the same time hold everybody who answered, each of them', async () => {
+    const { supervisor, started, come, metrics } = scene(2)
+    await come()
+    const answer = async (fake: FakeProcess, question: number) =>
+      fake.say({ type: 'report', question, series: await series(1) })
+    const first = supervisor.seriesText(metrics.registry, 'server')
+    await answer(started[0]!, 1)
+    const second = supervisor.seriesText(metrics.registry, 'server')
+    await answer(started[1]!, 1)
+    expect(valueIn(await first, 'beacon_sessions')).toBe(2)
+    for (const fake of started) await answer(fake, 2)
+    expect(valueIn(await second, 'beacon_sessions')).toBe(2)
   })
 })
 
