@@ -47,7 +47,7 @@ export async function startBeaconServer(
     node: [
       ...(preload ? ['--import', preload.href] : []),
       // For whoever looks for bottlenecks: `--cpu-prof`, say.
-      ...(process.env.BENCH_SERVER_NODE_OPTIONS?.split(' ') ?? []),
+      ...(process.env.BENCH_SERVER_NODE_OPTIONS?.split(' ').filter(Boolean) ?? []),
     ],
   })
   const [, port, gatewayPort, listens] = await child.says(
