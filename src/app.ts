@@ -71,9 +71,10 @@ export interface Started {
 
 const GATEWAY_CONNECTIONS = 6
 const HTTP_CONNECTIONS = 8
-/** How long a statement may take, and after how much silence its connection is given up. */
-const GATEWAY_TIMEOUTS = { statementTimeoutMs: 30_000, silenceTimeoutMs: 45_000 }
-const HTTP_TIMEOUTS = { statementTimeoutMs: 8_000, silenceTimeoutMs: 10_000 }
+/** How long a statement may take, after how much silence its connection is given up, and how it is planned. */
+const GATEWAY_POOL = { statementTimeoutMs: 30_000, silenceTimeoutMs: 45_000, onePlanEach: true }
+const UPKEEP_POOL = { ...GATEWAY_POOL, onePlanEach: false }
+const HTTP_POOL = { statementTimeoutMs: 8_000, silenceTimeoutMs: 10_000, onePlanEach: false }
 
 /** The upkeep's, the bus's, and what the start and the commands that work on the database take. */
 const OTHER_CONNECTIONS = 16
@@ -126,22 +127,22 @@ export function createBeacon(config: Config, parts: BeaconParts): Beacon {
     const pool = (
       name: string,
       maxConnections: number,
-      timeouts: typeof HTTP_TIMEOUTS,
+      settings: typeof HTTP_POOL,
       url: string = urls.server,
     ) => {
       const opened = openPool({
         url,
         name: `beacon ${name}`,
         maxConnections,
-        ...timeouts,
+        ...settings,
         onIdleError: (error) => log.warn({ err: error }, 'a database connection was lost'),
       })
       releases.add(`${name} database connections`, () => opened.end())
       return opened
     }
     // Apart, so that slow questions of operators never stand before heartbeats.
-    const gatewayPool = pool('gateway', GATEWAY_CONNECTIONS, GATEWAY_TIMEOUTS)
-    const httpPool = pool('http', HTTP_CONNECTIONS, HTTP_TIMEOUTS)
+    const gatewayPool = pool('gateway', GATEWAY_CONNECTIONS, GATEWAY_POOL)
+    const httpPool = pool('http', HTTP_CONNECTIONS, HTTP_POOL)
     const gatewayDatabase = openDatabase(gatewayPool)
     const allowed = await readMaxConnections(gatewayDatabase)
     const needed = maxConnections(config.gatewayProcesses)
@@ -151,7 +152,7 @@ export function createBeacon(config: Config, parts: BeaconParts): Beacon {
 
     const maintenance = startMaintenance({
       database: gatewayDatabase,
-      upkeep: openDatabase(pool('upkeep', 1, GATEWAY_TIMEOUTS, urls.upkeep)),
+      upkeep: openDatabase(pool('upkeep', 1, UPKEEP_POOL, urls.upkeep)),
       clock,
       historyMs: config.historyMs,
       log,

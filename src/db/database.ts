@@ -21,6 +21,11 @@ export interface PoolOptions {
    * commit: a process that is frozen there must not hold up all others.
    */
   readonly idleInTransactionMs?: number
+  /**
+   * One plan for whatever a statement is given, prepared or not. For few statements that are asked all the time and were
+   * written for it: those of lists would be planned without knowing how many rows are wanted, or how rare they are.
+   */
+  readonly onePlanEach?: boolean
   readonly onIdleError: (error: Error) => void
 }
 
@@ -47,8 +52,7 @@ export function openPool(options: PoolOptions): pg.Pool {
     keepAlive: true,
     types,
     Client: PreparingClient,
-    // What is prepared has been written so that one plan serves one row and a thousand.
-    options: '-c plan_cache_mode=force_generic_plan',
+    ...(options.onePlanEach ? { options: '-c plan_cache_mode=force_generic_plan' } : {}),
   })
   pool.on('error', options.onIdleError)
   // A connection that breaks while a transaction has it says so twice: to the statement, which is where it is handled,

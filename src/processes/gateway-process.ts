@@ -62,6 +62,7 @@ export async function startGatewayProcess(
       maxConnections: GATEWAY_PROCESS_CONNECTIONS,
       statementTimeoutMs: STATEMENT_TIMEOUT_MS,
       silenceTimeoutMs: SILENCE_TIMEOUT_MS,
+      onePlanEach: true,
       onIdleError: (error) => log.warn({ err: error }, 'a database connection was lost'),
     })
     releases.add('database connections', () => pool.end())

@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { sql } from 'kysely'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import type { Database } from '../../src/db/database.ts'
+import { type Database, openDatabase, openPool } from '../../src/db/database.ts'
 import { type HeartbeatRow, writeHeartbeats, writeLatestHeartbeats } from '../../src/db/heartbeat-writes.ts'
 import { newId } from '../../src/ids.ts'
 import { createTestDatabase, type TestDatabase } from '../support/postgres.ts'
@@ -181,21 +181,32 @@ describe('the lean statement', () => {
       INSERT INTO robot_status (robot_id) SELECT id FROM robots ON CONFLICT DO NOTHING
     `.execute(db.database)
     await sql`ANALYZE robot_status`.execute(db.database)
-    await db.database.transaction().execute(async (transaction) => {
-      await writeLatestHeartbeats(
-        transaction,
-        robotIds.map((robotId) => row(robotId)),
-      )
-      const { rows: prepared } = await sql<{ name: string; custom_plans: number }>`
+    const pool = openPool({
+      url: db.url,
+      name: 'as the gateway',
+      maxConnections: 1,
+      statementTimeoutMs: 10_000,
+      onePlanEach: true,
+      onIdleError: () => {},
+    })
+    const checked = openDatabase(pool)
+      .transaction()
+      .execute(async (transaction) => {
+        await writeLatestHeartbeats(
+          transaction,
+          robotIds.map((robotId) => row(robotId)),
+        )
+        const { rows: prepared } = await sql<{ name: string; custom_plans: number }>`
         SELECT name, custom_plans FROM pg_prepared_statements WHERE name LIKE 'beacon_write_heartbeats%'
       `.execute(transaction)
-      expect(prepared).toEqual([{ name: expect.anything(), custom_plans: 0 }])
-      const { rows: lines } = await sql<{ 'QUERY PLAN': string }>`
+        expect(prepared).toEqual([{ name: expect.anything(), custom_plans: 0 }])
+        const { rows: lines } = await sql<{ 'QUERY PLAN': string }>`
         EXPLAIN EXECUTE ${sql.id(prepared[0]!.name)} ('{}', '{}', '{}', '{}', '{}', '{}', '', 0)
       `.execute(transaction)
-      const plan = lines.map((line) => line['QUERY PLAN']).join('\n')
-      expect(plan).toContain('Index Scan using robot_status_pkey')
-      expect(plan.match(/Nested Loop|Hash Join|Merge Join/g)).toEqual(['Nested Loop'])
-    })
+        const plan = lines.map((line) => line['QUERY PLAN']).join('\n')
+        expect(plan).toContain('Index Scan using robot_status_pkey')
+        expect(plan.match(/Nested Loop|Hash Join|Merge Join/g)).toEqual(['Nested Loop'])
+      })
+    await checked.finally(() => pool.end())
   })
 })

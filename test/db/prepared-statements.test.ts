@@ -15,6 +15,7 @@ beforeAll(async () => {
     name: 'prepared',
     maxConnections: 1,
     statementTimeoutMs: 10_000,
+    onePlanEach: true,
     onIdleError: () => {},
   })
   database = openDatabase(pool)
@@ -51,6 +52,12 @@ describe('a statement with the mark', () => {
     expect(await preparedNames()).toEqual([
       { name: expect.stringMatching(/^beacon_read_things_\d+_0$/), generic: 3, custom: 0 },
     ])
+  })
+
+  it('has one plan only where the pool asks for it: lists depend on what is asked', async () => {
+    const mode = (on: Database) => sql`SHOW plan_cache_mode`.execute(on).then(({ rows }) => rows)
+    expect(await mode(database)).toEqual([{ plan_cache_mode: 'force_generic_plan' }])
+    expect(await mode(db.database)).toEqual([{ plan_cache_mode: 'auto' }])
   })
 
   it('works on when it failed, for its data or in a transaction', async () => {
