@@ -139,7 +139,11 @@ export class Sessions implements ConnectionHost {
   }
 
   #resumeAll(): void {
-    for (const connection of this.#paused) if (!connection.isTooFast) connection.resume()
+    // Whoever goes on may hand in what was held within this call, and be held back again: each once, while there is room.
+    for (const connection of [...this.#paused]) {
+      if (this.#heartbeats.full) return
+      if (!connection.isTooFast) connection.resume()
+    }
   }
 
   // What sessions ask for

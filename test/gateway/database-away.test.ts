@@ -1,4 +1,4 @@
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest'
 import { type Database, openDatabase, openPool } from '../../src/db/database.ts'
 import { systemClock } from '../../src/runtime.ts'
 import { type DatabaseProxy, startDatabaseProxy } from '../support/database-proxy.ts'
@@ -83,8 +83,9 @@ describe('while PostgreSQL is away', () => {
     expect(Number((refusal as UpgradeRefused).retryAfter)).toBeGreaterThan(0)
   })
 
-  it('sockets that go on sending are paused before memory runs out, and nothing is lost', async () => {
-    const robots = await Promise.all(Array.from({ length: 30 }, () => insertRobot(db.database, fleet)))
+  it('sockets that go on sending are paused before memory runs out, also when they go on, and nothing is lost', async () => {
+    const robots = await Promise.all(Array.from({ length: 60 }, () => insertRobot(db.database, fleet)))
+    const depths = vi.spyOn(running.metrics.queueDepth, 'set')
     const links = await Promise.all(robots.map((robot) => connect(running, systemClock, robot)))
     proxy.cut()
     for (let seq = 1; seq <= 1_900; seq += 1) for (const link of links) link.beat(seq)
@@ -94,6 +95,12 @@ describe('while PostgreSQL is away', () => {
     proxy.restore()
     for (const link of links) await link.hears('ack', (frame) => frame.seq === 1_900)
     for (const robot of robots) expect(await history(robot.id)).toHaveLength(1_900)
+    const waited = (depths.mock.calls as unknown as [{ queue: string }, number][])
+      .filter(([{ queue }]) => queue === 'heartbeats')
+      .map(([, depth]) => depth)
+    expect(Math.max(...waited)).toBeGreaterThan(40_000)
+    // Each robot may have one on its way when the last place is taken.
+    expect(Math.max(...waited)).toBeLessThanOrEqual(50_000 + robots.length)
   }, 60_000)
 })
 
