@@ -104,13 +104,13 @@ async function fill(databaseUrl: string, fleet: GrowingFleet, counts: readonly n
       const begun = performance.now()
       const missing = robots - crowds.robots
       await crowds.growTo(robots)
+      const heartbeatIntervalSeconds = intervalFor(robots)
+      await crowds.beatEvery(heartbeatIntervalSeconds * 1000)
       if (!(await crowds.allHere(PATIENCE_SECONDS, mayGoOn)))
         stoppedBy ??= `no robot more in ${PATIENCE_SECONDS} s: ${JSON.stringify(await crowds.counts())}`
       const connectSeconds = (performance.now() - begun) / 1000
       const { here } = await crowds.counts()
       if (!mayGoOn()) await crowds.stayAway()
-      const heartbeatIntervalSeconds = intervalFor(here)
-      await crowds.beatEvery(heartbeatIntervalSeconds * 1000)
       await sleep(5_000)
       await crowds.look()
       await sleep(options.seconds * 1000)

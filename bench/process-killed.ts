@@ -77,10 +77,10 @@ for (const engine of enginesAsked(options.engine))
       })
       const begun = performance.now()
       await crowds.growTo(options.robots)
+      await crowds.beatEvery(options.interval * 1000)
       if (!(await crowds.allHere(PATIENCE_SECONDS)))
         throw new Error(`not all robots connect: ${JSON.stringify(await crowds.counts())}`)
       const connectSeconds = (performance.now() - begun) / 1000
-      await crowds.beatEvery(options.interval * 1000)
       const kills: Kill[] = []
       rounds[engine] = { connectSeconds, kills }
       await sleep(options.settle * 1000)

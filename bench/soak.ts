@@ -153,11 +153,11 @@ await withPostgres(async (databaseUrl) => {
     })
     let begun = performance.now()
     await crowds.growTo(options.robots)
+    await crowds.beatEvery(options.interval * 1000)
     if (!(await crowds.allHere(PATIENCE_SECONDS)))
       throw new Error(`not all robots connect: ${JSON.stringify(await crowds.counts())}`)
     connectSeconds = (performance.now() - begun) / 1000
     process.stderr.write(`${options.robots} robots connected in ${connectSeconds.toFixed(0)} s\n`)
-    await crowds.beatEvery(options.interval * 1000)
     await crowds.look()
     const since = Date.now()
     begun = performance.now()
