@@ -37,7 +37,10 @@ const MAX_GROUP = 1_000
 /** What waits for the database at the most; beyond it the senders are asked to pause. */
 const MAX_WAITING = 50_000
 const MAX_WAITING_BYTES = 64 * 1024 * 1024
-/** How long the first heartbeat of a group waits for company. */
+/**
+ * How long the first heartbeat of a group waits for company, whether the one before is still being written or not: a
+ * statement costs as much as dozens of heartbeats do, and without this, the quicker the database, the more of them.
+ */
 const LINGER_MS = 5
 
 /**
@@ -51,7 +54,10 @@ export class HeartbeatWriter {
   #waiting: PendingHeartbeat[] = []
   #waitingBytes = 0
   #working = false
+  /** Runs while heartbeats wait that are not due. */
   #linger: Timer | undefined
+  /** The first of those that wait has waited for company long enough. */
+  #due = false
   #wasFull = false
   /** Heartbeats handed in and heartbeats settled, ever: what `flush` waits by. */
   #added = 0
@@ -79,9 +85,8 @@ export class HeartbeatWriter {
     this.#waiting.push(row)
     this.#waitingBytes += row.body.length
     this.#added += 1
-    if (this.#working) return
     if (this.#waiting.length >= MAX_GROUP) this.#start()
-    else this.#linger ??= this.#parts.clock.after(LINGER_MS, () => this.#start())
+    else if (!this.#due) this.#linger ??= this.#parts.clock.after(LINGER_MS, () => this.#start())
   }
 
   /** Resolves once every heartbeat handed in so far is stored, or given up. */
@@ -95,13 +100,14 @@ export class HeartbeatWriter {
   #start(): void {
     this.#linger?.cancel()
     this.#linger = undefined
+    this.#due = true
     if (this.#working) return
     this.#working = true
     void this.#work()
   }
 
   async #work(): Promise<void> {
-    while (this.#waiting.length > 0) {
+    while (this.#waiting.length > 0 && (this.#due || this.#flushes.length > 0)) {
       const group = this.#take()
       try {
         await this.#store(group)
@@ -111,11 +117,17 @@ export class HeartbeatWriter {
       }
       this.#settle(group)
     }
+    // Nothing waits, or what waits has its linger.
+    this.#due = false
     this.#working = false
   }
 
   #take(): Group {
+    // What is left has waited as long.
     if (this.#waiting.length > MAX_GROUP) return this.#waiting.splice(0, MAX_GROUP)
+    this.#linger?.cancel()
+    this.#linger = undefined
+    this.#due = false
     const group = this.#waiting
     this.#waiting = []
     return group

@@ -6,7 +6,8 @@ import { HeartbeatWriter, type PendingHeartbeat } from '../../src/gateway/heartb
 import { newId } from '../../src/ids.ts'
 import { createLog } from '../../src/observe/log.ts'
 import { createMetrics } from '../../src/observe/metrics.ts'
-import { systemClock } from '../../src/runtime.ts'
+import { ManualClock } from '../support/clock.ts'
+import { eventually } from '../support/eventually.ts'
 import { createTestDatabase, type TestDatabase } from '../support/postgres.ts'
 
 const ROBOTS = 40
@@ -14,6 +15,7 @@ const ROBOTS = 40
 let db: TestDatabase
 let robotIds: string[]
 let writer: HeartbeatWriter
+let clock: ManualClock
 /** The texts of the statements that wrote heartbeats. */
 let written: string[]
 
@@ -39,6 +41,7 @@ beforeEach(async () => {
     INSERT INTO robot_status (robot_id, session_no) SELECT id, 5 FROM unnest(${robotIds}::uuid[]) AS given (id)
   `.execute(db.database)
   written = []
+  clock = new ManualClock()
   const log = createLog('silent')
   const database: Database = new Kysely<Tables>({
     dialect: new PostgresDialect({ pool: db.pool }),
@@ -48,7 +51,7 @@ beforeEach(async () => {
   })
   writer = new HeartbeatWriter(
     database,
-    { clock: systemClock, log, metrics: createMetrics(), signal: new AbortController().signal },
+    { clock, log, metrics: createMetrics(), signal: new AbortController().signal },
     () => {},
   )
 })
@@ -160,5 +163,45 @@ describe('a group of heartbeats', () => {
       robotIds.map((_, robot) => (robot === 17 ? ['rejected'] : [1])),
     )
     expect(await stored()).toHaveLength(ROBOTS - 1)
+  })
+})
+
+describe('the next group', () => {
+  const isTold = (sender: Sender) => eventually(() => sender.told.includes(1), 'word of a heartbeat')
+
+  it('waits for company while one is written, and no shorter when that is quick', async () => {
+    const [first, second, third] = [new Sender(), new Sender(), new Sender()]
+    add(first, 0)
+    clock.advance(5)
+    add(second, 1)
+    clock.advance(4)
+    await isTold(first)
+    add(third, 2)
+    clock.advance(1)
+    await isTold(second)
+    await isTold(third)
+    expect(written).toHaveLength(2)
+  })
+
+  it('goes at once when it has waited while one was written', async () => {
+    const [first, second] = [new Sender(), new Sender()]
+    add(first, 0)
+    clock.advance(5)
+    add(second, 1)
+    clock.advance(5)
+    await isTold(first)
+    await isTold(second)
+    expect(written).toHaveLength(2)
+  })
+
+  it('waits as ever after a flush that found nothing but what was being written', async () => {
+    const [first, second] = [new Sender(), new Sender()]
+    add(first, 0)
+    clock.advance(5)
+    await writer.flush()
+    expect(first.told).toEqual([1])
+    add(second, 1)
+    clock.advance(5)
+    await isTold(second)
   })
 })
