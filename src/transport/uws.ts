@@ -58,6 +58,8 @@ const HELD_FRAME_BYTES = 64
 const PHASE = { open: 0, closing: 1, left: 2, gone: 3 } as const
 type Phase = (typeof PHASE)[keyof typeof PHASE]
 
+const NOBODY: SocketHandler = { text() {}, binary() {}, overflowed() {}, closed() {} }
+
 /** Headers that matter; the others are not copied. */
 const HEADERS = new Set([
   'host',
@@ -167,7 +169,10 @@ class UwsRobotSocket implements RobotSocket {
 
   /** Gives the socket to its owner, unless the upgrade has failed. */
   begin(open: Open): void {
-    if (this.#socket !== undefined) this.#handler = open(this)
+    if (this.#socket === undefined) return
+    // It may be closed by whom it is given to, before they have said who they are.
+    this.#handler = NOBODY
+    this.#handler = open(this)
   }
 
   // From the owner
