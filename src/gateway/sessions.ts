@@ -9,6 +9,7 @@ import type { Metrics } from '../observe/metrics.ts'
 import { CLOSE, isFinalCloseCode, withReconnectDelay } from '../protocol/close-codes.ts'
 import type { HelloFrame, RobotEventFrame } from '../protocol/frames.ts'
 import { HELLO_TIMEOUT_MS } from '../protocol/limits.ts'
+import { storableText } from '../protocol/text.ts'
 import type { Clock, Random } from '../runtime.ts'
 import type { SessionEnd, TimelineEntry } from '../session/state.ts'
 import type { RobotSocket, SocketHandler } from '../transport/transport.ts'
@@ -316,6 +317,7 @@ export class Sessions implements ConnectionHost {
     const reason = end.by === 'server' ? end.reason.split(';', 1)[0]! : end.bye ? 'bye' : 'connection_lost'
     const { robotId, sessionNo } = connection
     if (sessionNo === undefined) return
+    const said = storableText(end.reason)
     metrics.sessionsClosed.inc({ reason })
     this.#open -= 1
     metrics.sessions.set(this.#open)
@@ -323,11 +325,11 @@ export class Sessions implements ConnectionHost {
       // 1000: the robot left in order, as it does to come back with a new token.
       level: end.bye || end.code === CLOSE.serviceRestart.code || end.code === 1000 ? 'info' : 'warn',
       code: 'disconnected',
-      message: `session ${sessionNo} closed: ${end.code}${end.reason ? ` ${end.reason}` : ''}`,
+      message: `session ${sessionNo} closed: ${end.code}${said ? ` ${said}` : ''}`,
       data: {
         session_no: sessionNo,
         close_code: end.code,
-        reason: end.reason,
+        reason: said,
         closed_by: end.by,
         lasted_ms: this.uptimeMs() - connection.since,
       },

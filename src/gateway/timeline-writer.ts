@@ -19,15 +19,7 @@ export class TimelineWriter {
     this.#grouping = new Grouping({
       maxGroup: MAX_GROUP,
       maxWaiting: MAX_WAITING,
-      run: async (rows) => {
-        try {
-          await untilStored(parts, 'insert_timeline', () => insertTimeline(database, rows), isBadData)
-          return rows.map(() => true)
-        } catch (error) {
-          parts.log.error({ err: error, rows: rows.length }, 'timeline rows were lost')
-          return rows.map(() => false)
-        }
-      },
+      run: (rows) => this.#store(database, rows),
     })
   }
 
@@ -68,6 +60,24 @@ export class TimelineWriter {
 
   idle(): Promise<void> {
     return this.#grouping.idle()
+  }
+
+  /** Answers whether each row is in the database now. */
+  async #store(database: Database, rows: readonly TimelineRow[]): Promise<boolean[]> {
+    const { log } = this.#parts
+    try {
+      await untilStored(this.#parts, 'insert_timeline', () => insertTimeline(database, rows), isBadData)
+      return rows.map(() => true)
+    } catch (error) {
+      if (isBadData(error) && rows.length > 1) {
+        // One bad row must not take the others with it.
+        const middle = rows.length >> 1
+        const first = await this.#store(database, rows.slice(0, middle))
+        return [...first, ...(await this.#store(database, rows.slice(middle)))]
+      }
+      log.error({ err: error, rows: rows.length }, 'timeline rows were lost')
+      return rows.map(() => false)
+    }
   }
 }
 

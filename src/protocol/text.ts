@@ -5,6 +5,11 @@ export function isStorableText(text: string): boolean {
   return text.isWellFormed() && !text.includes('\u0000')
 }
 
+/** The text as PostgreSQL can keep it: for words that cannot be refused, as how a socket was closed. */
+export function storableText(text: string): string {
+  return text.toWellFormed().replaceAll('\u0000', '\ufffd')
+}
+
 /** Free text up to `max` characters, as a person or a program may write it. */
 export const freeText = (max: number) =>
   z.string().max(max).refine(isStorableText, 'must not hold NUL or broken surrogate pairs')

@@ -179,6 +179,27 @@ describe('a session', () => {
     expect((await timeline(robot.id)).filter((row) => row.code === 'bumped')).toHaveLength(1)
   })
 
+  it('that ends with words which PostgreSQL does not take costs others nothing, and is told of, too', async () => {
+    const [odd, other] = [await insertRobot(db.database, fleet), await insertRobot(db.database, fleet)]
+    const [oddLink, otherLink] = [await connect(running, clock, odd), await connect(running, clock, other)]
+    // Its end and the event go into the database together.
+    oddLink.end.close(1000, 'a\u0000b')
+    otherLink.say({
+      type: 'event',
+      id: 'at-the-same-time',
+      at: new Date(clock.now()).toISOString(),
+      level: 'info',
+      code: 'docked',
+      message: 'docked',
+    })
+    await new Promise(setImmediate)
+    await otherLink.hears('event_ack')
+    const found = await eventually(async () =>
+      (await timeline(odd.id)).find((row) => row.code === 'disconnected'),
+    )
+    expect(found.data).toMatchObject({ close_code: 1000, reason: 'a\ufffdb' })
+  })
+
   it('is replaced by the newest of the same robot, wherever the old one is', async () => {
     const robot = await insertRobot(db.database, fleet)
     const other = await startGateway(db.database, clock, running.bus)
