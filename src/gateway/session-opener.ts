@@ -2,7 +2,7 @@ import { insertAudit } from '../db/audit.ts'
 import { type Database, violatedUnique } from '../db/database.ts'
 import { type OpenedSession, openSessions, type SessionToOpen } from '../db/sessions.ts'
 import { insertTimeline, type TimelineRow } from '../db/timeline.ts'
-import { inTransaction } from '../db/transaction.ts'
+import { againAfterDeadlock, inTransaction } from '../db/transaction.ts'
 import { Grouping } from '../grouping.ts'
 import { newId } from '../ids.ts'
 import type { Metrics } from '../observe/metrics.ts'
@@ -36,7 +36,7 @@ export class SessionOpener {
     this.#serverId = serverId
     this.#clock = clock
     this.#metrics = metrics
-    this.#plain = this.#groupingOf((round) => this.#open(this.#database, round))
+    this.#plain = this.#groupingOf((round) => againAfterDeadlock(() => this.#open(this.#database, round)))
     this.#rotating = this.#groupingOf((round) =>
       this.#openRotating(round).catch((error: unknown) => {
         // A next token became another robot's token in this very moment. From now on it is seen as such.
