@@ -39,7 +39,14 @@ export async function countRobotsOfServers(database: Database): Promise<Map<stri
   return new Map(rows.map((row) => [row.server_id, row.robots]))
 }
 
-/** Robots of servers that are gone, silent for 2.5 of their intervals: from online to stale. Answers with them. */
+/** How many robots one of the statements below changes at the most. */
+export const ORPHANS_PER_STATEMENT = 1_000
+
+/**
+ * Robots of servers that are gone, silent for 2.5 of their intervals: from online to stale. Answers with them; as many
+ * as fit into a statement mean that there may be more. Robots that are just now being opened elsewhere are left alone:
+ * waiting for them would hold up those who open them.
+ */
 export async function markOrphansStale(
   database: Database,
   serverIds: readonly string[],
@@ -47,11 +54,16 @@ export async function markOrphansStale(
   now: Date,
 ): Promise<string[]> {
   const { rows } = await sql<{ robot_id: string }>`
+    WITH due AS (
+      SELECT s.robot_id FROM robot_status s JOIN robots r ON r.id = s.robot_id JOIN fleets f ON f.id = r.fleet_id
+      WHERE s.server_id = ANY (${[...serverIds]}::uuid[]) AND s.connection = 'online'
+        AND s.last_seen_at < ${now}::timestamptz
+          - coalesce(f.heartbeat_interval_ms, ${defaultIntervalMs}::int) * 2.5 * interval '1 millisecond'
+      ORDER BY s.robot_id LIMIT ${sql.lit(ORPHANS_PER_STATEMENT)}
+      FOR NO KEY UPDATE OF s SKIP LOCKED
+    )
     UPDATE robot_status s SET connection = 'stale', connection_reason = 'server_gone', connection_since = ${now}::timestamptz
-    FROM robots r JOIN fleets f ON f.id = r.fleet_id
-    WHERE r.id = s.robot_id AND s.server_id = ANY (${[...serverIds]}::uuid[]) AND s.connection = 'online'
-      AND s.last_seen_at < ${now}::timestamptz
-        - coalesce(f.heartbeat_interval_ms, ${defaultIntervalMs}::int) * 2.5 * interval '1 millisecond'
+    FROM due WHERE s.robot_id = due.robot_id
     RETURNING s.robot_id
   `.execute(database)
   return rows.map((row) => row.robot_id)
@@ -59,7 +71,8 @@ export async function markOrphansStale(
 
 /**
  * Robots of servers that have been gone for longer than their robots needed to return: offline. `goneForMs[i]` is how
- * long `serverIds[i]` is known to be gone; each robot is granted `returnMs` and its 3 intervals + 5 s. Answers with them.
+ * long `serverIds[i]` is known to be gone; each robot is granted `returnMs` and its 3 intervals + 5 s. Answers as the one
+ * above does.
  */
 export async function markOrphansOffline(
   database: Database,
@@ -70,11 +83,17 @@ export async function markOrphansOffline(
   now: Date,
 ): Promise<string[]> {
   const { rows } = await sql<{ robot_id: string }>`
+    WITH due AS (
+      SELECT s.robot_id
+      FROM unnest(${[...serverIds]}::uuid[], ${goneForMs.map(Math.floor)}::bigint[]) AS gone (server_id, gone_for_ms)
+      JOIN robot_status s USING (server_id) JOIN robots r ON r.id = s.robot_id JOIN fleets f ON f.id = r.fleet_id
+      WHERE s.connection IN ('online', 'stale')
+        AND gone.gone_for_ms >= ${returnMs}::int + 5000 + 3 * coalesce(f.heartbeat_interval_ms, ${defaultIntervalMs}::int)
+      ORDER BY s.robot_id LIMIT ${sql.lit(ORPHANS_PER_STATEMENT)}
+      FOR NO KEY UPDATE OF s SKIP LOCKED
+    )
     UPDATE robot_status s SET connection = 'offline', connection_reason = 'did_not_return', connection_since = ${now}::timestamptz
-    FROM robots r JOIN fleets f ON f.id = r.fleet_id,
-      unnest(${[...serverIds]}::uuid[], ${goneForMs.map(Math.floor)}::bigint[]) AS gone (server_id, gone_for_ms)
-    WHERE r.id = s.robot_id AND s.server_id = gone.server_id AND s.connection IN ('online', 'stale')
-      AND gone.gone_for_ms >= ${returnMs}::int + 5000 + 3 * coalesce(f.heartbeat_interval_ms, ${defaultIntervalMs}::int)
+    FROM due WHERE s.robot_id = due.robot_id
     RETURNING s.robot_id
   `.execute(database)
   return rows.map((row) => row.robot_id)

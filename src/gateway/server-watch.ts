@@ -1,5 +1,10 @@
 import type { Database } from '../db/database.ts'
-import { countRobotsOfServers, markOrphansOffline, markOrphansStale } from '../db/presence.ts'
+import {
+  countRobotsOfServers,
+  markOrphansOffline,
+  markOrphansStale,
+  ORPHANS_PER_STATEMENT,
+} from '../db/presence.ts'
 import { beatServer, listServers, removeDeadServer, removeServer } from '../db/servers.ts'
 import type { Log } from '../observe/log.ts'
 import type { Metrics } from '../observe/metrics.ts'
@@ -188,17 +193,13 @@ export class ServerWatch {
     const waitedFor = await countRobotsOfServers(database)
     const absent = serverIds.reduce((sum, id) => sum + (waitedFor.get(id) ?? 0), 0)
     this.#mostAbsent = Math.max(this.#mostAbsent, absent)
-    const stale = await markOrphansStale(database, serverIds, defaultIntervalMs, at)
-    this.#tell('stale', 'server_gone', stale, now)
-    const offline = await markOrphansOffline(
-      database,
-      serverIds,
-      [...this.#gone.values()],
-      MAX_RECONNECT_BACKOFF_MS + this.#turnMs(this.#mostAbsent),
-      defaultIntervalMs,
-      at,
+    await this.#tellAll('stale', 'server_gone', now, () =>
+      markOrphansStale(database, serverIds, defaultIntervalMs, at),
     )
-    this.#tell('offline', 'did_not_return', offline, now)
+    const returnMs = MAX_RECONNECT_BACKOFF_MS + this.#turnMs(this.#mostAbsent)
+    await this.#tellAll('offline', 'did_not_return', now, () =>
+      markOrphansOffline(database, serverIds, [...this.#gone.values()], returnMs, defaultIntervalMs, at),
+    )
     for (const id of serverIds) if (!waitedFor.has(id)) this.#gone.delete(id)
   }
 
@@ -209,9 +210,18 @@ export class ServerWatch {
     return Math.min(Math.ceil((robots / returnsPerSecond) * 1000 * TURN_MARGIN), LONGEST_TURN_MS)
   }
 
-  #tell(connection: 'stale' | 'offline', reason: string, robotIds: readonly string[], now: number): void {
-    if (robotIds.length === 0) return
-    this.#parts.metrics.presenceChanges.inc({ connection }, robotIds.length)
-    for (const robotId of robotIds) this.#parts.timeline.note(robotId, presenceEntry(connection, reason), now)
+  async #tellAll(
+    connection: 'stale' | 'offline',
+    reason: string,
+    now: number,
+    markSome: () => Promise<readonly string[]>,
+  ): Promise<void> {
+    const { metrics, timeline } = this.#parts
+    for (;;) {
+      const robotIds = await markSome()
+      metrics.presenceChanges.inc({ connection }, robotIds.length)
+      for (const robotId of robotIds) timeline.note(robotId, presenceEntry(connection, reason), now)
+      if (robotIds.length < ORPHANS_PER_STATEMENT) return
+    }
   }
 }
