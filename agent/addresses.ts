@@ -50,9 +50,11 @@ export function gatewayFor(identity: Identity, server: string, serverIsExplicit:
       fallback: own,
       remarks: [`the gateway address ${identity.gatewayUrl} is not encrypted, though the server's is`],
     }
+  // Whoever keeps a robot from an encrypted address must not get its token by that.
+  const isWeaker = named.protocol === 'wss:' && own.startsWith('ws:') && !isLoopback(enrolledAt.hostname)
   return {
     url: identity.gatewayUrl,
-    ...(own === identity.gatewayUrl ? {} : { fallback: own }),
+    ...(own === identity.gatewayUrl || isWeaker ? {} : { fallback: own }),
     remarks: [],
   }
 }

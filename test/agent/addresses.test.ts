@@ -25,6 +25,13 @@ describe('where an agent dials', () => {
     expect(gatewayFor(same, same.server, false)).toEqual({ url: same.gatewayUrl, remarks: [] })
   })
 
+  test('never in the clear where the address from enrolment is encrypted', () => {
+    const shielded = identity('http://beacon.example', 'wss://robots.beacon.example/agent/ws')
+    expect(gatewayFor(shielded, shielded.server, false)).toEqual({ url: shielded.gatewayUrl, remarks: [] })
+    const local = identity('http://localhost:8080', 'wss://localhost:8081/agent/ws')
+    expect(gatewayFor(local, local.server, false).fallback).toBe('ws://localhost:8080/agent/ws')
+  })
+
   test('the server that a person names now, when it is another one', () => {
     expect(gatewayFor(usual, 'http://10.0.0.5:8080/base', true)).toEqual({
       url: 'ws://10.0.0.5:8080/base/agent/ws',
