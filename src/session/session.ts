@@ -24,6 +24,8 @@ import type {
 
 /** Frames a robot may send between its hello and the welcome. */
 const MAX_HELD_FRAMES = 256
+/** What these may hold together, in UTF-16 units: a database that is slow keeps thousands of robots waiting at once. */
+const MAX_HELD_LENGTH = 256 * 1024
 /** Next tokens that a robot may name in one session; it needs one. */
 const MAX_TOKENS_NAMED = 3
 
@@ -98,7 +100,8 @@ type OtherFrame = Exclude<RobotFrame, HeartbeatFrame>
 
 function takeText(state: LiveState, text: string): Step {
   if (state.phase === 'opening') {
-    if (state.held.length >= MAX_HELD_FRAMES) return end(CLOSE.tooManyFrames)
+    const length = state.held.reduce((sum, held) => sum + held.length, text.length)
+    if (state.held.length >= MAX_HELD_FRAMES || length > MAX_HELD_LENGTH) return end(CLOSE.tooManyFrames)
     return { state: { ...state, held: [...state.held, text] }, effects: NOTHING }
   }
   const decoded = decodeRobotFrame(text)

@@ -83,6 +83,15 @@ describe('opening a session', () => {
     expect(ofType(effects, 'close')[0]?.cause).toEqual(CLOSE.tooManyFrames)
   })
 
+  it('ends a session that sends much before its welcome, in however few frames', () => {
+    const long = heartbeat(1, { activity: 'x'.repeat(30 * 1024) })
+    const eight = Array.from({ length: 8 }, () => long)
+    expect(run([hello(), ...eight]).state.phase).toBe('opening')
+    const { state, effects } = run([hello(), ...eight, long])
+    expect(state.phase).toBe('closed')
+    expect(ofType(effects, 'close')[0]?.cause).toEqual(CLOSE.tooManyFrames)
+  })
+
   it('refuses a protocol it does not speak, for good', () => {
     const { effects } = run([text({ type: 'hello', protocol: 2 })])
     expect(framesSent(effects)[0]).toMatchObject({ type: 'error', code: 'protocol_unsupported' })
