@@ -121,6 +121,11 @@ export function isRetryable(error: unknown): boolean {
   return state === '40P01' || state === '40001'
 }
 
+/** True when the data itself is refused (SQLSTATE class 22), which no repetition mends. */
+export function isBadData(error: unknown): boolean {
+  return sqlState(error)?.startsWith('22') ?? false
+}
+
 const UNIQUE_VIOLATION = '23505'
 
 /** The violated unique constraint's name, or undefined when the error is another one. */

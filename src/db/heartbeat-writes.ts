@@ -1,4 +1,5 @@
 import { CompiledQuery, sql } from 'kysely'
+import { arrayLiteral, timeItem } from './array-literal.ts'
 import type { Database } from './database.ts'
 
 /** One heartbeat on its way into the database. */
@@ -84,12 +85,12 @@ export async function writeLatestHeartbeats(
     rows: [answer],
   } = await database.executeQuery<{ places: number[] | null }>(
     CompiledQuery.raw(WRITE_LATEST, [
-      literal(rows.map((row) => row.robotId)),
-      literal(rows.map((row) => row.sessionNo)),
-      literal(rows.map((row) => row.seq)),
-      literal(rows.map((row) => row.at)),
-      literal(rows.map((row) => row.receivedAt)),
-      literal(rows.map((row) => row.health)),
+      arrayLiteral(rows.map((row) => row.robotId)),
+      arrayLiteral(rows.map((row) => row.sessionNo)),
+      arrayLiteral(rows.map((row) => row.seq)),
+      arrayLiteral(rows.map((row) => row.at)),
+      arrayLiteral(rows.map((row) => row.receivedAt)),
+      arrayLiteral(rows.map((row) => row.health)),
       rows.map((row) => row.body).join(BETWEEN_BODIES),
       rows.length,
     ]),
@@ -129,23 +130,23 @@ export async function writeHeartbeats(
     ), beat AS MATERIALIZED (
       SELECT robot_id, session_no, seq, at, received_at, recheck,
         (SELECT list FROM bodies) -> (position - 1)::integer AS body
-      FROM unnest(${literal(rows.map((row) => row.robotId))}::uuid[],
-                  ${literal(rows.map((row) => row.sessionNo))}::bigint[],
-                  ${literal(rows.map((row) => row.seq))}::bigint[],
-                  ${literal(rows.map((row) => quoted(row.at)))}::timestamptz[],
-                  ${literal(rows.map((row) => quoted(row.receivedAt)))}::timestamptz[],
-                  ${literal(rows.map((row) => row.recheck))}::boolean[])
+      FROM unnest(${arrayLiteral(rows.map((row) => row.robotId))}::uuid[],
+                  ${arrayLiteral(rows.map((row) => row.sessionNo))}::bigint[],
+                  ${arrayLiteral(rows.map((row) => row.seq))}::bigint[],
+                  ${arrayLiteral(rows.map((row) => timeItem(row.at)))}::timestamptz[],
+                  ${arrayLiteral(rows.map((row) => timeItem(row.receivedAt)))}::timestamptz[],
+                  ${arrayLiteral(rows.map((row) => row.recheck))}::boolean[])
         WITH ORDINALITY AS given (robot_id, session_no, seq, at, received_at, recheck, position)
     ), newest AS (
       SELECT robot_id, session_no, last_seen_at, place, seq, at, received_at, health
-      FROM unnest(${literal(robots.map(({ last }) => last.robotId))}::uuid[],
-                  ${literal(robots.map(({ last }) => last.sessionNo))}::bigint[],
-                  ${literal(robots.map(({ last }) => quoted(last.receivedAt)))}::timestamptz[],
-                  ${literal(orNull(robots.map(({ latestAt }) => latestAt)))}::integer[],
-                  ${literal(orNull(robots.map(({ latest }) => latest?.seq)))}::bigint[],
-                  ${literal(orNull(robots.map(({ latest }) => latest && quoted(latest.at))))}::timestamptz[],
-                  ${literal(orNull(robots.map(({ latest }) => latest && quoted(latest.receivedAt))))}::timestamptz[],
-                  ${literal(orNull(robots.map(({ latest }) => latest?.health)))}::text[])
+      FROM unnest(${arrayLiteral(robots.map(({ last }) => last.robotId))}::uuid[],
+                  ${arrayLiteral(robots.map(({ last }) => last.sessionNo))}::bigint[],
+                  ${arrayLiteral(robots.map(({ last }) => timeItem(last.receivedAt)))}::timestamptz[],
+                  ${arrayLiteral(robots.map(({ latestAt }) => latestAt))}::integer[],
+                  ${arrayLiteral(robots.map(({ latest }) => latest?.seq))}::bigint[],
+                  ${arrayLiteral(robots.map(({ latest }) => latest && timeItem(latest.at)))}::timestamptz[],
+                  ${arrayLiteral(robots.map(({ latest }) => latest && timeItem(latest.receivedAt)))}::timestamptz[],
+                  ${arrayLiteral(robots.map(({ latest }) => latest?.health))}::text[])
         AS newest (robot_id, session_no, last_seen_at, place, seq, at, received_at, health)
     ), fenced AS (
       UPDATE robot_status s SET
@@ -179,20 +180,7 @@ export async function writeHeartbeats(
  */
 export async function lockHeartbeats(transaction: Database, rows: readonly HeartbeatRow[]): Promise<void> {
   await sql`
-    SELECT FROM robot_status WHERE robot_id = ANY (${literal(rows.map((row) => row.robotId))}::uuid[])
+    SELECT FROM robot_status WHERE robot_id = ANY (${arrayLiteral(rows.map((row) => row.robotId))}::uuid[])
     ORDER BY robot_id FOR NO KEY UPDATE
   `.execute(transaction)
-}
-
-/** An array in PostgreSQL's own notation; the items need no escaping (ids, numbers, times, our own words). */
-function literal(items: readonly (string | number | boolean)[]): string {
-  return `{${items.join(',')}}`
-}
-
-function orNull<Item>(items: readonly (Item | undefined)[]): (Item | 'NULL')[] {
-  return items.map((item) => item ?? 'NULL')
-}
-
-function quoted(time: string | number): string {
-  return `"${typeof time === 'number' ? new Date(time).toISOString() : time}"`
 }

@@ -303,7 +303,7 @@ export class Gateway {
 
   async #allClosed(): Promise<void> {
     const { clock } = this.#parts
-    const deadline = clock.now() + CLOSE_DEADLINE_MS
-    while (this.#sessions.sockets > 0 && clock.now() < deadline) await clock.sleep(20)
+    const deadline = clock.monotonic() + CLOSE_DEADLINE_MS
+    while (this.#sessions.sockets > 0 && clock.monotonic() < deadline) await clock.sleep(20)
   }
 }

@@ -1,4 +1,4 @@
-import { type Database, sqlState } from '../db/database.ts'
+import { type Database, isBadData } from '../db/database.ts'
 import {
   type HeartbeatRow,
   lockHeartbeats,
@@ -219,9 +219,4 @@ export class HeartbeatWriter {
     for (const [sender, seq] of highest) sender.heartbeatsStored(seq)
     for (const sender of fenced) sender.fenced()
   }
-}
-
-/** SQLSTATE class 22: the data itself, which no repetition mends. */
-function isBadData(error: unknown): boolean {
-  return sqlState(error)?.startsWith('22') ?? false
 }

@@ -1,4 +1,4 @@
-import { type Database, sqlState } from '../db/database.ts'
+import { type Database, isBadData } from '../db/database.ts'
 import { insertTimeline, type TimelineRow } from '../db/timeline.ts'
 import { Grouping } from '../grouping.ts'
 import { newId } from '../ids.ts'
@@ -79,8 +79,4 @@ export class TimelineWriter {
       return rows.map(() => false)
     }
   }
-}
-
-function isBadData(error: unknown): boolean {
-  return sqlState(error)?.startsWith('22') ?? false
 }
