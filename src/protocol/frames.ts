@@ -9,13 +9,15 @@ import { freeObject, freeText } from './text.ts'
 
 /** What PostgreSQL takes of the offsets and fractions of a second that RFC 3339 allows. */
 const STORABLE_INSTANT = /^[^.]*(?:\.\d{1,30})?(?:Z|[+-](?:0\d|1[0-5]):\d\d)$/
+const LAST_INSTANT = 253_402_300_799_999
 
 /** RFC 3339 time with an offset, between the years 1970 and 9999. */
 export const instant = z.iso
   .datetime({ offset: true })
   .refine((text) => {
     const time = Date.parse(text)
-    return time >= 0 && time <= 253_402_300_799_999
+    // PostgreSQL rounds to microseconds, which ends in the year 10000 where more is written in the last millisecond.
+    return time >= 0 && (time < LAST_INSTANT || (time === LAST_INSTANT && !/\.\d{7}/.test(text)))
   }, 'must lie between 1970 and 9999')
   .refine(
     (text) => STORABLE_INSTANT.test(text),

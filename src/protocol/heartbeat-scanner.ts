@@ -153,6 +153,7 @@ const MAX_SEQ_DIGITS = 16
 const MAX_DIGITS = 17
 const MAX_INSTANT_LENGTH = 35
 const MAX_METRIC_NAME_LENGTH = 63
+/** Left to the schema, for it may be rounded to what is not taken any more. */
 const LAST_INSTANT = 253_402_300_799_999
 /** PostgreSQL takes no more. */
 const MAX_OFFSET_HOURS = 15
@@ -510,7 +511,7 @@ function instantIn(from: number, to: number): number {
   if (at !== to) return FAILED
   const minutes = (daysUntil(year, month, day) * 24 + hour) * 60 + minute - offsetMinutes
   const time = (minutes * 60 + second) * 1000 + milliseconds
-  return time >= 0 && time <= LAST_INSTANT ? time : FAILED
+  return time >= 0 && time < LAST_INSTANT ? time : FAILED
 }
 
 function daysIn(year: number, month: number): number {

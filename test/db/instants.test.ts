@@ -49,3 +49,20 @@ test.each([
   expect(instant.safeParse(text).success).toBe(false)
   await expect(sql`SELECT ${text}::timestamptz`.execute(db.database)).rejects.toThrow()
 })
+
+test('a time that it would round to the year 10000 is refused, and those before it stay what they are', async () => {
+  const rounded = '9999-12-31T23:59:59.9999995Z'
+  expect(instant.safeParse(rounded).success).toBe(false)
+  expect(instant.safeParse('9999-12-31T22:59:59.9999999-01:00').success).toBe(false)
+  for (const text of [
+    '9999-12-31T23:59:59.999Z',
+    '9999-12-31T23:59:59.999999Z',
+    '9999-12-31T23:59:59.9989999Z',
+  ]) {
+    expect(instant.safeParse(text).success).toBe(true)
+    const { rows } = await sql<{ year: string }>`
+      SELECT extract(year FROM ${text}::timestamptz AT TIME ZONE 'UTC')::text AS year
+    `.execute(db.database)
+    expect(rows).toEqual([{ year: '9999' }])
+  }
+})
