@@ -102,7 +102,9 @@ const CONNECTION_LOST = new Set([
 /** True when the error says that the database could not be reached, so that the same statement may work later. */
 export function isDatabaseUnavailable(error: unknown): boolean {
   if (!(error instanceof Error)) return false
-  const code = (error as { code?: unknown }).code
+  const { code, syscall } = error as NodeJS.ErrnoException
+  // No descriptor was left for a connection; of a file it would say nothing about the database.
+  if (syscall === 'connect' && (code === 'EMFILE' || code === 'ENFILE')) return true
   if (typeof code === 'string' && (CONNECTION_LOST.has(code) || code.startsWith('08'))) return true
   return /Connection terminated|timeout exceeded when trying to connect|Client has encountered a connection error|Cannot use a pool after calling end|server conn crashed/i.test(
     error.message,

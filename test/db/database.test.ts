@@ -36,3 +36,9 @@ describe('a connection that owes an answer', () => {
     await pool.end()
   })
 })
+
+it('tells a connection for which no descriptor was left from a file for which none was', () => {
+  const without = (syscall: string) => Object.assign(new Error('EMFILE'), { code: 'EMFILE', syscall })
+  expect(isDatabaseUnavailable(without('connect'))).toBe(true)
+  expect(isDatabaseUnavailable(without('open'))).toBe(false)
+})
