@@ -68,7 +68,7 @@ export async function runServer(): Promise<number> {
   } catch (error) {
     if (signals === 0) {
       log.debug({ err: error }, 'the start failed')
-      process.stderr.write(`beacon: ${explain(error)}\n`)
+      process.stderr.write(`beacon: ${explain(error, config)}\n`)
       return 1
     }
   }
@@ -79,12 +79,13 @@ export async function runServer(): Promise<number> {
 }
 
 /** A start that failed, in a sentence for the person who started it. */
-function explain(error: unknown): string {
+function explain(error: unknown, config: Config): string {
   if (error instanceof EmbeddedPostgresError || error instanceof MigrationError) return error.message
   if (error instanceof RobotPortError || error instanceof EngineError) return error.message
-  if (isDatabaseUnavailable(error))
-    return `the database in BEACON_DATABASE_URL cannot be reached: ${(error as Error).message}`
-  const { code, message } = error as NodeJS.ErrnoException
+  const { code, message, hostname } = error as NodeJS.ErrnoException & { hostname?: string }
+  if (code === 'EADDRNOTAVAIL' || (hostname !== undefined && hostname === config.host))
+    return `BEACON_HOST is no address of this machine: ${message}`
+  if (isDatabaseUnavailable(error)) return `the database in BEACON_DATABASE_URL cannot be reached: ${message}`
   if (code === 'EADDRINUSE') return `${message}; another program uses BEACON_PORT`
   return `could not start: ${message}`
 }

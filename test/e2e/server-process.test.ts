@@ -89,6 +89,15 @@ describe('settings', () => {
     expect(output.stderr).not.toMatch(/hunter2|at .*\.js:\d+/)
   })
 
+  test.each(['no-such-host.invalid', '192.0.2.1'])('an address that is not its own: %s', async (host) => {
+    const scene = await startScene()
+    onTestFinished(() => scene.end())
+    const { code, output } = await refusalOf(startServer({ ...scene.env, BEACON_HOST: host }))
+    expect(code).toBe(1)
+    expect(output.stderr).toMatch(/^beacon: BEACON_HOST is no address of this machine: .*$/m)
+    expect(output.stderr).not.toContain('BEACON_DATABASE_URL cannot')
+  })
+
   test('a port that is taken is told in a sentence, with exit code 1', async () => {
     const scene = await startScene()
     onTestFinished(() => scene.end())
