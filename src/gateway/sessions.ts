@@ -230,15 +230,16 @@ export class Sessions implements ConnectionHost {
     metrics.sessions.set(this.#open)
     metrics.uncounted.sessionsOpened += 1
     this.#openedInAll += 1
-    connection.opened(session, intervalMs)
-    older?.end(CLOSE.replaced)
-    if (connection.missedNews) this.#parts.news.lookAgain([connection])
+    // Before what it said while it waited: a bye among that ends the session within the next line.
     this.note(connection, {
       level: 'info',
       code: 'connected',
       message: `session ${sessionNo} opened`,
       data: { session_no: sessionNo, address: connection.remoteAddress },
     })
+    connection.opened(session, intervalMs)
+    older?.end(CLOSE.replaced)
+    if (connection.missedNews) this.#parts.news.lookAgain([connection])
   }
 
   async #notOpened(connection: Connection): Promise<void> {

@@ -162,6 +162,23 @@ describe('a session', () => {
     expect(again.frames[0]).toMatchObject({ session_no: 2 })
   })
 
+  it('of a robot that says hello and bye in one breath has its beginning before its end', async () => {
+    const robot = await insertRobot(db.database, fleet)
+    const end = await connectInMemory((request) => running.gateway.admit(request), {
+      authorization: `Bearer ${robot.token}`,
+    })
+    end.send(JSON.stringify({ type: 'hello', protocol: 1 }))
+    end.send(JSON.stringify({ type: 'bye', reason: 'shutdown' }))
+    expect(await settle(end.closed)).toEqual({ code: 1000, reason: 'bye' })
+    const codes = await settle(
+      eventually(async () => {
+        const found = (await timeline(robot.id)).map((row) => row.code)
+        return found.length === 3 ? found : undefined
+      }),
+    )
+    expect(codes.slice(0, 2)).toEqual(['connected', 'disconnected'])
+  })
+
   it('of a robot with an event keeps it once, however often it is told', async () => {
     const robot = await insertRobot(db.database, fleet)
     const link = await connect(running, clock, robot)
