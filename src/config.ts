@@ -2,6 +2,7 @@ import { accessSync, constants, readFileSync } from 'node:fs'
 import { isIP } from 'node:net'
 import { availableParallelism, homedir, userInfo } from 'node:os'
 import { join } from 'node:path'
+import { createSecureContext } from 'node:tls'
 import { z } from 'zod'
 import { MAX_HEARTBEAT_INTERVAL_MS, MIN_HEARTBEAT_INTERVAL_MS } from './protocol/limits.ts'
 import { isCheckedToken } from './protocol/tokens.ts'
@@ -238,6 +239,7 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env): Config {
     mistakes.push('BEACON_TLS_CERT_FILE and BEACON_TLS_KEY_FILE belong together')
   for (const name of ['BEACON_TLS_CERT_FILE', 'BEACON_TLS_KEY_FILE'] as const)
     if (given[name]) demandReadable(name, given[name], mistakes)
+  if (parsed.success && mistakes.length === 0) demandCertificate(tlsOf(parsed.data), mistakes)
   if (parsed.success) {
     const { BEACON_GATEWAY_PROCESSES: processes, BEACON_GATEWAY_PORT: port, BEACON_BUS: bus } = parsed.data
     if (processes > 1 && bus === 'local')
@@ -284,6 +286,17 @@ function demandReadable(name: string, file: string, mistakes: string[]): void {
     accessSync(file, constants.R_OK)
   } catch (error) {
     mistakes.push(`${name}: cannot read ${file} (${(error as NodeJS.ErrnoException).code})`)
+  }
+}
+
+function demandCertificate(tls: TlsSettings | undefined, mistakes: string[]): void {
+  if (!tls) return
+  try {
+    createSecureContext({ cert: readFileSync(tls.certFile), key: readFileSync(tls.keyFile) })
+  } catch (error) {
+    mistakes.push(
+      `BEACON_TLS_CERT_FILE and BEACON_TLS_KEY_FILE are no certificate and its key in PEM: ${(error as Error).message}`,
+    )
   }
 }
 
