@@ -155,9 +155,7 @@ const schema = z.object({
     .transform((text) => (text === 'auto' ? String(availableParallelism()) : text))
     .pipe(wholeNumber(1, MAX_GATEWAY_PROCESSES))
     .default(1),
-  BEACON_SESSIONS_PER_SECOND: wholeNumber(0, 1_000_000).default(
-    SESSIONS_PER_SECOND_AND_CORE * availableParallelism(),
-  ),
+  BEACON_SESSIONS_PER_SECOND: wholeNumber(0, 1_000_000).optional(),
   BEACON_TLS_CERT_FILE: z.string().min(1).optional(),
   BEACON_TLS_KEY_FILE: z.string().min(1).optional(),
   BEACON_BUS: z.enum(['local', 'postgres']).optional(),
@@ -271,7 +269,8 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env): Config {
     gatewayEngine: values.BEACON_GATEWAY_ENGINE,
     gatewayPort: values.BEACON_GATEWAY_PORT ?? (values.BEACON_PORT === 0 ? 0 : values.BEACON_PORT + 1),
     gatewayProcesses: values.BEACON_GATEWAY_PROCESSES,
-    sessionsPerSecond: values.BEACON_SESSIONS_PER_SECOND,
+    sessionsPerSecond:
+      values.BEACON_SESSIONS_PER_SECOND ?? defaultSessionsPerSecond(values.BEACON_GATEWAY_PROCESSES),
     tls: tlsOf(values),
     bus:
       values.BEACON_BUS ??
@@ -279,6 +278,10 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env): Config {
     oidc: oidcOf(values),
     unknownNames: Object.keys(env).filter((name) => name.startsWith('BEACON_') && !isKnownName(name)),
   })
+}
+
+function defaultSessionsPerSecond(processes: number): number {
+  return SESSIONS_PER_SECOND_AND_CORE * Math.min(processes, availableParallelism())
 }
 
 function demandReadable(name: string, file: string, mistakes: string[]): void {
@@ -333,6 +336,11 @@ const NAMES_OF_OTHERS = [
 function isKnownName(name: string): boolean {
   if (name in schema.shape || NAMES_OF_OTHERS.includes(name)) return true
   return SECRET_NAMES.some((secret) => name === `${secret}_FILE`)
+}
+
+/** A variable that is none of our settings, for programs that are started. */
+export function inherited(name: string): string | undefined {
+  return process.env[name]
 }
 
 /**

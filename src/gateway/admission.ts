@@ -40,6 +40,20 @@ const LONGEST_SLEEP_MS = 1_000
 /** For the size of the queue and the times of return where no rate is set: what one core opens in any case. */
 const PER_SECOND_WITHOUT_RATE = 1_000
 
+function knownRate(perSecond: number): number {
+  return perSecond > 0 ? perSecond : PER_SECOND_WITHOUT_RATE
+}
+
+function rateOf(perSecond: number): Rate {
+  return perSecond > 0
+    ? { burst: Math.max(1, (perSecond * BURST_MS) / 1000), perMinute: perSecond * 60 }
+    : { burst: Number.POSITIVE_INFINITY, perMinute: Number.POSITIVE_INFINITY }
+}
+
+function capacityOf(perSecond: number): number {
+  return Math.max(1, Math.floor((knownRate(perSecond) * QUEUE_MS) / 1000))
+}
+
 /**
  * Lets upgrades through at a known rate, in the order in which they came. Those above it wait in a queue, each costing
  * its entry alone; one timer serves them all. Whoever finds the queue full is turned away at once, and told when there
@@ -47,9 +61,9 @@ const PER_SECOND_WITHOUT_RATE = 1_000
  */
 export class AdmissionQueue {
   readonly #parts: AdmissionParts
-  readonly #rate: Rate
-  readonly #capacity: number
   readonly #returns: ReturnTimes
+  #rate: Rate
+  #capacity: number
   /** Entries before #head are gone; they are cut off now and then, not one by one. */
   #entries: (Waiting | undefined)[] = []
   #head = 0
@@ -57,15 +71,22 @@ export class AdmissionQueue {
   #timer: Timer | undefined
 
   constructor(parts: AdmissionParts) {
-    const perSecond = parts.perSecond > 0 ? parts.perSecond : PER_SECOND_WITHOUT_RATE
     this.#parts = parts
-    this.#rate =
-      parts.perSecond > 0
-        ? { burst: Math.max(1, (perSecond * BURST_MS) / 1000), perMinute: perSecond * 60 }
-        : { burst: Number.POSITIVE_INFINITY, perMinute: Number.POSITIVE_INFINITY }
-    this.#capacity = Math.max(1, Math.floor((perSecond * QUEUE_MS) / 1000))
-    this.#returns = new ReturnTimes(perSecond)
+    this.#rate = rateOf(parts.perSecond)
+    this.#capacity = capacityOf(parts.perSecond)
+    this.#returns = new ReturnTimes(knownRate(parts.perSecond))
     this.#bucket = fullBucket(this.#rate, parts.clock.monotonic())
+  }
+
+  /** Changes the rate from now on; 0: as many as come. Those that wait stay, also where fewer may. */
+  setRate(perSecond: number): void {
+    const now = this.#parts.clock.monotonic()
+    const { permits } = refill(this.#rate, this.#bucket, now)
+    this.#rate = rateOf(perSecond)
+    const full = fullBucket(this.#rate, now)
+    this.#bucket = perSecond === 0 ? full : { ...full, permits: Math.min(permits, full.permits) }
+    this.#capacity = capacityOf(perSecond)
+    this.#returns.setRate(knownRate(perSecond))
   }
 
   get waiting(): number {

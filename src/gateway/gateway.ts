@@ -77,7 +77,7 @@ export class Gateway {
   readonly #admission: AdmissionQueue
   readonly #guard: OverloadGuard
   readonly #stormGarbage = new StormGarbage()
-  readonly #maxHandshakes: number
+  #perSecond: number
   readonly #givingUp = new AbortController()
   readonly #releases: Releases
   /** Upgrades whose token is being looked up. */
@@ -118,12 +118,8 @@ export class Gateway {
       watch: this.#watch,
       news: this.#news,
     })
-    const perSecond = parts.sessionsPerSecond
-    this.#maxHandshakes =
-      perSecond > 0
-        ? Math.min(Math.max((perSecond * HANDSHAKE_MS) / 1000, MIN_HANDSHAKES), MAX_HANDSHAKES)
-        : MAX_HANDSHAKES
-    this.#admission = new AdmissionQueue({ ...parts, perSecond, room: () => this.#room })
+    this.#perSecond = parts.sessionsPerSecond
+    this.#admission = new AdmissionQueue({ ...parts, perSecond: this.#perSecond, room: () => this.#room })
     this.#guard = new OverloadGuard({
       ...parts,
       resources: parts.resources ?? systemResources(),
@@ -142,6 +138,12 @@ export class Gateway {
     const tick = clock.every(TICK_MS, () => this.#tick())
     this.#releases.add('tick', () => tick.cancel())
     metrics.sessions.set(0)
+  }
+
+  /** Its share of what the whole server opens changes as other processes come and go; 0: as many as come. */
+  setSessionsPerSecond(perSecond: number): void {
+    this.#perSecond = perSecond
+    this.#admission.setRate(perSecond)
   }
 
   /** A supervised process is told which servers are gone. */
@@ -172,8 +174,8 @@ export class Gateway {
    * for a bounded time, until all is written. Robots are not offline by this: they are given time to return.
    */
   async stop(): Promise<void> {
-    const { clock, log, sessionsPerSecond } = this.#parts
-    const spanMs = drainSpanMs(this.#registry.size, sessionsPerSecond)
+    const { clock, log } = this.#parts
+    const spanMs = drainSpanMs(this.#registry.size, this.#perSecond)
     this.#returnWithinSeconds = Math.ceil(spanMs / 1000)
     this.#draining = true
     this.#admission.clear(() => this.#drainingRefusal())
@@ -233,7 +235,7 @@ export class Gateway {
 
   /** How many more may be on their way to an open session. */
   get #room(): number {
-    return this.#maxHandshakes - this.#authenticating - this.#sessions.handshakes
+    return maxHandshakes(this.#perSecond) - this.#authenticating - this.#sessions.handshakes
   }
 
   #refusalFor(thrown: unknown): BeaconError {
@@ -306,4 +308,9 @@ export class Gateway {
     const deadline = clock.monotonic() + CLOSE_DEADLINE_MS
     while (this.#sessions.sockets > 0 && clock.monotonic() < deadline) await clock.sleep(20)
   }
+}
+
+function maxHandshakes(perSecond: number): number {
+  if (perSecond === 0) return MAX_HANDSHAKES
+  return Math.min(Math.max((perSecond * HANDSHAKE_MS) / 1000, MIN_HANDSHAKES), MAX_HANDSHAKES)
 }

@@ -9,11 +9,16 @@ export const LONGEST_RETURN_S = 120
  * away further than anybody is asked to wait, they are drawn at random from all of that time.
  */
 export class ReturnTimes {
-  readonly #msEach: number
+  #msEach: number
   /** Until when places are given away, in milliseconds of the clock that `next` is called with. */
   #givenUntil = Number.NEGATIVE_INFINITY
 
   constructor(perSecond: number) {
+    this.#msEach = 1000 / perSecond
+  }
+
+  /** Places that were given away before stay as they are. */
+  setRate(perSecond: number): void {
     this.#msEach = 1000 / perSecond
   }
 

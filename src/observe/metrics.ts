@@ -50,7 +50,7 @@ export function createMetrics() {
     }),
     overloaded: new Gauge({
       name: 'beacon_overloaded',
-      help: '1 while new robots are turned away because this is short',
+      help: 'Processes that turn new robots away because this is short',
       labelNames: ['reason'] as const,
       registers,
     }),

@@ -15,10 +15,10 @@ import type { FromProcess, GatewaySettings, ToldRefusal } from './messages.ts'
 import { PortDoor } from './port-door.ts'
 
 /**
- * Of each gateway process, besides the one that listens. Heartbeats always have one statement in flight; the others are
- * for opening sessions, looking up tokens and writing timelines, which each have at most one at a time, too.
+ * Of each gateway process, besides the one that listens. Heartbeats, openings, look-ups and timelines have at most one
+ * statement in flight each; one is left for presence, the beat and what is rare.
  */
-export const GATEWAY_PROCESS_CONNECTIONS = 3
+export const GATEWAY_PROCESS_CONNECTIONS = 5
 const STATEMENT_TIMEOUT_MS = 30_000
 const SILENCE_TIMEOUT_MS = 45_000
 const TELL_REFUSALS_EVERY_MS = 250
@@ -28,6 +28,7 @@ const MAX_REFUSALS_AT_ONCE = 1_000
 /** A running gateway process. */
 export interface GatewayProcess {
   serversGone(serverIds: readonly string[]): void
+  setSessionsPerSecond(perSecond: number): void
   report(): Promise<MetricObject[]>
   /** Comes to the shared port, or leaves it; robots that are here stay. */
   sharePort(how: { readonly listen: boolean; readonly elsewhere: boolean }): void
@@ -130,6 +131,7 @@ export async function startGatewayProcess(
         gateway.roomElsewhere(elsewhere)
         door.set(listen)
       },
+      setSessionsPerSecond: (perSecond) => gateway.setSessionsPerSecond(perSecond),
       stop: () => releases.run(),
     }
   } catch (error) {

@@ -1,7 +1,7 @@
 import cluster from 'node:cluster'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { withoutSettings } from '../config.ts'
+import { inherited, withoutSettings } from '../config.ts'
 import type { FromProcess } from './messages.ts'
 import type { Launch } from './supervisor.ts'
 
@@ -10,7 +10,7 @@ import type { Launch } from './supervisor.ts'
  * memory that is free by then. Where glibc has written a key of its own there, the robot is hung up on and has to dial
  * again. Without the caches that carry such keys this was not seen in 120,000 upgrades. Other C libraries ignore it.
  */
-const MALLOC_SETTINGS = { GLIBC_TUNABLES: 'glibc.malloc.tcache_count=0' }
+const MALLOC_SETTING = 'glibc.malloc.tcache_count=0'
 
 const PROGRAM = join(import.meta.dirname, `main${fileURLToPath(import.meta.url).slice(-3)}`)
 
@@ -19,10 +19,12 @@ const PROGRAM = join(import.meta.dirname, `main${fileURLToPath(import.meta.url).
  * every Node has; uws binds the port in each process by itself. No setting is in their arguments or environment.
  */
 export function createLaunch(): Launch {
+  const given = inherited('GLIBC_TUNABLES')
+  const tunables = given ? `${given}:${MALLOC_SETTING}` : MALLOC_SETTING
   cluster.schedulingPolicy = cluster.SCHED_RR
   cluster.setupPrimary({ exec: PROGRAM, args: [], stdio: ['ignore', 'inherit', 'inherit', 'ipc'] })
   return (handlers) => {
-    const worker = cluster.fork({ ...MALLOC_SETTINGS, ...withoutSettings() })
+    const worker = cluster.fork({ ...withoutSettings(), GLIBC_TUNABLES: tunables })
     const { process: child } = worker
     let ended = false
     const exited = (how: string): void => {

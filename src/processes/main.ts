@@ -44,6 +44,9 @@ async function onMessage(message: ToProcess): Promise<void> {
     case 'port':
       ;(await running)?.sharePort(message)
       break
+    case 'rate':
+      ;(await running)?.setSessionsPerSecond(message.sessionsPerSecond)
+      break
     case 'report': {
       const series = await (await running)?.report()
       if (series) tell({ type: 'report', question: message.question, series })

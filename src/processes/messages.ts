@@ -18,7 +18,7 @@ export interface GatewaySettings {
   readonly trustedProxies: readonly string[]
   readonly logLevel: string
   readonly heartbeatIntervalMs: number
-  /** Its share; 0: as many as come. */
+  /** Its share at first; 0: as many as come. */
   readonly sessionsPerSecond: number
   /** Servers that are gone, as their robots still say. */
   readonly goneServers: readonly string[]
@@ -41,6 +41,8 @@ export type ToProcess =
    * finds room with another process, now or in a moment.
    */
   | { readonly type: 'port'; readonly listen: boolean; readonly elsewhere: boolean }
+  /** How many sessions it may open in a second from now on; 0: as many as come. */
+  | { readonly type: 'rate'; readonly sessionsPerSecond: number }
   /** Send all robots away, store what they sent, and end. */
   | { readonly type: 'drain' }
 

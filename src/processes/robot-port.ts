@@ -123,6 +123,7 @@ async function openInProcesses(parts: RobotPortParts): Promise<RobotPort> {
   const supervisor = new Supervisor({
     ...parts,
     processes: config.gatewayProcesses,
+    sessionsPerSecond: sessionsPerSecond * config.gatewayProcesses,
     launch: createLaunch(),
     settingsFor: (name) => ({
       name,

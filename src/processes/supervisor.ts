@@ -26,6 +26,8 @@ export type Launch = (handlers: LaunchHandlers) => GatewayProcess
 
 export interface SupervisorParts {
   readonly processes: number
+  /** How many sessions all of them together open in a second; 0: as many as come. */
+  readonly sessionsPerSecond: number
   readonly launch: Launch
   /** What a process is told; `serverId` is to be a new one each time. */
   readonly settingsFor: (name: string) => GatewaySettings
@@ -72,6 +74,8 @@ interface Place {
   isToListen: boolean
   /** Whether it was told that others have room for whom it turns away. */
   knowsOfRoom: boolean
+  /** Its share of the sessions that are opened in a second, as it was told last. */
+  share: number
 }
 
 /**
@@ -105,6 +109,7 @@ export class Supervisor {
       listens: false,
       isToListen: true,
       knowsOfRoom: false,
+      share: parts.sessionsPerSecond / parts.processes,
     }))
   }
 
@@ -237,6 +242,7 @@ export class Supervisor {
     place.listens = false
     place.isToListen = true
     place.knowsOfRoom = false
+    place.share = this.#parts.sessionsPerSecond / this.#parts.processes
     const process = this.#parts.launch({
       message: (message) => {
         // What is left of one that has ended is of no use any more.
@@ -327,9 +333,21 @@ export class Supervisor {
       place.knowsOfRoom = elsewhere
       place.process?.send({ type: 'port', listen: isToListen, elsewhere })
     })
+    this.#shareRate(running.flatMap(({ place }) => (place.isToListen ? [place] : [])))
     this.#parts.metrics.gatewayProcessesListening.set(
       running.filter(({ place }) => place.listens && place.isToListen).length,
     )
+  }
+
+  /** Those on the port take in what all may: robots come to nobody else. */
+  #shareRate(listening: readonly Place[]): void {
+    if (this.#starting || this.#stopping) return
+    const share = this.#parts.sessionsPerSecond / listening.length
+    for (const place of listening) {
+      if (place.share === share) continue
+      place.share = share
+      place.process?.send({ type: 'rate', sessionsPerSecond: share })
+    }
   }
 
   /** Whether robots find room at a place, now or in a moment. */

@@ -227,6 +227,39 @@ test('whatever comes: within the rate, in order, bounded, and everybody gets an 
   )
 })
 
+describe('a rate that changes', () => {
+  test('holds for those that wait already', async () => {
+    const door = new Door(100)
+    door.arriveMany(205)
+    expect(door.passed).toHaveLength(5)
+    await door.pass(1_000)
+    expect(door.passed).toHaveLength(105)
+    door.queue.setRate(400)
+    await door.pass(250)
+    expect(door.passed).toHaveLength(205)
+    expect(door.refused).toEqual([])
+  })
+
+  test('makes the queue longer or shorter for those that come', () => {
+    const door = new Door(100)
+    door.queue.setRate(10)
+    door.arriveMany(40)
+    expect(door.queue.capacity).toBe(25)
+    expect(door.queue.waiting).toBe(25)
+    expect(door.passed.length + door.refused.length).toBe(15)
+  })
+
+  test('may be no rate any more, and again', async () => {
+    const door = new Door(10)
+    door.queue.setRate(0)
+    door.arriveMany(500)
+    expect(door.passed).toHaveLength(500)
+    door.queue.setRate(10)
+    door.arriveMany(20)
+    expect(door.passed.length).toBeLessThanOrEqual(501)
+  })
+})
+
 describe('times of return', () => {
   function perSecondOf(count: number, rate: number, waiting: number): number[] {
     const returns = new ReturnTimes(rate)

@@ -58,6 +58,7 @@ function scene(processes = 3) {
   const refused: string[] = []
   const supervisor = new Supervisor({
     processes,
+    sessionsPerSecond: 600,
     launch: (handlers) => {
       const fake = new FakeProcess(handlers)
       started.push(fake)
@@ -147,7 +148,9 @@ describe('a process that ends', () => {
   test('is counted and replaced at once by a server of its own; the others are left alone', async () => {
     const { supervisor, started, come, gone, exits, states } = scene()
     await come()
-    const told = started.slice(1).map(({ told }) => told.length)
+    // They may open as many sessions as all three together meanwhile.
+    const told = () => started.slice(1, 3).map((fake) => fake.told.length - fake.count('rate'))
+    const before = told()
     const { serverId, name } = started[0]!.settings
     started[0]!.exit()
     expect(gone).toEqual([serverId])
@@ -158,7 +161,7 @@ describe('a process that ends', () => {
     expect(supervisor.ready).toBe(3)
     expect(await exits()).toEqual({ crash: 1 })
     expect(await states()).toEqual({ waiting: 0, starting: 0, ready: 3, draining: 0 })
-    expect(started.slice(1, 3).map(({ told }) => told.length)).toEqual(told)
+    expect(told()).toEqual(before)
   })
 
   test('again and again is started more and more rarely', async () => {
@@ -282,6 +285,27 @@ describe('the shared port', () => {
     await come()
     started[0]!.say(full)
     expect(listens(started[0]!)).toBe(true)
+  })
+})
+
+describe('the rate at which sessions are opened', () => {
+  const rates = (fake: FakeProcess) =>
+    fake.told.flatMap((message) => (message.type === 'rate' ? [message.sessionsPerSecond] : []))
+
+  test('is shared by those on the port, whoever leaves and comes', async () => {
+    const { started, come } = scene()
+    await come()
+    expect(started.map(rates)).toEqual([[], [], []])
+    const [first, second, third] = started as [FakeProcess, FakeProcess, FakeProcess]
+    for (const fake of [first, second]) {
+      fake.say({ type: 'room', hasRoom: false })
+      fake.say({ type: 'listening', listening: false })
+    }
+    expect(rates(third)).toEqual([300, 600])
+    first.say({ type: 'room', hasRoom: true })
+    first.say({ type: 'listening', listening: true })
+    expect(rates(third)).toEqual([300, 600, 300])
+    expect(rates(first).at(-1)).toBe(300)
   })
 })
 

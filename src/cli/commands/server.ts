@@ -19,7 +19,7 @@ Settings, from the environment (secrets also as NAME_FILE, the path of a file th
   BEACON_GATEWAY_ENGINE     ws, uws (needs uWebSockets.js or @uwsjs/core), or auto: uws where it is installed (auto)
   BEACON_GATEWAY_PORT       port for robots with uws or several processes (the one after BEACON_PORT; 0 takes a free one)
   BEACON_GATEWAY_PROCESSES  how many processes hold robots; auto: one for each processor (1: the server itself)
-  BEACON_SESSIONS_PER_SECOND  how many robot sessions are opened in a second, by all together (1000 for each processor; 0: all)
+  BEACON_SESSIONS_PER_SECOND  how many robot sessions are opened in a second, by all together (1000 for each processor used; 0: all)
   BEACON_TLS_CERT_FILE      certificate and chain in PEM, for both ports; and BEACON_TLS_KEY_FILE
   BEACON_BUS                local or postgres: how several servers tell each other (postgres with a database URL)
   BEACON_OIDC_ISSUER        an OpenID Connect provider that people may sign in with
