@@ -49,6 +49,8 @@ export class Sessions implements ConnectionHost {
   readonly #parts: SessionsParts
   /** Sockets that have not said hello, oldest first. Admission bounds it. */
   readonly #awaitingHello = new Set<Connection>()
+  /** How sessions ended whose opening is still under way: what there is to say of them is known when it is through. */
+  readonly #endedEarly = new Map<Connection, SessionEnd>()
   /** Sockets whose session is over and that are not closed yet: the engine gives each of them a few seconds. */
   readonly #closing = new Set<Connection>()
   /** Sessions that are not read from for now: open ones, all of them at the most. */
@@ -190,9 +192,11 @@ export class Sessions implements ConnectionHost {
           this.#opening -= 1
           if (session) this.#opened(connection, session)
           else void this.#notOpened(connection)
+          this.#endedEarly.delete(connection)
         },
         (error: unknown) => {
           this.#opening -= 1
+          this.#endedEarly.delete(connection)
           if (!isDatabaseUnavailable(error)) log.error({ err: error }, 'a session could not be opened')
           connection.end(
             withReconnectDelay(CLOSE.overloaded, spreadSeconds(this.#parts.random, 1, 10) * 1000),
@@ -220,16 +224,7 @@ export class Sessions implements ConnectionHost {
       this.#announce.add({ robot_id: robotId, session_no: sessionNo }).catch((error: unknown) => {
         log.warn({ err: error }, 'could not tell the other servers of a session')
       })
-    if (connection.phase === 'closed') {
-      // It went away while the database was at work: online by its hello, until its silence is long enough.
-      this.#parts.presence.presence.lost(robotId, sessionNo, 'connection_lost')
-      return
-    }
-    const older = this.#parts.registry.opened(connection)
-    this.#open += 1
-    metrics.sessions.set(this.#open)
     metrics.uncounted.sessionsOpened += 1
-    this.#openedInAll += 1
     // Before what it said while it waited: a bye among that ends the session within the next line.
     this.note(connection, {
       level: 'info',
@@ -237,6 +232,15 @@ export class Sessions implements ConnectionHost {
       message: `session ${sessionNo} opened`,
       data: { session_no: sessionNo, address: connection.remoteAddress },
     })
+    const end = this.#endedEarly.get(connection)
+    if (end) {
+      this.#tellEnd(connection, sessionNo, end, 0)
+      return
+    }
+    const older = this.#parts.registry.opened(connection)
+    this.#open += 1
+    metrics.sessions.set(this.#open)
+    this.#openedInAll += 1
     connection.opened(session, intervalMs)
     older?.end(CLOSE.replaced)
     if (connection.missedNews) this.#parts.news.lookAgain([connection])
@@ -311,17 +315,24 @@ export class Sessions implements ConnectionHost {
   }
 
   ended(connection: Connection, end: SessionEnd): void {
-    const { metrics } = this.#parts
-    this.#awaitingHello.delete(connection)
+    const hasSaidHello = !this.#awaitingHello.delete(connection)
     this.#parts.registry.leave(connection)
     this.#closing.add(connection)
-    const reason = end.by === 'server' ? end.reason.split(';', 1)[0]! : end.bye ? 'bye' : 'connection_lost'
-    const { robotId, sessionNo } = connection
-    if (sessionNo === undefined) return
-    const said = storableText(end.reason)
-    metrics.sessionsClosed.inc({ reason })
+    const { sessionNo } = connection
+    if (sessionNo === undefined) {
+      if (hasSaidHello) this.#endedEarly.set(connection, end)
+      return
+    }
     this.#open -= 1
-    metrics.sessions.set(this.#open)
+    this.#parts.metrics.sessions.set(this.#open)
+    this.#tellEnd(connection, sessionNo, end, this.uptimeMs() - connection.since)
+  }
+
+  #tellEnd(connection: Connection, sessionNo: number, end: SessionEnd, lastedMs: number): void {
+    const { robotId } = connection
+    const reason = end.by === 'server' ? end.reason.split(';', 1)[0]! : end.bye ? 'bye' : 'connection_lost'
+    const said = storableText(end.reason)
+    this.#parts.metrics.sessionsClosed.inc({ reason })
     this.note(connection, {
       // 1000: the robot left in order, as it does to come back with a new token.
       level: end.bye || end.code === CLOSE.serviceRestart.code || end.code === 1000 ? 'info' : 'warn',
@@ -332,7 +343,7 @@ export class Sessions implements ConnectionHost {
         close_code: end.code,
         reason: said,
         closed_by: end.by,
-        lasted_ms: this.uptimeMs() - connection.since,
+        lasted_ms: lastedMs,
       },
     })
     const { presence } = this.#parts.presence

@@ -179,6 +179,42 @@ describe('a session', () => {
     expect(codes.slice(0, 2)).toEqual(['connected', 'disconnected'])
   })
 
+  it('that breaks while it is being opened stands on the timeline, and its robot is not offline before its time', async () => {
+    const robot = await insertRobot(db.database, fleet)
+    const end = await connectInMemory((request) => running.gateway.admit(request), {
+      authorization: `Bearer ${robot.token}`,
+    })
+    end.send(JSON.stringify({ type: 'hello', protocol: 1 }))
+    end.vanish()
+    const rows = await settle(
+      eventually(async () => {
+        const found = await timeline(robot.id)
+        return found.length === 2 ? found : undefined
+      }),
+    )
+    expect(rows.map((row) => row.code)).toEqual(['connected', 'disconnected'])
+    expect(rows[1]?.data).toMatchObject({ session_no: 1, close_code: 1006, closed_by: 'network' })
+  })
+
+  it('that the server ends while it is being opened says so', async () => {
+    const robot = await insertRobot(db.database, fleet)
+    const end = await connectInMemory((request) => running.gateway.admit(request), {
+      authorization: `Bearer ${robot.token}`,
+    })
+    end.send(JSON.stringify({ type: 'hello', protocol: 1 }))
+    for (let seq = 0; seq < 300; seq += 1)
+      end.send(JSON.stringify({ type: 'heartbeat', seq, at: new Date(clock.now()).toISOString() }))
+    expect((await settle(end.closed)).code).toBe(4004)
+    const rows = await settle(
+      eventually(async () => {
+        const found = await timeline(robot.id)
+        return found.length >= 2 ? found : undefined
+      }),
+    )
+    expect(rows.slice(0, 2).map((row) => row.code)).toEqual(['connected', 'disconnected'])
+    expect(rows[1]?.data).toMatchObject({ close_code: 4004, reason: 'too_many_frames', closed_by: 'server' })
+  })
+
   it('of a robot with an event keeps it once, however often it is told', async () => {
     const robot = await insertRobot(db.database, fleet)
     const link = await connect(running, clock, robot)
