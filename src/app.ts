@@ -72,9 +72,19 @@ export interface Started {
 const GATEWAY_CONNECTIONS = 6
 const HTTP_CONNECTIONS = 8
 /** How long a statement may take, after how much silence its connection is given up, and how it is planned. */
-const GATEWAY_POOL = { statementTimeoutMs: 30_000, silenceTimeoutMs: 45_000, onePlanEach: true }
-const UPKEEP_POOL = { ...GATEWAY_POOL, onePlanEach: false }
-const HTTP_POOL = { statementTimeoutMs: 8_000, silenceTimeoutMs: 10_000, onePlanEach: false }
+const GATEWAY_POOL = {
+  statementTimeoutMs: 30_000,
+  silenceTimeoutMs: 45_000,
+  onePlanEach: true,
+  keepsIdle: true,
+}
+const UPKEEP_POOL = { ...GATEWAY_POOL, onePlanEach: false, keepsIdle: false }
+const HTTP_POOL = {
+  statementTimeoutMs: 8_000,
+  silenceTimeoutMs: 10_000,
+  onePlanEach: false,
+  keepsIdle: false,
+}
 
 /** The upkeep's, the bus's, and what the start and the commands that work on the database take. */
 const OTHER_CONNECTIONS = 16

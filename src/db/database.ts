@@ -26,6 +26,10 @@ export interface PoolOptions {
    * written for it: those of lists would be planned without knowing how many rows are wanted, or how rare they are.
    */
   readonly onePlanEach?: boolean
+  /**
+   * Connections stay when there is nothing to do: where a storm may leave no descriptor, and no time, for new ones.
+   */
+  readonly keepsIdle?: boolean
   readonly onIdleError: (error: Error) => void
 }
 
@@ -46,7 +50,7 @@ export function openPool(options: PoolOptions): pg.Pool {
     application_name: options.name,
     max: options.maxConnections,
     connectionTimeoutMillis: 2_000,
-    idleTimeoutMillis: 30_000,
+    idleTimeoutMillis: options.keepsIdle ? 0 : 30_000,
     statement_timeout: options.statementTimeoutMs,
     idle_in_transaction_session_timeout: options.idleInTransactionMs ?? IDLE_IN_TRANSACTION_MS,
     keepAlive: true,

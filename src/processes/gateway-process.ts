@@ -64,6 +64,7 @@ export async function startGatewayProcess(
       statementTimeoutMs: STATEMENT_TIMEOUT_MS,
       silenceTimeoutMs: SILENCE_TIMEOUT_MS,
       onePlanEach: true,
+      keepsIdle: true,
       onIdleError: (error) => log.warn({ err: error }, 'a database connection was lost'),
     })
     releases.add('database connections', () => pool.end())

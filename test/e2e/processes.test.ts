@@ -453,8 +453,9 @@ describe('a server of several processes', () => {
       }
       const ready = await fetch(`${server.url}/readyz`)
       if (ready.status === 503) unready = await ready.json()
-      return (await series(scene, 'beacon_gateway_processes'))['{state="waiting"}'] === 2
-    }, 'both to wait')
+      const { '{state="waiting"}': waiting } = await series(scene, 'beacon_gateway_processes')
+      return waiting === 2 && unready !== undefined
+    }, 'both to wait, and the server to say so')
     expect(unready).toEqual({ ready: false, reasons: ['no_gateway_process'] })
     expect(seen.size).toBeLessThan(12)
     await eventually(async () => (await fetch(`${server.url}/readyz`)).status === 200, 'its return')
