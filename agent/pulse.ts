@@ -1,8 +1,9 @@
 import type { Clock, Timer } from './runtime.ts'
 
 /**
- * Calls `beat` at once and then every interval, unless it is shifted. Beats keep to their own measure, however long one takes; one that is
- * still under way is not joined by another, and beats missed while the machine slept are not made up for.
+ * Calls `beat` at once and then every interval, unless it is shifted. Beats keep to their own measure, however long one
+ * takes; one that is still under way is not joined by another, and beats missed while the machine slept are not made up
+ * for.
  */
 export class Pulse {
   readonly #clock: Clock
