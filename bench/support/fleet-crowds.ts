@@ -24,6 +24,8 @@ export interface FleetCrowdsOptions {
   readonly firstSeq?: number
   readonly persistence: Persistence
   readonly shortHeartbeats?: boolean
+  /** Robots of the same fleet: these begin where those end. */
+  readonly after?: FleetCrowds
 }
 
 /** All crowds together. */
@@ -57,6 +59,14 @@ export class FleetCrowds {
     this.#options = options
   }
 
+  /** Of the first robot and of the first crowd. */
+  get #from(): { readonly robot: number; readonly crowd: number } {
+    const { after } = this.#options
+    return after
+      ? { robot: after.#from.robot + after.robots, crowd: after.#from.crowd + after.#crowds.length }
+      : { robot: 0, crowd: 0 }
+  }
+
   get robots(): number {
     return this.#crowds.reduce((sum, crowd) => sum + crowd.robots, 0)
   }
@@ -71,8 +81,8 @@ export class FleetCrowds {
     const crowds = Math.ceil(missing / ROBOTS_PER_CROWD)
     const { start, port, seed, handshakesAtOnce, persistence } = this.#options
     for (let left = crowds; left > 0; left--) {
-      const firstRobot = this.robots
-      const robots = Math.ceil((count - firstRobot) / left)
+      const robots = Math.ceil((count - this.robots) / left)
+      const firstRobot = this.#from.robot + this.robots
       // Little space for young objects: it would be most of what so small a program takes.
       const child = start(new URL('../programs/fleet-crowd.js', import.meta.url), {
         node: ['--max-semi-space-size=1', '--single-threaded-gc'],
@@ -85,7 +95,7 @@ export class FleetCrowds {
         port,
         seed,
         firstRobot,
-        firstAddress: FIRST_ADDRESS + this.#crowds.length * ADDRESSES_PER_CROWD,
+        firstAddress: FIRST_ADDRESS + (this.#from.crowd + this.#crowds.length) * ADDRESSES_PER_CROWD,
         handshakesAtOnce,
         maxInFlight: this.#options.maxInFlight ?? 64,
         firstSeq: this.#options.firstSeq ?? FIRST_SEQ,
