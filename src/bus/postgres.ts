@@ -1,5 +1,6 @@
 import pg from 'pg'
 import { z } from 'zod'
+import { disconnect } from '../db/database.ts'
 import type { Log } from '../observe/log.ts'
 import type { Clock } from '../runtime.ts'
 import type { Bus, BusMessage } from './bus.ts'
@@ -129,7 +130,7 @@ export async function createPostgresBus(options: PostgresBusOptions): Promise<Bu
       stopping.abort()
       probe.cancel()
       await reconnecting
-      await client.end().catch(() => {})
+      await disconnect(client, clock)
     },
   }
 }
@@ -139,6 +140,8 @@ async function listen(options: PostgresBusOptions, onPayload: (payload: string) 
     connectionString: options.url,
     application_name: 'beacon bus',
     connectionTimeoutMillis: 5_000,
+    // One that connects and says nothing from then on would be waited for without an end.
+    query_timeout: PROBE_TIMEOUT_MS,
     keepAlive: true,
   })
   // Without a listener an error during the attempt would end the process.

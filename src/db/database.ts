@@ -1,6 +1,7 @@
 import type { Socket } from 'node:net'
 import { Kysely, PostgresDialect } from 'kysely'
 import pg from 'pg'
+import type { Clock } from '../runtime.ts'
 import { PreparingClient } from './prepared-statements.ts'
 import type { Tables } from './tables.ts'
 
@@ -62,8 +63,53 @@ export function openPool(options: PoolOptions): pg.Pool {
   // A connection that breaks while a transaction has it says so twice: to the statement, which is where it is handled,
   // and as an event that would end the process if nobody listened.
   pool.on('connect', (client) => void client.on('error', () => {}))
+  const standing = new Set<Socket>()
+  pool.on('connect', (client) => {
+    const stream = streamOf(client)
+    standing.add(stream)
+    stream.once('close', () => standing.delete(stream))
+  })
+  streams.set(pool, standing)
   if (options.silenceTimeoutMs !== undefined) dropSilentConnections(pool, options.silenceTimeoutMs)
   return pool
+}
+
+/** Of each pool, what its connections run over. */
+const streams = new WeakMap<pg.Pool, Set<Socket>>()
+
+/** How long a connection may take to be gone. To a database that says nothing it would stand for a quarter of an hour. */
+const DISCONNECT_WITHIN_MS = 2_000
+
+/** Ends a pool of `openPool`, and resolves when its connections are gone. What one was asked that is dropped for it fails. */
+export function closePool(pool: pg.Pool, clock: Pick<Clock, 'after'>): Promise<void> {
+  return endInTime(() => pool.end(), streams.get(pool) ?? [], clock)
+}
+
+/** Ends a connection that is no pool's, and resolves when it is gone. */
+export function disconnect(client: pg.Client, clock: Pick<Clock, 'after'>): Promise<void> {
+  return endInTime(() => client.end(), [streamOf(client)], clock)
+}
+
+async function endInTime(
+  end: () => Promise<void>,
+  standing: Iterable<Socket>,
+  clock: Pick<Clock, 'after'>,
+): Promise<void> {
+  const timer = clock.after(DISCONNECT_WITHIN_MS, () => {
+    for (const stream of standing)
+      stream.destroy(new Error(`Connection terminated: not gone within ${DISCONNECT_WITHIN_MS} ms`))
+  })
+  await end().catch(() => {})
+  await Promise.all([...standing].map((stream) => stream.closed || closed(stream)))
+  timer.cancel()
+}
+
+function closed(stream: Socket): Promise<void> {
+  return new Promise((resolve) => stream.once('close', () => resolve()))
+}
+
+function streamOf(client: pg.ClientBase): Socket {
+  return (client as unknown as { connection: { stream: Socket } }).connection.stream
 }
 
 /** A database that is stopped, or behind a network that swallows packets, says nothing at all, not even no. */
@@ -72,7 +118,7 @@ function dropSilentConnections(pool: pg.Pool, silenceMs: number): void {
   pool.on('acquire', (client) => void atWork.add(client))
   pool.on('release', (_error, client) => void atWork.delete(client))
   pool.on('connect', (client) => {
-    const { stream } = (client as unknown as { connection: { stream: Socket } }).connection
+    const stream = streamOf(client)
     stream.setTimeout(silenceMs, () => {
       if (atWork.has(client))
         stream.destroy(new Error(`Connection terminated: no answer for ${silenceMs} ms`))

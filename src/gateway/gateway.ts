@@ -59,9 +59,11 @@ const MAX_HANDSHAKES = 5_000
 const MIN_HANDSHAKES = 100
 /** What stopping waits for heartbeats to be acknowledged before sessions are closed. */
 const ACKNOWLEDGE_DEADLINE_MS = 3_000
-/** What stopping waits for writes, and then for sockets to close. */
+/** What stopping takes until it gives up on the database, of which at the most so much for sockets to close. */
 const FLUSH_DEADLINE_MS = 8_000
 const CLOSE_DEADLINE_MS = 2_000
+/** What it waits besides to be taken off the list of servers; the others find out by themselves, too. */
+const LEAVE_DEADLINE_MS = 1_000
 
 /** Where this server's robots are: admits sockets, keeps time for their sessions and lets them go. */
 export class Gateway {
@@ -131,7 +133,7 @@ export class Gateway {
   async start(): Promise<void> {
     const { clock, metrics } = this.#parts
     await this.#watch.start()
-    this.#releases.add('server watch', () => this.#watch.stop())
+    this.#releases.add('server watch', () => this.#within(LEAVE_DEADLINE_MS, this.#watch.stop()))
     this.#news.start()
     this.#guard.start()
     this.#releases.add('overload guard', () => this.#guard.stop())
@@ -188,9 +190,10 @@ export class Gateway {
     await this.#allClosed()
     this.#sessions.terminateAll()
     await this.#sessions.flushHeartbeats()
-    await this.#presence.idle()
-    await this.#timeline.idle()
     await this.#sessions.idle()
+    await this.#presence.idle()
+    // Last, for the others still have something to say in it.
+    await this.#timeline.idle()
     giveUp.cancel()
     await this.#releases.run()
     this.#givingUp.abort()

@@ -55,6 +55,11 @@ export class SessionOpener {
     return (session.withNextToken ? this.#rotating : this.#plain).add(session)
   }
 
+  /** Resolves once none is being opened. */
+  async idle(): Promise<void> {
+    await Promise.all([this.#plain.idle(), this.#rotating.idle()])
+  }
+
   #groupingOf(
     open: (round: readonly AskedSession[]) => Promise<(OpenedSession | undefined)[]>,
   ): Grouping<AskedSession, OpenedSession | undefined> {

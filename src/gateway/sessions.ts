@@ -18,7 +18,7 @@ import { Connection, type ConnectionHost } from './connection.ts'
 import { HeartbeatWriter, type PendingHeartbeat } from './heartbeat-writer.ts'
 import type { News } from './news.ts'
 import { NextTokenWriter } from './next-token-writer.ts'
-import type { PersistParts } from './persist.ts'
+import { type PersistParts, unlessAborted } from './persist.ts'
 import type { PresenceKeeper } from './presence-keeper.ts'
 import type { ServerWatch } from './server-watch.ts'
 import { SessionOpener } from './session-opener.ts'
@@ -119,9 +119,10 @@ export class Sessions implements ConnectionHost {
     return this.#heartbeats.flush()
   }
 
-  /** Resolves once nothing that sessions named waits to be written. */
-  idle(): Promise<void> {
-    return this.#nextTokens.idle()
+  /** Resolves once no session is being opened, and nothing that sessions named waits to be written, or all is given up. */
+  async idle(): Promise<void> {
+    await unlessAborted(this.#parts.persist.signal, this.#opener.idle()).catch(() => {})
+    await this.#nextTokens.idle()
   }
 
   /** Ends sessions that do not begin or are too fast for too long, lets those that were held back go on. */

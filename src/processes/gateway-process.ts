@@ -3,7 +3,7 @@ import type { MetricObject } from 'prom-client'
 import { tellingRefusals } from '../audit/session-refusals.ts'
 import { createPostgresBus } from '../bus/postgres.ts'
 import type { AuditEntry } from '../db/audit.ts'
-import { openDatabase, openPool } from '../db/database.ts'
+import { closePool, openDatabase, openPool } from '../db/database.ts'
 import { Gateway } from '../gateway/gateway.ts'
 import { baseHeaders } from '../http/headers.ts'
 import { createLog } from '../observe/log.ts'
@@ -67,7 +67,7 @@ export async function startGatewayProcess(
       keepsIdle: true,
       onIdleError: (error) => log.warn({ err: error }, 'a database connection was lost'),
     })
-    releases.add('database connections', () => pool.end())
+    releases.add('database connections', () => closePool(pool, clock))
     const bus = await createPostgresBus({
       url: settings.databaseUrl,
       pool,

@@ -6,6 +6,7 @@ import { openPool } from '../../src/db/database.ts'
 import { newId } from '../../src/ids.ts'
 import { createLog } from '../../src/observe/log.ts'
 import { systemClock } from '../../src/runtime.ts'
+import { ManualClock } from '../support/clock.ts'
 import { startDatabaseProxy } from '../support/database-proxy.ts'
 import { eventually } from '../support/eventually.ts'
 import { createTestDatabase, type TestDatabase } from '../support/postgres.ts'
@@ -135,5 +136,26 @@ describe('servers on a postgres bus', () => {
     const other = await postgresBus()
     await other.publish({ type: 'fleet_changed', fleet_id: newId() })
     await eventually(() => heard.length === 2)
+  })
+
+  it('ends while the database says nothing', async () => {
+    const proxy = await startDatabaseProxy(db.url)
+    stops.push(() => proxy.stop())
+    const pool = openPool({
+      url: proxy.url,
+      name: 'bus test',
+      maxConnections: 1,
+      statementTimeoutMs: 5_000,
+      onIdleError: () => {},
+    })
+    stops.push(() => pool.end())
+    const clock = new ManualClock()
+    const log = createLog('silent')
+    const bus = await createPostgresBus({ url: proxy.url, pool, serverId: newId(), clock, log })
+    proxy.fallSilent()
+    const stopped = bus.stop()
+    await clock.pass(2_100, 100)
+    await stopped
+    expect(clock.pending).toBe(0)
   })
 })

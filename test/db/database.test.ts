@@ -1,6 +1,8 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { isDatabaseUnavailable, openPool } from '../../src/db/database.ts'
+import { closePool, isDatabaseUnavailable, openPool } from '../../src/db/database.ts'
+import { ManualClock } from '../support/clock.ts'
 import { type DatabaseProxy, startDatabaseProxy } from '../support/database-proxy.ts'
+import { eventually } from '../support/eventually.ts'
 import { createTestDatabase, type TestDatabase } from '../support/postgres.ts'
 
 let db: TestDatabase
@@ -34,6 +36,45 @@ describe('a connection that owes an answer', () => {
     expect((await pool.query('SELECT 2 AS two')).rows).toEqual([{ two: 2 }])
     expect(idleErrors).toEqual([])
     await pool.end()
+  })
+})
+
+describe('a pool that is closed', () => {
+  it('lets go of connections to a database that says nothing, at work or not', async () => {
+    const clock = new ManualClock()
+    const pool = openPool({
+      url: proxy.url,
+      name: 'close',
+      maxConnections: 3,
+      statementTimeoutMs: 60_000,
+      onIdleError: () => {},
+    })
+    await Promise.all([1, 2, 3].map(() => pool.query('SELECT pg_sleep(0.05)')))
+    expect([proxy.connections, pool.idleCount]).toEqual([3, 3])
+    proxy.fallSilent()
+    const asked = pool.query('SELECT 1').catch((thrown: unknown) => thrown)
+    await eventually(() => pool.idleCount === 2, 'it to be asked')
+    const closed = closePool(pool, clock)
+    clock.advance(2_000)
+    await closed
+    expect(isDatabaseUnavailable(await asked)).toBe(true)
+    expect(clock.pending).toBe(0)
+    proxy.restore()
+    await eventually(() => proxy.connections === 0, 'the last connection to go')
+  })
+
+  it('waits for what is under way, and is gone with it', async () => {
+    const pool = openPool({
+      url: proxy.url,
+      name: 'close',
+      maxConnections: 2,
+      statementTimeoutMs: 60_000,
+      onIdleError: () => {},
+    })
+    const asked = pool.query('SELECT 1 AS one')
+    await closePool(pool, new ManualClock())
+    expect((await asked).rows).toEqual([{ one: 1 }])
+    expect(proxy.connections).toBe(0)
   })
 })
 

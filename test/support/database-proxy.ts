@@ -4,6 +4,8 @@ import { join } from 'node:path'
 export interface DatabaseProxy {
   /** The database's address by way of the proxy. */
   readonly url: string
+  /** How many connections stand. */
+  readonly connections: number
   /** Cuts every connection and takes no new one: the database is away. */
   cut(): void
   restore(): void
@@ -12,8 +14,13 @@ export interface DatabaseProxy {
    * is not to be known.
    */
   swallowAnswers(): void
-  /** Keeps every connection and lets nothing through, as a stopped database or a broken network does. */
+  /**
+   * Keeps every connection and lets nothing through, not even its end, as a stopped database or a broken network does.
+   * What was sent meanwhile arrives after `restore`.
+   */
   fallSilent(): void
+  /** Passes statements on, and keeps their answers until `restore`. */
+  holdAnswers(): void
   stop(): Promise<void>
 }
 
@@ -26,7 +33,8 @@ export async function startDatabaseProxy(databaseUrl: string): Promise<DatabaseP
       ? connect(Number(target.port || 5432), target.hostname)
       : connect(join(socketFolder, '.s.PGSQL.5432'))
   const pairs = new Set<{ client: Socket; upstream: Socket }>()
-  let mode: 'open' | 'cut' | 'swallow' | 'silent' = 'open'
+  let mode: 'open' | 'cut' | 'swallow' | 'silent' | 'hold' = 'open'
+  let held: (() => void)[] = []
 
   const server = createServer((client) => {
     if (mode === 'cut') {
@@ -41,16 +49,16 @@ export async function startDatabaseProxy(databaseUrl: string): Promise<DatabaseP
       client.destroy()
       upstream.destroy()
     }
-    client.on('data', (chunk) => {
-      if (mode !== 'silent') upstream.write(chunk)
-    })
+    client.on('data', (chunk) => upstream.write(chunk))
     upstream.on('data', (chunk) => {
       if (mode === 'swallow') end()
-      else if (mode !== 'silent') client.write(chunk)
+      else if (mode === 'hold') held.push(() => client.writable && client.write(chunk))
+      else client.write(chunk)
     })
     for (const socket of [client, upstream]) {
       socket.on('error', end)
       socket.on('close', end)
+      if (mode === 'silent') socket.pause()
     }
   })
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
@@ -63,15 +71,31 @@ export async function startDatabaseProxy(databaseUrl: string): Promise<DatabaseP
   }
   return {
     url: `postgresql://${target.username}:${target.password}@127.0.0.1:${port}${target.pathname}`,
+    get connections() {
+      return pairs.size
+    },
     cut() {
       mode = 'cut'
       cutAll()
     },
     restore() {
       mode = 'open'
+      for (const { client, upstream } of pairs) {
+        client.resume()
+        upstream.resume()
+      }
+      for (const pass of held) pass()
+      held = []
     },
     fallSilent() {
       mode = 'silent'
+      for (const { client, upstream } of pairs) {
+        client.pause()
+        upstream.pause()
+      }
+    },
+    holdAnswers() {
+      mode = 'hold'
     },
     swallowAnswers() {
       mode = 'swallow'
