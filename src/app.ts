@@ -14,7 +14,7 @@ import { createPostgresBus } from './bus/postgres.ts'
 import { createClaims } from './claims/claims.ts'
 import { startPendingExpiry } from './claims/expiry.ts'
 import type { Config } from './config.ts'
-import { openDatabase, openPool } from './db/database.ts'
+import { closePool, openDatabase, openPool } from './db/database.ts'
 import { startEmbeddedPostgres } from './db/embedded.ts'
 import { startMaintenance } from './db/maintenance.ts'
 import { readMaxConnections } from './db/max-connections.ts'
@@ -147,7 +147,7 @@ export function createBeacon(config: Config, parts: BeaconParts): Beacon {
         ...settings,
         onIdleError: (error) => log.warn({ err: error }, 'a database connection was lost'),
       })
-      releases.add(`${name} database connections`, () => opened.end())
+      releases.add(`${name} database connections`, () => closePool(opened, clock))
       return opened
     }
     // Apart, so that slow questions of operators never stand before heartbeats.
