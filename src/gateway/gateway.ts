@@ -78,7 +78,7 @@ export class Gateway {
   readonly #sessions: Sessions
   readonly #admission: AdmissionQueue
   readonly #guard: OverloadGuard
-  readonly #stormGarbage = new StormGarbage()
+  readonly #stormGarbage: StormGarbage
   #perSecond: number
   readonly #givingUp = new AbortController()
   readonly #releases: Releases
@@ -120,6 +120,7 @@ export class Gateway {
       watch: this.#watch,
       news: this.#news,
     })
+    this.#stormGarbage = new StormGarbage(parts.random)
     this.#perSecond = parts.sessionsPerSecond
     this.#admission = new AdmissionQueue({ ...parts, perSecond: this.#perSecond, room: () => this.#room })
     this.#guard = new OverloadGuard({
