@@ -10,7 +10,7 @@ import { readOptions } from './support/options.ts'
 import { withPostgres } from './support/postgres.ts'
 import { residentBytesOf } from './support/proc.ts'
 import { type BarChart, type Figure, saveReport } from './support/report.ts'
-import { settledBytesOf } from './support/settling.ts'
+import { settledBytesAfterStorm, settledBytesOf } from './support/settling.ts'
 
 // How much memory does an authenticated session take that says nothing for now, when the bare engine's connection
 // takes so much?
@@ -55,7 +55,7 @@ function measure(
       await crowd.connect(tokens.slice(connected, count))
       await crowd.beatOnce()
       connected = count
-      resident.push(await settledBytesOf(child.pid))
+      resident.push(await settledBytesAfterStorm(child.pid))
     }
     const fullCollected = await collect()
     await crowd.child.stop()

@@ -15,7 +15,7 @@ import { readOptions } from './support/options.ts'
 import { withPostgres } from './support/postgres.ts'
 import { cpuSecondsOf } from './support/proc.ts'
 import { type Figure, saveReport } from './support/report.ts'
-import { settledBytesOf } from './support/settling.ts'
+import { settledBytesAfterStorm, settledBytesOf } from './support/settling.ts'
 
 // What do connections, and answers to messages of the same size, cost others who hold many connections? They do not do
 // the same: nobody but ours knows each robot by its own token, and stores what it says before it answers.
@@ -113,7 +113,7 @@ function measure(startServer: Contestant['start']): Promise<Round> {
     await idle.connect(tokens)
     const seconds = (performance.now() - begun) / 1000
     const connecting = cpuSecondsOf(pid) - cpu
-    const full = await settledBytesOf(pid)
+    const full = await settledBytesAfterStorm(pid)
     await idle.child.stop()
 
     const talking = await RobotCrowd.start(start, { port, dialect, firstAddress: 10 })

@@ -14,7 +14,7 @@ import { MEMORY_QUESTION, type MemoryAnswer } from './support/memory-question.ts
 import { optionsGiven, readOptions } from './support/options.ts'
 import { withPostgres } from './support/postgres.ts'
 import { type BarChart, type Figure, saveReport } from './support/report.ts'
-import { settledBytesOf } from './support/settling.ts'
+import { settledBytesAfterStorm, settledBytesOf } from './support/settling.ts'
 
 // Does a gateway process keep something of every session that it ever had? Resident memory after ten full reconnects,
 // over that after the first.
@@ -62,13 +62,13 @@ await withPostgres(async (databaseUrl) => {
       }
       await crowds.growTo(options.robots)
       await heard()
-      const first = await settledBytesOf(child.pid)
+      const first = await settledBytesAfterStorm(child.pid)
       const reconnect = async (times: number): Promise<Memory> => {
         for (let left = times; left > 0; left--) {
           await crowds.reconnect()
           await heard()
         }
-        const resident = await settledBytesOf(child.pid)
+        const resident = await settledBytesAfterStorm(child.pid)
         const { heapUsed: liveHeap } = await child.ask<MemoryAnswer>({ question: MEMORY_QUESTION })
         return { resident, liveHeap, collected: await settledBytesOf(child.pid) }
       }

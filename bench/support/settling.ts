@@ -6,6 +6,14 @@ const SETTLED_BYTES = 512 * 1024
 const SETTLED_MS = 3_000
 const PATIENCE_MS = 12_000
 const LOOK_EVERY_MS = 250
+/** A gateway collects the garbage of a storm 10 to 20 s after it, and once more a second later. */
+const STORM_OVER_MS = 22_000
+
+/** Resident bytes of a process in which many sessions were opened just now, once they no longer change. */
+export async function settledBytesAfterStorm(pid: number): Promise<number> {
+  await sleep(STORM_OVER_MS)
+  return settledBytesOf(pid)
+}
 
 /** Resident bytes of a process, once they no longer change. */
 export async function settledBytesOf(pid: number): Promise<number> {
