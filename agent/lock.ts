@@ -78,7 +78,8 @@ export async function askRunningAgent(places: Places, clock: Clock): Promise<unk
 /** Files of this identity's sockets, also those left behind. */
 function socketNames(places: Places): string[] {
   return namesIn(places.stateDir).filter(
-    (name) => name.startsWith(`${places.stem}.`) && name.endsWith('.sock'),
+    (name) =>
+      name.startsWith(`${places.stem}.`) && /^[0-9a-f]{16}\.sock$/.test(name.slice(places.stem.length + 1)),
   )
 }
 

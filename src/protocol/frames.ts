@@ -34,7 +34,7 @@ export const LIFECYCLES = ['pending', 'active', 'maintenance', 'retired'] as con
 export const lifecycleSchema = z.enum(LIFECYCLES)
 export type Lifecycle = z.infer<typeof lifecycleSchema>
 
-const faultSchema = z.object({
+export const faultSchema = z.object({
   code: freeText(64).min(1),
   level: z.enum(EVENT_LEVELS),
   message: freeText(512),
