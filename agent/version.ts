@@ -3,6 +3,9 @@ import { dirname, join } from 'node:path'
 
 const NAME = '@roboflare/beacon'
 
+/** Set in the agent that is one file: it has no package around it. */
+declare const BEACON_AGENT_VERSION: string | undefined
+
 /** The version of the package this file belongs to; it runs from agent/ as well as from dist/agent/. */
 function findVersion(): string {
   for (let folder = import.meta.dirname; folder !== dirname(folder); folder = dirname(folder)) {
@@ -16,4 +19,5 @@ function findVersion(): string {
   return '0.0.0'
 }
 
-export const agentVersion = findVersion()
+export const agentVersion =
+  typeof BEACON_AGENT_VERSION === 'string' ? BEACON_AGENT_VERSION : findVersion()

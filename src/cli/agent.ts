@@ -14,12 +14,15 @@ Exit codes: 0 fine, 1 error, 2 usage, 3 credential refused for good, 5 identity 
 
 const CONFIG = 'file of the identity (BEACON_CONFIG)'
 
-/** Adds `agent run`, `agent status` and `agent forget`. The agent itself is loaded only when one of them is used. */
-export function addAgentCommands(program: Command): void {
-  const agent = program
-    .command('agent')
-    .description("the robot's side: enrol this machine and keep it connected")
+export const AGENT_DESCRIPTION = "the robot's side: enrol this machine and keep it connected"
 
+/** Adds `beacon agent …`. */
+export function addAgentCommands(program: Command): void {
+  fillAgent(program.command('agent').description(AGENT_DESCRIPTION))
+}
+
+/** Gives `beacon agent`, or an agent of its own, its commands. The agent itself is loaded only when one is used. */
+export function fillAgent(agent: Command): void {
   agent
     .command('run')
     .description('enrol if need be, then stay connected and send heartbeats until stopped')
