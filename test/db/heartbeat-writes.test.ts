@@ -2,32 +2,18 @@ import fc from 'fast-check'
 import { sql } from 'kysely'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { type Database, openDatabase, openPool } from '../../src/db/database.ts'
-import { type HeartbeatRow, writeHeartbeats, writeLatestHeartbeats } from '../../src/db/heartbeat-writes.ts'
-import { newId } from '../../src/ids.ts'
+import { writeHeartbeats, writeLatestHeartbeats } from '../../src/db/heartbeat-writes.ts'
+import { heartbeatRow, insertRobotsInSession, NOW } from '../support/heartbeats.ts'
 import { createTestDatabase, type TestDatabase } from '../support/postgres.ts'
 
 const ROBOTS = 12
-const NOW = Date.now()
 
 let db: TestDatabase
 let robotIds: string[]
 
 beforeAll(async () => {
   db = await createTestDatabase()
-  const [siteId, fleetId] = [newId(), newId()]
-  robotIds = Array.from({ length: ROBOTS }, newId)
-  await sql`INSERT INTO sites (id, name) VALUES (${siteId}, 'site')`.execute(db.database)
-  await sql`INSERT INTO fleets (id, site_id, name) VALUES (${fleetId}, ${siteId}, 'fleet')`.execute(
-    db.database,
-  )
-  await sql`
-    INSERT INTO robots (id, site_id, fleet_id, name)
-    SELECT id, ${siteId}, ${fleetId}, id::text FROM unnest(${robotIds}::uuid[]) AS given (id)
-  `.execute(db.database)
-  await sql`
-    INSERT INTO robot_status (robot_id, session_no, connection)
-    SELECT id, 5, 'online' FROM unnest(${robotIds}::uuid[]) AS given (id)
-  `.execute(db.database)
+  robotIds = await insertRobotsInSession(db.database, ROBOTS)
 })
 afterAll(() => db.drop())
 
@@ -54,19 +40,6 @@ async function outcomeOf(write: (database: Database) => Promise<unknown>) {
     })
   return outcome
 }
-
-const row = (robotId: string, of: Partial<HeartbeatRow> = {}): HeartbeatRow => ({
-  robotId,
-  sessionNo: 5,
-  seq: 1,
-  at: new Date(NOW).toISOString(),
-  receivedAt: NOW,
-  health: 'ok',
-  body: '{"health":"ok"}',
-  recheck: false,
-  latest: true,
-  ...of,
-})
 
 const anyBody = fc
   .record(
@@ -101,7 +74,7 @@ const anyGroup = fc.uniqueArray(fc.nat(ROBOTS - 1), { minLength: 1 }).chain((pla
           health: fc.constantFrom('ok', 'warn', 'error', 'unknown'),
           body: anyBody,
         })
-        .map((of) => row(robotIds[place]!, of)),
+        .map((of) => heartbeatRow(robotIds[place]!, of)),
     ),
   ),
 )
@@ -128,14 +101,16 @@ describe('the lean statement', () => {
 
   it('stores what the newest session says, and nothing of an older one in the same group', async () => {
     const [robotId] = robotIds
-    const rows = [row(robotId!, { seq: 8 }), row(robotId!, { sessionNo: 4, seq: 9 })]
+    const rows = [heartbeatRow(robotId!, { seq: 8 }), heartbeatRow(robotId!, { sessionNo: 4, seq: 9 })]
     const outcome = await outcomeOf((database) => writeLatestHeartbeats(database, rows))
     expect(outcome).toMatchObject({ answer: [1], history: [{ robot_id: robotId, session_no: 5, seq: 8 }] })
   })
 
   it('says so when it stored none', async () => {
     expect(
-      await outcomeOf((database) => writeLatestHeartbeats(database, [row(robotIds[0]!, { sessionNo: 9 })])),
+      await outcomeOf((database) =>
+        writeLatestHeartbeats(database, [heartbeatRow(robotIds[0]!, { sessionNo: 9 })]),
+      ),
     ).toMatchObject({ answer: [], history: [] })
   })
 
@@ -143,13 +118,13 @@ describe('the lean statement', () => {
     const [robotId] = robotIds
     for (const receivedAt of [NOW, NOW + 1, NOW + 7, NOW + 333, NOW + 999]) {
       const outcome = await outcomeOf((database) =>
-        writeLatestHeartbeats(database, [row(robotId!, { receivedAt })]),
+        writeLatestHeartbeats(database, [heartbeatRow(robotId!, { receivedAt })]),
       )
       expect(outcome).toMatchObject({ history: [{ received_at: new Date(receivedAt) }] })
     }
     const seenLater = await outcomeOf(async (database) => {
-      await writeLatestHeartbeats(database, [row(robotId!, { receivedAt: NOW + 5_000 })])
-      await writeLatestHeartbeats(database, [row(robotId!, { seq: 2, receivedAt: NOW })])
+      await writeLatestHeartbeats(database, [heartbeatRow(robotId!, { receivedAt: NOW + 5_000 })])
+      await writeLatestHeartbeats(database, [heartbeatRow(robotId!, { seq: 2, receivedAt: NOW })])
     })
     expect(seenLater).toMatchObject({
       status: expect.arrayContaining([
@@ -166,7 +141,7 @@ describe('the lean statement', () => {
     for (const body of ['{"metrics":{"a":1e999999}}', '{"mode":"\\u0000"}'])
       await expect(
         outcomeOf((database) =>
-          writeLatestHeartbeats(database, [row(robotIds[0]!), row(robotIds[1]!, { body })]),
+          writeLatestHeartbeats(database, [heartbeatRow(robotIds[0]!), heartbeatRow(robotIds[1]!, { body })]),
         ),
       ).rejects.toMatchObject({ code: expect.stringMatching(/^22/) })
   })
@@ -194,7 +169,7 @@ describe('the lean statement', () => {
       .execute(async (transaction) => {
         await writeLatestHeartbeats(
           transaction,
-          robotIds.map((robotId) => row(robotId)),
+          robotIds.map((robotId) => heartbeatRow(robotId)),
         )
         const { rows: prepared } = await sql<{ name: string; custom_plans: number }>`
         SELECT name, custom_plans FROM pg_prepared_statements WHERE name LIKE 'beacon_write_heartbeats%'

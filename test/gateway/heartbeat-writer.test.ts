@@ -1,13 +1,14 @@
 import { Kysely, PostgresDialect, sql } from 'kysely'
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import type { Database } from '../../src/db/database.ts'
+import type { HeartbeatRow } from '../../src/db/heartbeat-writes.ts'
 import type { Tables } from '../../src/db/tables.ts'
-import { HeartbeatWriter, type PendingHeartbeat } from '../../src/gateway/heartbeat-writer.ts'
-import { newId } from '../../src/ids.ts'
+import { HeartbeatWriter } from '../../src/gateway/heartbeat-writer.ts'
 import { createLog } from '../../src/observe/log.ts'
 import { createMetrics } from '../../src/observe/metrics.ts'
 import { ManualClock } from '../support/clock.ts'
 import { eventually } from '../support/eventually.ts'
+import { beginSessions, heartbeatRow, insertRobotsInSession } from '../support/heartbeats.ts'
 import { createTestDatabase, type TestDatabase } from '../support/postgres.ts'
 
 const ROBOTS = 40
@@ -21,25 +22,13 @@ let written: string[]
 
 beforeAll(async () => {
   db = await createTestDatabase()
-  const [siteId, fleetId] = [newId(), newId()]
-  robotIds = Array.from({ length: ROBOTS }, newId)
-  await sql`INSERT INTO sites (id, name) VALUES (${siteId}, 'site')`.execute(db.database)
-  await sql`INSERT INTO fleets (id, site_id, name) VALUES (${fleetId}, ${siteId}, 'fleet')`.execute(
-    db.database,
-  )
-  await sql`
-    INSERT INTO robots (id, site_id, fleet_id, name)
-    SELECT id, ${siteId}, ${fleetId}, id::text FROM unnest(${robotIds}::uuid[]) AS given (id)
-  `.execute(db.database)
+  robotIds = await insertRobotsInSession(db.database, ROBOTS)
 })
 afterAll(() => db.drop())
 
 beforeEach(async () => {
   await sql`DELETE FROM heartbeats`.execute(db.database)
-  await sql`DELETE FROM robot_status`.execute(db.database)
-  await sql`
-    INSERT INTO robot_status (robot_id, session_no) SELECT id, 5 FROM unnest(${robotIds}::uuid[]) AS given (id)
-  `.execute(db.database)
+  await beginSessions(db.database, robotIds)
   written = []
   clock = new ManualClock()
   const log = createLog('silent')
@@ -71,20 +60,8 @@ class Sender {
   }
 }
 
-function add(sender: Sender, robot: number, of: Partial<PendingHeartbeat> = {}): void {
-  writer.add({
-    sender,
-    robotId: robotIds[robot]!,
-    sessionNo: 5,
-    seq: 1,
-    at: '2026-01-01T00:00:00Z',
-    receivedAt: Date.now(),
-    health: 'ok',
-    body: '{}',
-    recheck: false,
-    latest: true,
-    ...of,
-  })
+function add(sender: Sender, robot: number, of: Partial<HeartbeatRow> = {}): void {
+  writer.add({ ...heartbeatRow(robotIds[robot]!, of), sender })
 }
 
 const stored = async () => {
