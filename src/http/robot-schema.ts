@@ -13,7 +13,7 @@ export const heartbeatSchema = component(
   'Heartbeat',
   z.looseObject({
     seq: count,
-    at: time.describe("On the robot's clock"),
+    at: time.describe("On the robot's clock, put right by `clock_offset_ms` where that is given"),
     received_at: time,
     ...heartbeatBodySchema.shape,
   }),

@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { MAX_FAULTS, MAX_METRICS, METRIC_NAME } from './limits.ts'
+import { MAX_CLOCK_OFFSET_MS, MAX_FAULTS, MAX_METRICS, METRIC_NAME } from './limits.ts'
 import { freeObject, freeText } from './text.ts'
 
 /**
@@ -73,6 +73,8 @@ export const heartbeatBodySchema = z.object({
     .record(z.string().regex(METRIC_NAME), z.number())
     .refine((metrics) => Object.keys(metrics).length <= MAX_METRICS, `at most ${MAX_METRICS} metrics`)
     .optional(),
+  /** The robot's clock was this far ahead of the server's, and `at` was corrected by it. Absent: `at` is its own clock. */
+  clock_offset_ms: z.number().int().min(-MAX_CLOCK_OFFSET_MS).max(MAX_CLOCK_OFFSET_MS).optional(),
 })
 export type HeartbeatBody = z.infer<typeof heartbeatBodySchema>
 
@@ -93,6 +95,8 @@ export const helloSchema = z.object({
   boot_id: freeText(128).optional(),
   instance_id: freeText(128).optional(),
   resume_seq: sequence.optional(),
+  /** `session_no` of the newest welcome that this robot wrote down. */
+  last_session_no: sequence.optional(),
 })
 
 export const heartbeatSchema = heartbeatBodySchema.extend({

@@ -1,5 +1,5 @@
 import type { HeartbeatBody } from './frames.ts'
-import { MAX_FRAME_BYTES, MAX_METRICS } from './limits.ts'
+import { MAX_CLOCK_OFFSET_MS, MAX_FRAME_BYTES, MAX_METRICS } from './limits.ts'
 import { MAX_DEPTH } from './text.ts'
 
 /** A heartbeat, checked, with its body still as the JSON text that goes into the database. */
@@ -145,10 +145,12 @@ const NETWORK = 512
 const ESTOP = 1024
 const FAULTS = 2048
 const METRICS = 4096
+const CLOCK_OFFSET = 8192
 
 const NO_FAULTS: NonNullable<HeartbeatBody['faults']> = []
 
 const MAX_SEQ_DIGITS = 16
+const MAX_CLOCK_OFFSET_DIGITS = 15
 /** A double is told from all others by so many; what has more is not what it will be once it was one. */
 const MAX_DIGITS = 17
 const MAX_INSTANT_LENGTH = 35
@@ -170,6 +172,8 @@ function memberAt(from: number): number {
       return isAt(from, 'activity"') ? ACTIVITY | (9 << LENGTH_SHIFT) : 0
     case 0x62:
       return isAt(from, 'battery"') ? BATTERY | (8 << LENGTH_SHIFT) : 0
+    case 0x63:
+      return isAt(from, 'clock_offset_ms"') ? CLOCK_OFFSET | (16 << LENGTH_SHIFT) : 0
     case 0x65:
       return isAt(from, 'estop"') ? ESTOP | (6 << LENGTH_SHIFT) : 0
     case LETTER_F_SMALL:
@@ -211,6 +215,8 @@ function scanBodyMember(at: number, member: number): number {
       return units[at]! === BRACE_OPEN ? scanJson(at, 0) : FAILED
     case ESTOP:
       return scanBoolean(at)
+    case CLOCK_OFFSET:
+      return scanClockOffset(at)
     default:
       return FAILED
   }
@@ -421,6 +427,14 @@ function scanDigits(from: number): number {
     if (code >= ZERO && code <= NINE) at += 1
     else return at === from ? FAILED : at
   }
+}
+
+function scanClockOffset(from: number): number {
+  const start = units[from]! === MINUS ? from + 1 : from
+  const at = scanDigits(start)
+  if (at === FAILED || at - start > MAX_CLOCK_OFFSET_DIGITS) return FAILED
+  if (at - start > 1 && units[start]! === ZERO) return FAILED
+  return digitsAt(start, at - start) <= MAX_CLOCK_OFFSET_MS ? at : FAILED
 }
 
 /** A number from 0 to 1. */

@@ -11,6 +11,8 @@ export const MAX_FRAME_ERRORS = 10
 
 export const MAX_METRICS = 64
 export const MAX_FAULTS = 32
+/** No two clocks that tell of the years 1970 to 9999 lie further apart. */
+export const MAX_CLOCK_OFFSET_MS = 253_402_300_799_999
 export const METRIC_NAME = /^[a-z][a-z0-9_]{0,62}$/
 
 export const MIN_HEARTBEAT_INTERVAL_MS = 500

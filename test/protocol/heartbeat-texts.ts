@@ -167,6 +167,17 @@ const seqText = fc.oneof(
   },
 )
 
+const clockOffsetText = fc.oneof(
+  { weight: 20, arbitrary: fc.integer().map(String) },
+  {
+    weight: 1,
+    arbitrary: fc.constantFrom(
+      ...['0', '-0', '1.0', '1.5', '1e3', '01', '-01', '-', '+1', '""', 'null', '999999999999999'],
+      ...['253402300799999', '-253402300799999', '253402300800000', '-253402300800000', '1000000000000000'],
+    ),
+  },
+)
+
 type Member = readonly [name: string, value: string]
 
 /** An object of some of these members, in any order, now and then with one twice, with spaces wherever they may be. */
@@ -336,6 +347,7 @@ export const heartbeatTexts: fc.Arbitrary<string> = fc
           ),
         ),
         member('metrics', metricsText),
+        member('clock_offset_ms', clockOffsetText),
         member('colour', freeText),
       ],
       3,
@@ -481,6 +493,17 @@ export const nastyHeartbeats: readonly string[] = [
   `${START},"faults":[]}`,
   `${START},"faults":[null]}`,
   `${START},"faults":[{"code":"a","level":"error","message":"","since":"2026-01-01T00:00:00Z"}]}`,
+  `${START},"clock_offset_ms":0}`,
+  `${START},"clock_offset_ms":-0}`,
+  `${START},"clock_offset_ms":-5}`,
+  `${START},"clock_offset_ms":12.0}`,
+  `${START},"clock_offset_ms":1e2}`,
+  `${START},"clock_offset_ms":253402300799999}`,
+  `${START},"clock_offset_ms":253402300800000}`,
+  `${START},"clock_offset_ms":-253402300800000}`,
+  `${START},"clock_offset_ms":00}`,
+  `${START},"clock_offset_ms":-}`,
+  `${START},"clock_offset_ms":5,"clock_offset_ms":6}`,
   `${START},"estop":truefalse}`,
   `${START},"estop":tru}`,
   `${START},"estop":TRUE}`,
