@@ -176,6 +176,12 @@ export class Gateway {
    * Refuses new sockets, stores what robots have sent, tells them when to come back, closes their sessions and waits,
    * for a bounded time, until all is written. Robots are not offline by this: they are given time to return.
    */
+  /** Why new robots should rather go elsewhere, in the words of /readyz; none: they are taken. Costs no statement. */
+  get notReadyFor(): readonly ('draining' | 'database_unavailable')[] {
+    if (this.#draining) return ['draining']
+    return this.#watch.reachesDatabase ? [] : ['database_unavailable']
+  }
+
   async stop(): Promise<void> {
     const { clock, log } = this.#parts
     const spanMs = drainSpanMs(this.#registry.size, this.#perSecond)

@@ -1,4 +1,5 @@
-import type { Database } from '../db/database.ts'
+import { type Database, isDatabaseUnavailable } from '../db/database.ts'
+import { DATABASE_PATIENCE_MS } from '../db/ping.ts'
 import {
   countRobotsOfServers,
   markOrphansOffline,
@@ -61,6 +62,8 @@ export class ServerWatch {
   #mostAbsent = 0
   #told = ''
   #lookedAt: number | undefined
+  /** When the database answered last, on the clock that never steps back. */
+  #answeredAt = Number.NEGATIVE_INFINITY
   #beaten = false
   #stopped = false
   #timer: Timer | undefined
@@ -73,6 +76,11 @@ export class ServerWatch {
   /** True for a server that is known to be gone. One that we have not seen yet may have started a moment ago. */
   isGone(serverId: string): boolean {
     return this.#gone.has(serverId)
+  }
+
+  /** Whether the database answered when it was asked last: that is every WATCH_EVERY_MS. */
+  get reachesDatabase(): boolean {
+    return this.#parts.clock.monotonic() - this.#answeredAt <= WATCH_EVERY_MS + DATABASE_PATIENCE_MS
   }
 
   /** Servers that are gone, as the supervisor of a supervised one says. */
@@ -97,6 +105,7 @@ export class ServerWatch {
   async start(): Promise<void> {
     const { database, clock, server, supervised } = this.#parts
     await beatServer(database, server)
+    this.#answered()
     this.#beaten = true
     if (supervised) {
       this.#timer = clock.every(WATCH_EVERY_MS, () => this.pass())
@@ -124,6 +133,7 @@ export class ServerWatch {
     this.#pass ??= this.#look()
       .catch((error: unknown) => {
         this.#lookedAt = undefined
+        if (isDatabaseUnavailable(error)) this.#answeredAt = Number.NEGATIVE_INFINITY
         this.#parts.log.warn({ err: error }, 'could not watch the other servers')
       })
       .finally(() => {
@@ -134,7 +144,9 @@ export class ServerWatch {
 
   async #look(): Promise<void> {
     const { database, clock, log, server, supervised } = this.#parts
-    if (!(await beatServer(database, server))) this.#parts.onThoughtDead()
+    const wasListed = await beatServer(database, server)
+    this.#answered()
+    if (!wasListed) this.#parts.onThoughtDead()
     if (supervised) return
     for (const id of this.#toRemove) {
       await removeServer(database, id)
@@ -174,6 +186,10 @@ export class ServerWatch {
     if (this.#gone.size > 0) await this.#settleOrphans(now)
     if (this.#gone.size === 0) this.#mostAbsent = 0
     this.#tellGone()
+  }
+
+  #answered(): void {
+    this.#answeredAt = this.#parts.clock.monotonic()
   }
 
   #tellGone(): void {
@@ -219,6 +235,7 @@ export class ServerWatch {
     const { metrics, timeline } = this.#parts
     for (;;) {
       const robotIds = await markSome()
+      this.#answered()
       metrics.presenceChanges.inc({ connection }, robotIds.length)
       for (const robotId of robotIds) timeline.note(robotId, presenceEntry(connection, reason), now)
       if (robotIds.length < ORPHANS_PER_STATEMENT) return

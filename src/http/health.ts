@@ -1,5 +1,5 @@
 import type { Database } from '../db/database.ts'
-import { ping } from '../db/ping.ts'
+import { DATABASE_PATIENCE_MS, ping } from '../db/ping.ts'
 import type { Clock } from '../runtime.ts'
 
 /** Whether this server should be sent requests. */
@@ -8,9 +8,6 @@ export interface Health {
   /** True while the server sends its robots away, to stop. */
   readonly draining: boolean
 }
-
-/** A database that takes longer than this for nothing does not serve anybody. */
-const PATIENCE_MS = 2_000
 
 interface HealthParts {
   readonly database: Database
@@ -36,7 +33,7 @@ export function createHealth(parts: HealthParts): Health {
   }
   const answersInTime = () =>
     new Promise<boolean>((resolve) => {
-      const timer = parts.clock.after(PATIENCE_MS, () => resolve(false))
+      const timer = parts.clock.after(DATABASE_PATIENCE_MS, () => resolve(false))
       void answers().then((answered) => {
         timer.cancel()
         resolve(answered)

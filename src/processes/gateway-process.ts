@@ -92,7 +92,6 @@ export async function startGatewayProcess(
     })
     gateway.serversGone(settings.goneServers)
     await gateway.start()
-    let listening = true
     const refusals = startTellingRefusals(clock, tell)
     const listener = await engine
       .listen({
@@ -103,7 +102,7 @@ export async function startGatewayProcess(
         tls: settings.tls,
         trustedProxies: settings.trustedProxies,
         headers: (requestId) => baseHeaders(settings, requestId),
-        isReady: () => listening,
+        notReadyFor: () => gateway.notReadyFor,
         admit: tellingRefusals((request) => gateway.admit(request), { audit: refusals, clock }),
         clock,
         log,
@@ -121,10 +120,7 @@ export async function startGatewayProcess(
       tell: (isListening) => tell({ type: 'listening', listening: isListening }),
     })
     releases.add('place on the port', () => door.stop())
-    releases.add('gateway', () => {
-      listening = false
-      return gateway.stop()
-    })
+    releases.add('gateway', () => gateway.stop())
     return {
       serversGone: (serverIds) => gateway.serversGone(serverIds),
       report: () => metrics.registry.getMetricsAsJSON(),

@@ -102,7 +102,7 @@ async function openHere(parts: RobotPortParts): Promise<RobotPort> {
     tls: config.tls,
     trustedProxies: config.trustedProxies,
     headers,
-    isReady: () => !gateway.draining,
+    notReadyFor: () => gateway.notReadyFor,
     admit,
     clock,
     log,

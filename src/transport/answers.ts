@@ -22,7 +22,7 @@ export interface AnswerOptions {
   readonly path: string
   /** What refusals and other answers carry besides what every one does. */
   readonly headers: (requestId: string) => Readonly<Record<string, string>>
-  readonly isReady: () => boolean
+  readonly notReadyFor: () => readonly string[]
 }
 
 /** The reason phrase that goes with a status. */
@@ -74,8 +74,9 @@ export function answerTo(request: PlainRequest, options: AnswerOptions): Answer 
   if (method === 'GET' || method === 'HEAD') {
     if (path === '/healthz') return document(200, { status: 'ok' }, request, options)
     if (path === '/readyz') {
-      const ready = options.isReady()
-      return document(ready ? 200 : 503, { ready, reasons: ready ? [] : ['not_ready'] }, request, options)
+      const reasons = options.notReadyFor()
+      const ready = reasons.length === 0
+      return document(ready ? 200 : 503, { ready, reasons }, request, options)
     }
     if (path === options.path) return refusal(new BeaconError('upgrade_required'), request, options.headers)
   }

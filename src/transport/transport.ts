@@ -64,8 +64,8 @@ export interface ListenOptions {
   readonly trustedProxies: readonly string[]
   /** What refusals and other answers carry besides what every one does. */
   readonly headers: (requestId: string) => Readonly<Record<string, string>>
-  /** What GET /readyz on this port answers: 200 or 503. GET /healthz is always 200. */
-  readonly isReady: () => boolean
+  /** The reasons for which GET /readyz on this port answers 503; none: 200. GET /healthz is always 200. */
+  readonly notReadyFor: () => readonly string[]
   readonly admit: Admit
   readonly clock: Clock
   readonly log: Log

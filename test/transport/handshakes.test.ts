@@ -231,8 +231,8 @@ describe.each(LISTENING)('$name on a port of its own', (engine) => {
   })
 
   it('says how it is', async () => {
-    let ready = true
-    const port = await listen(engine, { isReady: () => ready })
+    let reasons: string[] = []
+    const port = await listen(engine, { notReadyFor: () => reasons })
     const ask = async (method: string, path: string) => parse(await exchange(port, plain(method, path)))
     expect(await ask('GET', '/healthz')).toMatchObject({
       status: 'HTTP/1.1 200 OK',
@@ -244,10 +244,10 @@ describe.each(LISTENING)('$name on a port of its own', (engine) => {
       status: 'HTTP/1.1 200 OK',
       body: '{"ready":true,"reasons":[]}',
     })
-    ready = false
+    reasons = ['database_unavailable']
     expect(await ask('GET', '/readyz')).toMatchObject({
       status: 'HTTP/1.1 503 Service Unavailable',
-      body: '{"ready":false,"reasons":["not_ready"]}',
+      body: '{"ready":false,"reasons":["database_unavailable"]}',
     })
   })
 

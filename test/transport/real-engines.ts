@@ -27,7 +27,7 @@ const DEFAULTS: ListenOptions = {
   tls: undefined,
   trustedProxies: [],
   headers: () => ({ 'cache-control': 'no-store', 'x-content-type-options': 'nosniff' }),
-  isReady: () => true,
+  notReadyFor: () => [],
   admit: async () => {
     throw new Error('nobody was meant to ask')
   },

@@ -50,7 +50,7 @@ for (const engine of [wsEngine, ...(uws ? [uws.engine] : [])])
       tls: undefined,
       trustedProxies: [],
       headers: () => ({}),
-      isReady: () => true,
+      notReadyFor: () => [],
       admit,
       clock: systemClock,
       log: createLog('silent'),
