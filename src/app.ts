@@ -228,6 +228,7 @@ export function createBeacon(config: Config, parts: BeaconParts): Beacon {
       metrics,
       server,
       defaultIntervalMs: config.heartbeatIntervalMs,
+      clonePolicy: config.clonePolicy,
       sessionsPerSecond,
       returnsPerSecond: config.sessionsPerSecond,
       onGoneChanged: (serverIds) => {
@@ -275,6 +276,7 @@ export function createBeacon(config: Config, parts: BeaconParts): Beacon {
       trustedProxies: config.trustedProxies,
       headers,
       admit,
+      log,
     })
     releases.add('upgrades', detach)
     // Before the listening sockets go, so that robots sent away find somebody who tells them when to come back. All

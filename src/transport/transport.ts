@@ -36,6 +36,9 @@ export interface SocketHandler {
   closed(code: number, reason: string): void
 }
 
+/** Owns a socket until somebody takes it, and when nobody does. */
+export const NOBODY: SocketHandler = { text() {}, binary() {}, overflowed() {}, closed() {} }
+
 /** What there is to know before a socket is accepted. */
 export interface UpgradeRequest {
   readonly authorization: string | undefined
@@ -45,11 +48,12 @@ export interface UpgradeRequest {
   isGone?(): boolean
 }
 
+/** A socket whose `open` throws is dropped; nobody is told of its end. */
 export type Admission =
   | { readonly kind: 'accept'; readonly open: (socket: RobotSocket) => SocketHandler }
   | { readonly kind: 'refuse'; readonly error: BeaconError }
 
-/** Decides about an upgrade. Never rejects: every trouble is a refusal. */
+/** Decides about an upgrade. Every trouble is a refusal; should it reject, that one upgrade is answered with 500. */
 export type Admit = (request: UpgradeRequest) => Promise<Admission>
 
 /** Where and how an engine listens for robots on a port of its own. */

@@ -1,9 +1,9 @@
 import type { HttpRequest, HttpResponse, us_socket_context_t } from '@uwsjs/core'
-import type { BeaconError } from '../errors.ts'
+import { BeaconError } from '../errors.ts'
 import { SUBPROTOCOL } from '../protocol/limits.ts'
 import { type Answer, answerTo, type PlainRequest, reasonOf, refusal } from './answers.ts'
 import { callerRule, handshakeFault, isWebSocketUpgrade, upgradeRequest } from './handshake.ts'
-import type { ListenOptions } from './transport.ts'
+import type { Admission, ListenOptions } from './transport.ts'
 import { Endings } from './uws-endings.ts'
 import { type Carried, UwsRobotSocket } from './uws-socket.ts'
 
@@ -87,23 +87,35 @@ export function takeRequests(options: ListenOptions): Take {
     }
     const { headers } = copy
     const asked = upgradeRequest(headers, callerOf(addressOf(response), headers['x-forwarded-for']))
-    void options.admit({ ...asked, isGone: () => isGone }).then((admission) => {
+    let peer: UwsRobotSocket | undefined
+    const settle = (admission: Admission): void => {
       if (isGone) return
       if (admission.kind === 'refuse') {
         response.cork(() => refuse(admission.error))
         return
       }
-      const peer = new UwsRobotSocket(asked.remoteAddress, endings)
+      const { open } = admission
+      const robot = new UwsRobotSocket(asked.remoteAddress, endings)
       response.cork(() =>
         response.upgrade<Carried>(
-          { peer },
+          { peer: robot },
           headers['sec-websocket-key']!,
           asked.subprotocols.includes(SUBPROTOCOL) ? SUBPROTOCOL : '',
           '',
           context!,
         ),
       )
-      peer.begin(admission.open)
-    })
+      // From here on the engine has a socket, and the response must not be touched any more.
+      peer = robot
+      peer.begin(open)
+    }
+    options
+      .admit({ ...asked, isGone: () => isGone })
+      .then(settle)
+      .catch((error: unknown) => {
+        options.log.error({ err: error }, 'an upgrade failed')
+        if (peer) peer.terminate()
+        else if (!isGone) response.cork(() => refuse(new BeaconError('internal_error')))
+      })
   }
 }

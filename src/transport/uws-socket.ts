@@ -5,6 +5,7 @@ import {
   MAX_HELD_BYTES,
   MAX_HELD_BYTES_IN_ALL,
   MAX_MESSAGE_BYTES,
+  NOBODY,
   type RobotSocket,
   type SocketHandler,
 } from './transport.ts'
@@ -36,8 +37,6 @@ const HELD_FRAME_BYTES = 64
 
 const PHASE = { open: 0, closing: 1, left: 2, gone: 3 } as const
 type Phase = (typeof PHASE)[keyof typeof PHASE]
-
-const NOBODY: SocketHandler = { text() {}, binary() {}, overflowed() {}, closed() {} }
 
 /** Frames of a paused socket, oldest first; undefined stands for a binary one. */
 interface Held {

@@ -5,6 +5,7 @@ import { BeaconError } from '../../src/errors.ts'
 import { baseHeaders } from '../../src/http/headers.ts'
 import type { HttpParts } from '../../src/http/parts.ts'
 import { newId } from '../../src/ids.ts'
+import { createLog } from '../../src/observe/log.ts'
 import { mintCheckedToken } from '../../src/protocol/tokens.ts'
 import { attachWsTransport, isWebSocketUpgrade } from '../../src/transport/ws.ts'
 import { type Json, useApi } from './api.ts'
@@ -154,6 +155,7 @@ describe('on the wire', () => {
         admitted.push(remoteAddress)
         return { kind: 'refuse', error: new BeaconError('invalid_token') }
       },
+      log: createLog('silent'),
     })
   })
   afterAll(() => {

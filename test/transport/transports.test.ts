@@ -21,6 +21,7 @@ itIsATransport('ws', async (admit) => {
     trustedProxies: [],
     headers: () => ({}),
     admit,
+    log: createLog('silent'),
   })
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
   const { port } = server.address() as AddressInfo

@@ -2,6 +2,7 @@ import { createServer, type Server } from 'node:http'
 import { type AddressInfo, connect } from 'node:net'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { WebSocket } from 'ws'
+import { createLog } from '../../src/observe/log.ts'
 import { MAX_MESSAGE_BYTES, type UpgradeRequest } from '../../src/transport/transport.ts'
 import { attachWsTransport } from '../../src/transport/ws.ts'
 import { connectWebSocket } from '../support/ws-robot.ts'
@@ -35,6 +36,7 @@ beforeEach(async () => {
         }),
       }
     },
+    log: createLog('silent'),
   })
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
   port = (server.address() as AddressInfo).port
