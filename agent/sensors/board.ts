@@ -2,7 +2,7 @@ import type { HeartbeatBody } from '../../src/protocol/frames.ts'
 import type { Clock } from '../runtime.ts'
 
 /** What sensors can say of a robot's own computer. */
-export type Reading = Pick<HeartbeatBody, 'battery' | 'system' | 'network'>
+export type Reading = Pick<HeartbeatBody, 'battery' | 'system' | 'network' | 'metrics'>
 
 /** Reads one thing. What is not there is left out; throwing is the same as having nothing to say. */
 export type Sensor = () => Promise<Reading>
@@ -57,5 +57,6 @@ export class SensorBoard {
 
 function merge(one: Reading, other: Reading): Reading {
   const system = one.system || other.system ? { ...one.system, ...other.system } : undefined
-  return { ...one, ...other, ...(system ? { system } : {}) }
+  const metrics = one.metrics || other.metrics ? { ...one.metrics, ...other.metrics } : undefined
+  return { ...one, ...other, ...(system ? { system } : {}), ...(metrics ? { metrics } : {}) }
 }

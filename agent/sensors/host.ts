@@ -2,6 +2,7 @@ import type { Clock } from '../runtime.ts'
 import { batterySensor } from './battery.ts'
 import type { Sensor } from './board.ts'
 import { platformSensor } from './elsewhere.ts'
+import { gpuSensor } from './gpu.ts'
 import { networkSensor } from './network.ts'
 import { cpuSensor, diskSensor, loadSensor, memorySensor } from './system.ts'
 import { temperatureSensor } from './temperature.ts'
@@ -10,6 +11,6 @@ import { temperatureSensor } from './temperature.ts'
 export function hostSensors(folder: string, clock: Clock): Sensor[] {
   const everywhere = [cpuSensor(), memorySensor, diskSensor(folder), loadSensor]
   return process.platform === 'linux'
-    ? [...everywhere, temperatureSensor(), batterySensor(), networkSensor()]
+    ? [...everywhere, temperatureSensor(), batterySensor(), networkSensor(), gpuSensor()]
     : [...everywhere, platformSensor(clock)]
 }
