@@ -59,6 +59,7 @@ function roomOf(path: string): string {
 const HELPERS = [
   'addresses.ts',
   'config.ts',
+  'descriptor-limit.ts',
   'errors.ts',
   'grouping.ts',
   'ids.ts',

@@ -2,6 +2,7 @@ import { readdirSync, readFileSync, statSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { getHeapStatistics } from 'node:v8'
+import { descriptorLimit } from '../descriptor-limit.ts'
 
 /** What this process has and how much of it is in use. Each reading costs some microseconds. */
 export interface Resources {
@@ -61,26 +62,6 @@ function read(path: string): string | undefined {
 function readNumber(path: string): number | undefined {
   const text = read(path)?.trim()
   return text !== undefined && /^\d+$/.test(text) ? Number(text) : undefined
-}
-
-function descriptorLimit(root: string): number | undefined {
-  const limits = read(join(root, 'proc/self/limits'))
-  if (limits === undefined) return reportedDescriptorLimit()
-  const soft = /^Max open files\s+(\d+)/m.exec(limits)?.[1]
-  return soft === undefined ? undefined : Number(soft)
-}
-
-/** As Node tells it, at the cost of a whole report: for systems without /proc. */
-function reportedDescriptorLimit(): number | undefined {
-  // Newer than the type definitions.
-  const report = process.report as NodeJS.ProcessReport & { excludeNetwork?: boolean }
-  const before = report.excludeNetwork ?? false
-  // Looking up its addresses' names can take seconds.
-  report.excludeNetwork = true
-  const { userLimits } = report.getReport() as { userLimits?: { open_files?: { soft?: unknown } } }
-  report.excludeNetwork = before
-  const soft = userLimits?.open_files?.soft
-  return typeof soft === 'number' ? soft : undefined
 }
 
 function openDescriptors(root: string): number | undefined {

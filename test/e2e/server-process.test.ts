@@ -109,6 +109,27 @@ describe('settings', () => {
   })
 })
 
+describe('file descriptors', () => {
+  test('that are too few to start are told in a sentence, with exit code 1 and before anything is begun', async () => {
+    const dataDir = await folder()
+    const { code, output } = await refusalOf(startServer({ BEACON_DATA_DIR: dataDir }, 256))
+    expect(code).toBe(1)
+    expect(output.stdout).toBe('')
+    expect(output.stderr).toMatch(
+      /^beacon: a process may have only 256 files and sockets open here, [^\n]*ulimit[^\n]*\n$/,
+    )
+    expect(await readdir(dataDir)).toEqual([])
+  })
+
+  test('that are as few as it says it needs are enough', async () => {
+    const scene = await startScene()
+    onTestFinished(() => scene.end())
+    const server = await startServer(scene.env, 512)
+    onTestFinished(() => server.kill9())
+    expect((await fetch(`${server.url}/readyz`)).status).toBe(200)
+  })
+})
+
 describe('a data folder of its own', () => {
   test('one token is shown at the first start and never again; nothing is left running; no second owner', async () => {
     const dataDir = await folder()

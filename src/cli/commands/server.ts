@@ -1,4 +1,6 @@
 import type { Command } from 'commander'
+import { descriptorLimit } from '../../descriptor-limit.ts'
+import { CliError } from '../failure.ts'
 
 const SETTINGS = `
 Settings, from the environment (secrets also as NAME_FILE, the path of a file that holds them):
@@ -34,6 +36,19 @@ Examples:
   beacon server
   BEACON_HOST=0.0.0.0 BEACON_DATABASE_URL_FILE=/run/secrets/database_url beacon server`
 
+/** What the server takes to load its modules, all of which it reads at once, and to serve anybody from then on. */
+const DESCRIPTORS_TO_START = 512
+
+/** Before anything is loaded: what fails then fails with the name of some module. */
+function checkDescriptors(): void {
+  const limit = descriptorLimit()
+  if (limit === undefined || limit >= DESCRIPTORS_TO_START) return
+  throw new CliError(
+    `a process may have only ${limit} files and sockets open here, and the server needs ${DESCRIPTORS_TO_START}, and one ` +
+      'more for each robot: raise the hard limit (ulimit -Hn; LimitNOFILE= in a systemd unit; --ulimit nofile= of Docker)',
+  )
+}
+
 /** `beacon server`: the control plane itself. */
 export function addServerCommand(program: Command, finish: (exitCode: number) => void): void {
   program
@@ -41,6 +56,7 @@ export function addServerCommand(program: Command, finish: (exitCode: number) =>
     .description('run the control plane')
     .addHelpText('after', SETTINGS)
     .action(async () => {
+      checkDescriptors()
       const { runServer } = await import('../../main.ts')
       finish(await runServer())
     })
