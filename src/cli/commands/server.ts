@@ -1,6 +1,6 @@
 import type { Command } from 'commander'
 import { descriptorLimit } from '../../descriptor-limit.ts'
-import { CliError } from '../failure.ts'
+import { EXIT } from '../failure.ts'
 
 const SETTINGS = `
 Settings, from the environment (secrets also as NAME_FILE, the path of a file that holds them):
@@ -39,13 +39,13 @@ Examples:
 /** What the server takes to load its modules, all of which it reads at once, and to serve anybody from then on. */
 const DESCRIPTORS_TO_START = 512
 
-/** Before anything is loaded: what fails then fails with the name of some module. */
-function checkDescriptors(): void {
+/** Why the server cannot even be loaded here, or undefined. What fails later fails with the name of some module. */
+function lackOfDescriptors(): string | undefined {
   const limit = descriptorLimit()
-  if (limit === undefined || limit >= DESCRIPTORS_TO_START) return
-  throw new CliError(
+  if (limit === undefined || limit >= DESCRIPTORS_TO_START) return undefined
+  return (
     `a process may have only ${limit} files and sockets open here, and the server needs ${DESCRIPTORS_TO_START}, and one ` +
-      'more for each robot: raise the hard limit (ulimit -Hn; LimitNOFILE= in a systemd unit; --ulimit nofile= of Docker)',
+    'more for each robot: raise the hard limit (ulimit -Hn; LimitNOFILE= in a systemd unit; --ulimit nofile= of Docker)'
   )
 }
 
@@ -56,7 +56,12 @@ export function addServerCommand(program: Command, finish: (exitCode: number) =>
     .description('run the control plane')
     .addHelpText('after', SETTINGS)
     .action(async () => {
-      checkDescriptors()
+      const lack = lackOfDescriptors()
+      if (lack !== undefined) {
+        process.stderr.write(`beacon: ${lack}\n`)
+        finish(EXIT.error)
+        return
+      }
       const { runServer } = await import('../../main.ts')
       finish(await runServer())
     })
