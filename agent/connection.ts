@@ -7,6 +7,7 @@ import { retryAfterMs } from './backoff.ts'
 import type { Ending } from './ending.ts'
 import { collect, objectIn, problemCode, problemText } from './http.ts'
 import type { Log } from './log.ts'
+import { connectionsTo, type Network } from './network/dial.ts'
 import type { Clock, Timer } from './runtime.ts'
 import {
   endingOf,
@@ -36,6 +37,7 @@ export interface ConnectionParts {
   readonly clock: Clock
   readonly log: Log
   readonly spool: Spool
+  readonly network: Network
   readonly url: string
   readonly token: string
   readonly hello: () => HelloFrame
@@ -108,11 +110,12 @@ export class Connection {
   }
 
   #dial(): void {
-    const { url, token, clock } = this.#parts
+    const { url, token, clock, network } = this.#parts
     let socket: WebSocket
     try {
       socket = new WebSocket(url, SUBPROTOCOL, {
         headers: { authorization: `Bearer ${token}` },
+        createConnection: connectionsTo(new URL(url), network),
         perMessageDeflate: false,
         followRedirects: false,
         handshakeTimeout: HANDSHAKE_TIMEOUT_MS,

@@ -9,6 +9,7 @@ import { ClaimRefused, EXIT } from './exit.ts'
 import { postJson } from './http.ts'
 import type { Log } from './log.ts'
 import { fingerprintOf, type Machine } from './machine.ts'
+import type { Network } from './network/dial.ts'
 import type { Clock, Random } from './runtime.ts'
 import type { Identity, PendingClaim } from './state.ts'
 import { describeError, duration } from './text.ts'
@@ -22,6 +23,7 @@ export interface EnrolmentParts {
   readonly random: Random
   readonly log: Log
   readonly machine: Machine
+  readonly network: Network
   /** Aborted when the process is to end. */
   readonly signal: AbortSignal
   /** Writes the claim down, or its end. Returns only when it is on the disk. */
@@ -94,9 +96,9 @@ async function ask(wish: EnrolmentWish, claim: PendingClaim, parts: EnrolmentPar
     fingerprint: fingerprintOf(parts.machine),
     ...(wish.name ? { name: wish.name } : {}),
   }
-  const { clock, signal } = parts
+  const { clock, signal, network } = parts
   try {
-    const limits = { timeoutMs: ANSWER_TIMEOUT_MS, clock, signal }
+    const limits = { timeoutMs: ANSWER_TIMEOUT_MS, network, signal }
     const answer = await postJson(claimAddressOf(wish.server), wish.credential.secret, body, limits)
     return readClaimAnswer(answer, wish.credential.isSetupToken, clock.now())
   } catch (error) {

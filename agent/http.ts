@@ -1,6 +1,6 @@
 import { request as plainRequest } from 'node:http'
 import { request as secureRequest } from 'node:https'
-import type { Clock } from './runtime.ts'
+import { connectionsTo, type Network } from './network/dial.ts'
 
 export interface HttpAnswer {
   readonly status: number
@@ -17,14 +17,14 @@ export function postJson(
   url: string,
   bearer: string,
   body: unknown,
-  limits: { readonly timeoutMs: number; readonly clock: Clock; readonly signal: AbortSignal },
+  limits: { readonly timeoutMs: number; readonly network: Network; readonly signal: AbortSignal },
 ): Promise<HttpAnswer> {
   const content = Buffer.from(JSON.stringify(body))
   const send = url.startsWith('https:') ? secureRequest : plainRequest
   return new Promise((resolve, reject) => {
     const request = send(url, {
       method: 'POST',
-      agent: false,
+      createConnection: connectionsTo(new URL(url), limits.network),
       signal: limits.signal,
       headers: {
         authorization: `Bearer ${bearer}`,
@@ -33,7 +33,9 @@ export function postJson(
         accept: 'application/json, application/problem+json',
       },
     })
-    const timer = limits.clock.after(limits.timeoutMs, () => request.destroy(new Error('no answer in time')))
+    const timer = limits.network.clock.after(limits.timeoutMs, () =>
+      request.destroy(new Error('no answer in time')),
+    )
     const settle = (finish: () => void) => {
       timer.cancel()
       finish()

@@ -4,15 +4,23 @@ import { gatewayFor } from './addresses.ts'
 import { type BecomingParts, firstIdentity, nextIdentity } from './becoming.ts'
 import { AgentExit, EXIT, TokenRefused } from './exit.ts'
 import { filesOf, forgetIdentity } from './forget.ts'
-import { type Lock, takeLock } from './lock.ts'
+import { socketToCall } from './local/address.ts'
+import { askLocally, type LocalCommand } from './local/commands.ts'
+import { credentialsLeft, removeUsedUp } from './handed-over.ts'
+import { remembering } from './last-errors.ts'
+import { takeLock } from './lock.ts'
 import { createLog, type Log, type LogOutput } from './log.ts'
 import { type Machine, readMachine } from './machine.ts'
+import type { Network } from './network/dial.ts'
+import { proxyFor, shownProxy } from './network/proxy.ts'
+import { Trust } from './network/trust.ts'
 import { type Places, placesOf } from './places.ts'
 import { Robot, type RobotParts } from './robot.ts'
 import { systemClock, systemRandom } from './runtime.ts'
 import { SensorBoard } from './sensors/board.ts'
 import { hostSensors } from './sensors/host.ts'
 import { Sequence } from './sequence.ts'
+import { Teller } from './service/teller.ts'
 import {
   type AgentFlags,
   type AgentSettings,
@@ -27,6 +35,7 @@ import { loadState } from './state-file.ts'
 import { identityStatus, NOT_LINKED, readStatus, statusLines } from './status.ts'
 import { Store } from './store.ts'
 import { describeError } from './text.ts'
+import { agentVersion } from './version.ts'
 
 /** Where the agent's commands write. */
 export interface AgentOutput {
@@ -96,6 +105,28 @@ export async function forgetAgent(
   })
 }
 
+/** `beacon agent metric`, `event` and `fault`: asks the running agent. `build` throws AgentExit for a mistake. */
+export async function askRunning(
+  flags: AgentFlags,
+  env: Environment,
+  output: AgentOutput,
+  build: () => LocalCommand,
+  asJson: boolean,
+): Promise<number> {
+  return answering(output, async () => {
+    try {
+      const path = socketToCall(whereFor(flags, env), env, configPathIn(flags, env) !== undefined)
+      const lines = await askLocally(path, build(), clock, asJson)
+      output.answers.write(`${lines.join('\n')}\n`)
+      return EXIT.fine
+    } catch (error) {
+      if (asJson && error instanceof AgentExit)
+        output.answers.write(`${JSON.stringify({ ok: false, error: error.message })}\n`)
+      throw error
+    }
+  })
+}
+
 async function answering(output: AgentOutput, command: () => Promise<number>): Promise<number> {
   try {
     return await command()
@@ -126,24 +157,41 @@ function accountHome(): string {
 
 function settingsFor(places: Places, flags: AgentFlags, env: Environment): AgentSettings {
   const { state } = loadState(places)
-  return readSettings(flags, env, state.settings, state.identity !== undefined)
+  const left = credentialsLeft(places, env.CREDENTIALS_DIRECTORY)
+  return readSettings(flags, env, state.settings, state.identity !== undefined, left)
 }
 
-async function underLock(places: Places, flags: AgentFlags, env: Environment, log: Log): Promise<void> {
+async function underLock(
+  places: Places,
+  flags: AgentFlags,
+  env: Environment,
+  plainLog: Log,
+): Promise<void> {
   const lock = await takeLock(places, clock, random)
   if (!lock)
     throw new AgentExit(
       EXIT.conflict,
       `another agent runs on ${places.config}. Stop it, or give this one a --config of its own`,
     )
+  const memory = remembering(plainLog, clock)
+  const { log } = memory
   const ending = endSignal(log)
+  const about = { running: true, config: places.config, pid: process.pid, version: agentVersion }
+  const teller = new Teller({ lock, env, clock, log, lastErrors: memory.lastErrors }, () => ({
+    ...identityStatus(undefined),
+    ...about,
+    link: NOT_LINKED,
+  }))
+  ending.signal.addEventListener('abort', () => void teller.stopping())
   try {
-    await work(places, flags, env, lock, log, ending.signal)
+    await work(places, flags, env, teller, log, ending.signal)
   } catch (error) {
+    if (error instanceof AgentExit) await teller.stopping(error.message)
     if (!ending.signal.aborted || error instanceof AgentExit) throw error
     log.info('stopped before it was enrolled')
   } finally {
     ending.release()
+    await teller.stopping()
     lock.release()
   }
 }
@@ -152,28 +200,34 @@ async function work(
   places: Places,
   flags: AgentFlags,
   env: Environment,
-  lock: Lock,
+  teller: Teller,
   log: Log,
   signal: AbortSignal,
 ): Promise<void> {
   // Read again now that nobody else can write it.
   const { state, warnings } = loadState(places)
-  const settings = readSettings(flags, env, state.settings, state.identity !== undefined)
+  const left = () => credentialsLeft(places, env.CREDENTIALS_DIRECTORY)
+  const settings = readSettings(flags, env, state.settings, state.identity !== undefined, left())
   for (const warning of warnings) log.warn(warning)
   const machine = readMachine(places)
   const about = { running: true, config: places.config, pid: process.pid, version: machine.version }
-  lock.answerWith(() => ({ ...identityStatus(undefined), ...about, link: NOT_LINKED }))
 
+  const network: Network = {
+    proxies: settings.network.proxies,
+    trust: new Trust(settings.network.trust),
+    clock,
+  }
   const store = new Store(places, state)
   const becoming: BecomingParts = {
     clock,
     random,
     log,
     machine,
+    network,
     signal,
     store,
     settings,
-    look: () => lookForCredential(flags, env, state.settings),
+    look: () => lookForCredential(flags, env, state.settings, left()),
   }
   const board = new SensorBoard(hostSensors(dirname(places.config), clock), clock)
   const sequence = new Sequence(places.sequence, clock, (error) =>
@@ -181,25 +235,33 @@ async function work(
   )
   let spool = new MemorySpool()
   let identity = await firstIdentity(becoming)
+  removeUsedUp(places, identity, log)
   while (!signal.aborted) {
+    const addresses = addressesOf(identity, settings, machine, log)
+    tellProxy(addresses.gatewayUrl, network, log)
     const robot = new Robot(identity, {
       clock,
       random,
       log,
       machine,
+      network,
       sequence,
       spool,
       readSensors: () => board.read(),
-      ...addressesOf(identity, settings, machine, log),
+      ...addresses,
       ownIntervalMs: settings.ownIntervalMs,
       keepIdentity: (changed) => store.keepIdentity(changed),
       signal,
     })
-    lock.answerWith(() => ({ ...identityStatus(store.identity), ...about, link: robot.status() }))
+    teller.tell(
+      () => ({ ...identityStatus(store.identity), ...about, link: robot.status() }),
+      () => robot.isStuck,
+    )
     const refusal = await endOf(robot)
     if (!refusal) return
-    lock.answerWith(() => ({ ...identityStatus(store.identity), ...about, link: NOT_LINKED }))
+    teller.tell(() => ({ ...identityStatus(store.identity), ...about, link: NOT_LINKED }))
     const next = await nextIdentity(becoming, refusal)
+    removeUsedUp(places, next, log)
     // What another robot measured is none of this one's.
     if (next.robotId !== identity.robotId) spool = new MemorySpool()
     identity = next
@@ -229,6 +291,11 @@ function addressesOf(
   const gateway = gatewayFor(identity, server, settings.serverIsExplicit)
   for (const remark of gateway.remarks) log.warn(remark)
   return { gatewayUrl: gateway.url, fallbackUrl: gateway.fallback }
+}
+
+function tellProxy(address: string, { proxies }: Network, log: Log): void {
+  const proxy = URL.canParse(address) ? proxyFor(new URL(address), proxies) : undefined
+  if (proxy) log.info(`connecting through the proxy ${shownProxy(proxy)} (${proxy.variable})`)
 }
 
 /** Aborts at the first SIGTERM or SIGINT; the second one ends the process where it stands. */

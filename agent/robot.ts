@@ -12,6 +12,7 @@ import { type Ending, nextMove } from './ending.ts'
 import { AgentExit, TokenRefused } from './exit.ts'
 import type { Log } from './log.ts'
 import type { Machine } from './machine.ts'
+import type { Network } from './network/dial.ts'
 import { Pulse } from './pulse.ts'
 import type { Clock, Random } from './runtime.ts'
 import type { Reading } from './sensors/board.ts'
@@ -28,6 +29,7 @@ export interface RobotParts {
   readonly random: Random
   readonly log: Log
   readonly machine: Machine
+  readonly network: Network
   readonly sequence: Sequence
   readonly spool: Spool
   readonly readSensors: () => Promise<Reading>
@@ -98,6 +100,11 @@ export class Robot {
     this.#tellFarewell()
   }
 
+  /** Its heartbeats do not go on. */
+  get isStuck(): boolean {
+    return this.#pulse.isStuck
+  }
+
   /** What `beacon agent status` is told. */
   status(): LinkStatus {
     const { clock, spool } = this.#parts
@@ -151,10 +158,11 @@ export class Robot {
   }
 
   async #holdOne(token: string): Promise<Ending> {
-    const { clock, log, spool, ownIntervalMs } = this.#parts
+    const { clock, log, network, spool, ownIntervalMs } = this.#parts
     const connection = new Connection({
       clock,
       log,
+      network,
       spool,
       url: this.#address(),
       token,

@@ -4,6 +4,8 @@ import { displayName } from '../src/protocol/text.ts'
 import { type Credential, type CredentialSource, type Given, readCredential } from './credential.ts'
 import { AgentExit, EXIT } from './exit.ts'
 import { LOG_LEVELS, type LogLevel } from './log.ts'
+import { type Proxies, readProxies } from './network/proxy.ts'
+import { faultOfCaFile, systemTrustFiles, type TrustSettings } from './network/trust.ts'
 import type { FileSettings } from './state.ts'
 
 /** Flags of `beacon agent run`, as the command line gave them. */
@@ -17,6 +19,7 @@ export interface AgentFlags {
   readonly config?: string
   readonly heartbeatSeconds?: string
   readonly logLevel?: string
+  readonly caFile?: string
 }
 
 export type Environment = Readonly<Record<string, string | undefined>>
@@ -32,6 +35,13 @@ export interface AgentSettings {
   /** The longest pause between heartbeats that the robot itself wants. */
   readonly ownIntervalMs: number | undefined
   readonly logLevel: LogLevel
+  readonly network: NetworkSettings
+}
+
+/** How the robot's network wants to be used. */
+export interface NetworkSettings {
+  readonly proxies: Proxies
+  readonly trust: TrustSettings
 }
 
 const DEFAULT_SERVER = 'http://127.0.0.1:8080'
@@ -60,12 +70,16 @@ export function configPathIn(flags: AgentFlags, env: Environment): string | unde
   return flags.config || env.BEACON_CONFIG || undefined
 }
 
-/** Reads the settings; every mistake is reported at once, none quotes a secret. */
+/**
+ * Reads the settings; every mistake is reported at once, none quotes a secret. Credentials that `left` names lie ready for
+ * when nobody gives another.
+ */
 export function readSettings(
   flags: AgentFlags,
   env: Environment,
   file: FileSettings,
   isEnrolled: boolean,
+  left: readonly CredentialSource[] = [],
 ): AgentSettings {
   const mistakes: string[] = []
   const take = <Output>(schema: z.ZodType<Output, string>, given: Given | undefined): Output | undefined => {
@@ -102,7 +116,8 @@ export function readSettings(
       ['log_level in agent.toml', file.logLevel],
     ),
   )
-  const credential = isEnrolled ? undefined : readCredential(sourcesOf(flags, env, file), mistakes)
+  const network = networkIn(flags, env, file, mistakes)
+  const credential = isEnrolled ? undefined : readCredential(sourcesOf(flags, env, file, left), mistakes)
   if (!isEnrolled && credential === undefined && mistakes.length === 0)
     mistakes.push(
       'this robot is not enrolled yet: --enrollment-key, --enrollment-key-file or --setup-token is needed',
@@ -115,7 +130,26 @@ export function readSettings(
     credential,
     ownIntervalMs: seconds === undefined ? undefined : Math.round(seconds * 1_000),
     logLevel: logLevel ?? 'info',
+    network,
   }
+}
+
+/** Reads how the network is used; what is wrong is added to `mistakes`, and left out. */
+export function networkIn(
+  flags: Pick<AgentFlags, 'caFile'>,
+  env: Environment,
+  file: FileSettings,
+  mistakes: string[],
+): NetworkSettings {
+  const given = first(
+    ['--ca-file', flags.caFile],
+    ['BEACON_CA_FILE', env.BEACON_CA_FILE],
+    ['ca_file in agent.toml', file.caFile],
+  )
+  const fault = given && faultOfCaFile(given.value)
+  if (given && fault) mistakes.push(`${given.label}: ${fault}`)
+  const caFile = fault === undefined ? given?.value : undefined
+  return { proxies: readProxies(env, mistakes), trust: { caFile, systemFiles: systemTrustFiles(env) } }
 }
 
 function first(...candidates: [label: string, value: string | undefined][]): Given | undefined {
@@ -128,12 +162,18 @@ export function lookForCredential(
   flags: AgentFlags,
   env: Environment,
   file: FileSettings,
+  left: readonly CredentialSource[] = [],
 ): { readonly credential: Credential | undefined; readonly mistakes: readonly string[] } {
   const mistakes: string[] = []
-  return { credential: readCredential(sourcesOf(flags, env, file), mistakes), mistakes }
+  return { credential: readCredential(sourcesOf(flags, env, file, left), mistakes), mistakes }
 }
 
-function sourcesOf(flags: AgentFlags, env: Environment, file: FileSettings): CredentialSource[] {
+function sourcesOf(
+  flags: AgentFlags,
+  env: Environment,
+  file: FileSettings,
+  left: readonly CredentialSource[],
+): CredentialSource[] {
   return [
     {
       key: first(['--enrollment-key', flags.enrollmentKey]),
@@ -148,5 +188,6 @@ function sourcesOf(flags: AgentFlags, env: Environment, file: FileSettings): Cre
       setupTokenFile: first(['BEACON_SETUP_TOKEN_FILE', env.BEACON_SETUP_TOKEN_FILE]),
     },
     { keyFile: first(['enrollment_key_file in agent.toml', file.enrollmentKeyFile]) },
+    ...left,
   ]
 }

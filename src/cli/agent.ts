@@ -2,6 +2,7 @@ import { createInterface } from 'node:readline/promises'
 import type { Command } from 'commander'
 import type { AgentOutput } from '../../agent/main.ts'
 import type { AgentFlags } from '../../agent/settings.ts'
+import { addLocalCommands } from './agent-local.ts'
 
 const DEFAULTS = `
 Each flag can also be set in the environment, by the name in brackets. A flag outranks the environment, which outranks
@@ -34,6 +35,7 @@ export function fillAgent(agent: Command): void {
     .option('--server <url>', 'address of the control plane (BEACON_SERVER; default http://127.0.0.1:8080)')
     .option('--config <path>', CONFIG)
     .option('--heartbeat-seconds <seconds>', 'beat faster than the server asks (BEACON_HEARTBEAT_SECONDS)')
+    .option('--ca-file <file>', 'certificates in PEM form to trust besides the system’s (BEACON_CA_FILE)')
     .option('--log-level <level>', 'debug, info, warn, error or silent (BEACON_LOG_LEVEL; default info)')
     .addHelpText('after', DEFAULTS)
     .action(async (flags: AgentFlags) => {
@@ -56,6 +58,8 @@ export function fillAgent(agent: Command): void {
       const { showStatus } = await import('../../agent/main.ts')
       process.exitCode = await showStatus(flags, process.env, output(), flags.json === true)
     })
+
+  addLocalCommands(agent, output)
 
   agent
     .command('forget')

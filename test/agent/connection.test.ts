@@ -5,6 +5,7 @@ import { MemorySpool } from '../../agent/spool.ts'
 import { ManualClock } from '../support/clock.ts'
 import { eventually } from '../support/eventually.ts'
 import { startControlPlane } from './support/control-plane.ts'
+import { plainNetwork } from './support/network.ts'
 
 const silentLog: Log = { debug() {}, info() {}, warn() {}, error() {} }
 
@@ -14,6 +15,7 @@ function connectTo(url: string) {
   const connection = new Connection({
     clock,
     log: silentLog,
+    network: plainNetwork(clock),
     spool,
     url,
     token: 'rf_robot_test',

@@ -34,6 +34,7 @@ describe('settings', () => {
       credential: expect.objectContaining({ secret: KEY, isSetupToken: false }),
       ownIntervalMs: 5_000,
       logLevel: 'info',
+      network: expect.anything(),
     })
     expect(read({ enrollmentKey: KEY }, {}, file)).toMatchObject({
       server: 'https://file.example',

@@ -17,6 +17,7 @@ import {
   type RobotSession,
   startControlPlane,
 } from './support/control-plane.ts'
+import { plainNetwork } from './support/network.ts'
 
 const silentLog: Log = { debug() {}, info() {}, warn() {}, error() {} }
 const INTERVAL_MS = 10_000
@@ -53,6 +54,7 @@ async function robotOf(server: ControlPlane, gatewayUrl = `ws://127.0.0.1:${serv
         machineId: undefined,
         bootId: undefined,
       },
+      network: plainNetwork(clock),
       sequence: new Sequence(join(folder, 'sequence'), clock, (error) => {
         throw error
       }),

@@ -1,5 +1,6 @@
 import { once } from 'node:events'
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import { createServer as createSecureServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { onTestFinished } from 'vitest'
@@ -35,6 +36,11 @@ export function problem(status: number, code: string, detail: string, headers = 
   return { status, headers, body: { type: 'about:blank', title: code, status, code, detail } }
 }
 
+export interface ControlPlaneOptions {
+  readonly tls?: { readonly cert: string; readonly key: string }
+  readonly host?: string
+}
+
 /** A control plane that does what a test tells it, over real HTTP and WebSocket. */
 export class ControlPlane {
   readonly claims = new Mailbox<SeenClaim>()
@@ -57,8 +63,16 @@ export class ControlPlane {
     handleProtocols: (names) => (names.has(SUBPROTOCOL) ? SUBPROTOCOL : false),
   })
 
-  constructor() {
-    this.#server = createServer((request, response) => void this.#answer(request, response))
+  readonly #scheme: 'http' | 'https'
+  readonly #host: string
+
+  constructor({ tls, host = '127.0.0.1' }: ControlPlaneOptions = {}) {
+    const answer = (request: IncomingMessage, response: ServerResponse) =>
+      void this.#answer(request, response)
+    this.#server = tls ? createSecureServer(tls, answer) : createServer(answer)
+    this.#server.on('tlsClientError', () => {})
+    this.#scheme = tls ? 'https' : 'http'
+    this.#host = host
     this.#server.on('upgrade', (request, socket, head) => this.#upgrade(request, socket, head))
   }
 
@@ -67,11 +81,11 @@ export class ControlPlane {
   }
 
   get url(): string {
-    return `http://127.0.0.1:${this.port}`
+    return `${this.#scheme}://${this.#host.includes(':') ? `[${this.#host}]` : this.#host}:${this.port}`
   }
 
   async listen(port = 0): Promise<this> {
-    this.#server.listen(port, '127.0.0.1')
+    this.#server.listen(port, this.#host)
     await once(this.#server, 'listening')
     return this
   }
@@ -108,7 +122,7 @@ export class ControlPlane {
         name: 'warehouse-bot-01',
         site_id: 'site-1',
         fleet_id: 'fleet-1',
-        gateway_url: this.gatewayUrl ?? `ws://127.0.0.1:${this.port}/agent/ws`,
+        gateway_url: this.gatewayUrl ?? `${this.url.replace(/^http/, 'ws')}/agent/ws`,
         heartbeat_interval_ms: this.heartbeatIntervalMs,
       },
     }
@@ -219,8 +233,8 @@ export class RobotSession {
 }
 
 /** A control plane for one test. */
-export async function startControlPlane(): Promise<ControlPlane> {
-  const server = await new ControlPlane().listen()
+export async function startControlPlane(options?: ControlPlaneOptions): Promise<ControlPlane> {
+  const server = await new ControlPlane(options).listen()
   onTestFinished(() => server.stop())
   return server
 }
