@@ -31,13 +31,25 @@ function namesIn(folder: string): string[] {
 /** Removes the identity and all that belongs to it, unless an agent runs on it. Answers with what it removed. */
 export async function forgetIdentity(places: Places, clock: Clock, random: Random): Promise<string[]> {
   if (filesOf(places).length === 0) return []
+  return removeIdentity(places, clock, random)
+}
+
+/** The same, also when there is nothing yet; `afterwards` is called before an agent can start again. */
+export async function removeIdentity(
+  places: Places,
+  clock: Clock,
+  random: Random,
+  afterwards: () => void = () => {},
+): Promise<string[]> {
   const lock = await takeLock(places, clock, random)
   if (!lock) throw new AgentExit(EXIT.conflict, 'an agent runs on this identity: stop it first')
   try {
     const files = filesOf(places)
     for (const file of files) rmSync(file, { force: true })
+    afterwards()
     return files
   } catch (error) {
+    if (error instanceof AgentExit) throw error
     throw new AgentExit(EXIT.error, `cannot remove the identity: ${describeError(error)}`)
   } finally {
     lock.release()

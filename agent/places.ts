@@ -24,23 +24,33 @@ export interface PlacesFrom {
   readonly isRoot: boolean
   /** The home folder by the user database, whatever HOME says. */
   readonly accountHome: string
+  /** The agent is installed as a service of this machine: for root, its identity is the usual one. */
+  readonly hasService?: boolean
 }
 
 const SYSTEM_CONFIG = '/etc/beacon/agent.toml'
 const SYSTEM_STATE = '/var/lib/beacon'
+/** The service has a user of its own, who can write its state folder and no other. */
+export const SERVICE_CONFIG = '/var/lib/beacon/agent.toml'
+/** What /var/lib/beacon is a link to while systemd makes up that user. */
+const SERVICE_CONFIG_BEHIND = '/var/lib/private/beacon/agent.toml'
 
 /**
- * `--config`, else `$XDG_CONFIG_HOME/roboflare/agent.toml`, else for root /etc/beacon/agent.toml with its state in
- * /var/lib/beacon, else ~/.config/roboflare/agent.toml. State stands beside the config everywhere else.
+ * `--config`, else `$XDG_CONFIG_HOME/roboflare/agent.toml`, else for root the installed service's or
+ * /etc/beacon/agent.toml with its state in /var/lib/beacon, else ~/.config/roboflare/agent.toml. State stands beside the
+ * config everywhere else.
  */
 export function placesOf(from: PlacesFrom): Places {
   const xdg = from.env.XDG_CONFIG_HOME
-  if (!from.config && !xdg && from.isRoot) return places(SYSTEM_CONFIG, SYSTEM_STATE, false)
+  const isUsual = !from.config && !xdg && from.isRoot
+  if (isUsual && !from.hasService) return places(SYSTEM_CONFIG, SYSTEM_STATE, false)
   const home = from.env.HOME || from.accountHome
-  const config = resolve(from.config || join(xdg || join(home, '.config'), 'roboflare', 'agent.toml'))
+  const named = from.config || join(xdg || join(home, '.config'), 'roboflare', 'agent.toml')
+  const config = isUsual ? SERVICE_CONFIG : resolve(named)
   const real = followed(config)
-  const expected = from.isRoot ? SYSTEM_CONFIG : join(from.accountHome, '.config', 'roboflare', 'agent.toml')
-  return places(real, dirname(real), config !== expected)
+  const own = from.isRoot ? SYSTEM_CONFIG : join(from.accountHome, '.config', 'roboflare', 'agent.toml')
+  const isCustom = ![own, SERVICE_CONFIG, SERVICE_CONFIG_BEHIND].includes(config)
+  return places(real, dirname(real), isCustom)
 }
 
 function places(config: string, stateDir: string, isCustom: boolean): Places {
@@ -56,7 +66,7 @@ function places(config: string, stateDir: string, isCustom: boolean): Places {
 }
 
 /** One file reached by two names is one identity, and replacing it must not replace a link to it. */
-function followed(path: string): string {
+export function followed(path: string): string {
   try {
     return realpathSync(path)
   } catch {

@@ -1,5 +1,8 @@
 import type { Clock, Timer } from './runtime.ts'
 
+const STUCK_INTERVALS = 3
+const STUCK_EXTRA_MS = 60_000
+
 /**
  * Calls `beat` at once and then every interval, unless it is shifted. Beats keep to their own measure, however long one
  * takes; one that is still under way is not joined by another, and beats missed while the machine slept are not made up
@@ -12,6 +15,8 @@ export class Pulse {
   #timer: Timer | undefined
   #lastDueAt = 0
   #isBeating = false
+  /** When a beat was last over, or the first began. */
+  #beatenAt = 0
 
   constructor(clock: Clock, intervalMs: number, beat: () => Promise<void>) {
     this.#clock = clock
@@ -23,10 +28,17 @@ export class Pulse {
     return this.#timer !== undefined
   }
 
+  /** It runs, and no beat came to its end for three intervals and a minute: what it waits for will not come. */
+  get isStuck(): boolean {
+    const limitMs = STUCK_INTERVALS * this.#intervalMs + STUCK_EXTRA_MS
+    return this.isRunning && this.#clock.monotonic() - this.#beatenAt > limitMs
+  }
+
   /** Begins with a beat, unless it runs already. */
   start(): void {
     if (this.isRunning) return
     this.#lastDueAt = this.#clock.monotonic()
+    this.#beatenAt = this.#lastDueAt
     this.#fire()
     this.#schedule()
   }
@@ -70,6 +82,7 @@ export class Pulse {
     this.#isBeating = true
     this.#beat().finally(() => {
       this.#isBeating = false
+      this.#beatenAt = this.#clock.monotonic()
     })
   }
 }

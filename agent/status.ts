@@ -1,3 +1,4 @@
+import type { LoggedError } from './last-errors.ts'
 import { askRunningAgent } from './lock.ts'
 import { withoutSecrets } from './log.ts'
 import type { Places } from './places.ts'
@@ -41,6 +42,8 @@ export interface AgentStatus extends IdentityStatus {
   readonly pid?: number
   readonly version?: string
   readonly link?: LinkStatus
+  /** The newest first. */
+  readonly last_errors?: readonly LoggedError[]
 }
 
 export const NOT_LINKED: LinkStatus = {
@@ -96,11 +99,14 @@ export function statusLines(status: AgentStatus): string[] {
     ['heartbeat', link?.heartbeat_interval_ms && `every ${duration(link.heartbeat_interval_ms)}`],
     ['last ack', link && link.last_ack_age_ms !== null ? `${duration(link.last_ack_age_ms)} ago` : undefined],
     ['backlog', link && `${link.backlog} heartbeats, ${link.dropped} lost`],
-    ['last error', link?.last_error],
+    ...(status.last_errors ?? []).map(({ at, times, sentence }, index): [string, string] => [
+      index === 0 ? 'last errors' : '',
+      `${at} ${sentence}${times > 1 ? ` (${times} times)` : ''}`,
+    ]),
   ]
   return rows
     .filter(([, value]) => value !== null && value !== undefined && value !== '')
-    .map(([name, value]) => `${`${name}:`.padEnd(12)}${printable(withoutSecrets(String(value)))}`)
+    .map(([name, value]) => `${(name && `${name}:`).padEnd(13)}${printable(withoutSecrets(String(value)))}`)
 }
 
 function connectionText(link: LinkStatus): string {
