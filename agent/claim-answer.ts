@@ -50,6 +50,8 @@ const CONFLICT_ADVICE: Readonly<Record<string, string>> = {
   token_hash_taken: 'start the agent again: it makes a new claim',
 }
 
+const FINAL: ReadonlySet<number> = new Set([400, 401, 403, 409, 413, 415, 422])
+
 /**
  * Reads the answer to a claim, made with a setup token or with something else; `now` is wall time. What no control plane
  * would say is never the end.
@@ -64,6 +66,11 @@ export function readClaimAnswer(answer: HttpAnswer, isSetupToken: boolean, now: 
       ? { kind: 'granted', response: parsed.data }
       : retry('the answer is not one of a control plane; is the server address right?', undefined)
   }
+  if (FINAL.has(status) && code === undefined)
+    return retry(
+      `HTTP ${status}, but not in the words of a control plane; does something in between answer, or is --server wrong?`,
+      retryAfterMs(answer.retryAfter, now),
+    )
   if (status === 401 || status === 403) {
     const what = detail ?? `the server does not take this ${isSetupToken ? 'setup token' : 'enrollment key'}`
     return refused(EXIT.refused, code, what, credentialAdvice(code, isSetupToken))

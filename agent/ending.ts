@@ -81,7 +81,8 @@ const FINAL: Readonly<Record<number, { exitCode: ExitCode; sentence: string }>> 
 
 /**
  * What to do after an attempt ended. `attempt` counts the failures in a row (from 0), `fraction` is a random number from
- * 0 up to 1. Only an answer that names this robot's credential or place ends the agent.
+ * 0 up to 1. Only an answer that names this robot's credential or place ends the agent: a 401 without the code of a
+ * problem comes from something in between, as the sign-in page of a network does.
  */
 export function nextMove(ending: Ending, attempt: number, fraction: number): Move {
   switch (ending.kind) {
@@ -90,7 +91,7 @@ export function nextMove(ending: Ending, attempt: number, fraction: number): Mov
     case 'refused':
       if (ending.status === 401 && ending.code === 'robot_retired')
         return { kind: 'exit', ...FINAL[ROBOT_RETIRED]!, isOfToken: false }
-      if (ending.status === 401)
+      if (ending.status === 401 && ending.code !== undefined)
         return {
           kind: 'exit',
           exitCode: EXIT.refused,

@@ -42,8 +42,12 @@ test('only a refusal that names the credential, the machine or the claim ends th
   const final = [400, 401, 403, 409, 413, 415, 422]
   fc.assert(
     fc.property(fc.integer({ min: 100, max: 599 }), (status) => {
-      const read = readClaimAnswer(answer(status), false, 0)
+      const body = { code: 'a_code' }
+      const read = readClaimAnswer(answer(status, { body }), false, 0)
       expect(read.kind).toBe(final.includes(status) ? 'refused' : 'retry')
+      // The sign-in page of a network, or a proxy, has none.
+      for (const other of [undefined, { title: 'Unauthorized' }])
+        expect(readClaimAnswer(answer(status, { body: other }), false, 0).kind).toBe('retry')
     }),
   )
 })
@@ -57,7 +61,11 @@ test('a request that is still being worked on is asked about again', () => {
 })
 
 test('bad fields are told', () => {
-  const body = { detail: 'Not valid', errors: [{ pointer: '/name', detail: 'too long' }] }
+  const body = {
+    code: 'invalid_request',
+    detail: 'Not valid',
+    errors: [{ pointer: '/name', detail: 'too long' }],
+  }
   expect(readClaimAnswer(answer(422, { body }), false, 0)).toMatchObject({
     kind: 'refused',
     exitCode: 1,

@@ -39,7 +39,7 @@ describe('after an attempt to hold a session', () => {
       fc.property(endings, fc.nat({ max: 100 }), fractions, (ending, attempt, fraction) => {
         const move = nextMove(ending, attempt, fraction)
         const isFinal =
-          (ending.kind === 'refused' && ending.status === 401) ||
+          (ending.kind === 'refused' && ending.status === 401 && ending.code !== undefined) ||
           (ending.kind === 'closed' && ending.code >= 4500)
         expect(move.kind).toBe(isFinal ? 'exit' : 'retry')
       }),
@@ -138,7 +138,8 @@ describe('a refusal is of the token alone', () => {
       nextMove({ kind: 'refused', status: 401, code, why: 'no', notBeforeMs: undefined }, 0, 0)
     expect(refused('token_revoked')).toMatchObject({ isOfToken: true })
     expect(refused('invalid_token')).toMatchObject({ isOfToken: true })
-    expect(refused(undefined)).toMatchObject({ isOfToken: true })
+    expect(refused('a_code_of_later')).toMatchObject({ isOfToken: true })
+    expect(refused(undefined)).toMatchObject({ kind: 'retry' })
     expect(refused('robot_retired')).toMatchObject({ isOfToken: false })
     expect(nextMove(closed(4501), 0, 0)).toMatchObject({ isOfToken: true })
     for (const code of [4502, 4503, 4504, 4510, 4511, 4599])
