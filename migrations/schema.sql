@@ -303,7 +303,13 @@ CREATE TABLE robot_status (
   heartbeat_at timestamptz,
   heartbeat_received_at timestamptz,
   health text NOT NULL DEFAULT 'unknown' CHECK (health IN ('ok', 'warn', 'error', 'unknown')),
-  heartbeat jsonb
+  heartbeat jsonb,
+  session_opened_at timestamptz,
+  -- The newest session that the robot is known to have known of, for a heartbeat came in it: as it was when the session
+  -- now was opened.
+  used_session_no bigint NOT NULL DEFAULT 0,
+  -- Sessions in a row whose robot had forgotten the used one before: a power cut explains one, and no more.
+  sessions_forgotten smallint NOT NULL DEFAULT 0
 ) WITH (fillfactor = 70);
 
 -- Every acknowledged heartbeat. Partitions by arrival, made ahead and dropped by the server.

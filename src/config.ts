@@ -57,6 +57,8 @@ export interface Config {
   /** For both ports; undefined: plain HTTP, for a proxy to wrap. */
   readonly tls: TlsSettings | undefined
   readonly bus: 'local' | 'postgres'
+  /** What is done about a robot that seems to be a copy of another. */
+  readonly clonePolicy: 'alert' | 'quarantine_newcomer'
   readonly oidc: OidcSettings | undefined
   /** BEACON_* names that nothing reads: said aloud, not refused, for orchestrators inject names of their own. */
   readonly unknownNames: readonly string[]
@@ -159,6 +161,7 @@ const schema = z.object({
   BEACON_TLS_CERT_FILE: z.string().min(1).optional(),
   BEACON_TLS_KEY_FILE: z.string().min(1).optional(),
   BEACON_BUS: z.enum(['local', 'postgres']).optional(),
+  BEACON_CLONE_POLICY: z.enum(['alert', 'quarantine_newcomer']).default('alert'),
   BEACON_OIDC_ISSUER: z
     .string()
     .refine(isIssuer, 'must be an https address without query (http only for this machine)')
@@ -275,6 +278,7 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env): Config {
     bus:
       values.BEACON_BUS ??
       (values.BEACON_DATABASE_URL || values.BEACON_GATEWAY_PROCESSES > 1 ? 'postgres' : 'local'),
+    clonePolicy: values.BEACON_CLONE_POLICY,
     oidc: oidcOf(values),
     unknownNames: Object.keys(env).filter((name) => name.startsWith('BEACON_') && !isKnownName(name)),
   })

@@ -63,6 +63,7 @@ const HELPERS = [
   'errors.ts',
   'grouping.ts',
   'ids.ts',
+  'machine-hash.ts',
   'package.ts',
   'rate-limit.ts',
   'releases.ts',

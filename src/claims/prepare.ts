@@ -1,10 +1,11 @@
 import { canonicalAddress } from '../addresses.ts'
 import { newId } from '../ids.ts'
+import { machineHash } from '../machine-hash.ts'
 import type { ClaimRequest } from '../protocol/enrolment.ts'
 import { hashToken, mintCheckedToken } from '../protocol/tokens.ts'
 import type { Random } from '../runtime.ts'
 import type { Claim } from './decide.ts'
-import { keptFingerprint, machineHash } from './machine.ts'
+import { keptFingerprint } from './machine.ts'
 import { defaultName } from './names.ts'
 
 export interface PreparedClaim {

@@ -41,7 +41,15 @@ export interface SessionToOpen {
   /** SHA-256 in hex of the token that the socket came with: it has to stand still. */
   readonly tokenHash: string
   readonly hello: Omit<HelloFrame, 'type'>
+  /** SHA-256 in hex of the machine that it comes from; undefined: it has none, or does not say. */
+  readonly machineHash: string | undefined
 }
+
+/** What is done about a session whose robot seems to be a copy: it is told of, or its session is not opened. */
+export type ClonePolicy = 'alert' | 'quarantine_newcomer'
+
+/** Another machine than the one enrolled; or it had forgotten sessions that it must have known of. */
+export type CloneDoubt = 'other_machine' | 'old_session_count'
 
 export interface OpenedSession {
   readonly sessionNo: number
@@ -61,6 +69,12 @@ export interface OpenedSession {
   /** The request for a new token that stands, or that this session has met. */
   readonly rotationRequestedAt: Date | null
   readonly rotationReason: RotationReason | null
+  /** Undefined: nothing speaks against its being the robot. */
+  readonly doubt: CloneDoubt | null
+  /** It was not opened for that, and `sessionNo` is that of the session before. */
+  readonly quarantined: boolean
+  /** The session that the robot should have known of. */
+  readonly usedSessionNo: number
 }
 
 /**
@@ -68,23 +82,30 @@ export interface OpenedSession {
  * undefined for robots whose token no longer stands. A session that comes with a robot's next token ends the old one by this same
  * statement: the robots are held from the look at their tokens on, so that whoever revokes a token, or comes with the
  * other one, comes wholly before or wholly after.
+ *
+ * A robot is in doubt when a machine comes that is neither the one enrolled nor the one of the session before, and when
+ * another process than before has forgotten a session in which heartbeats came: once may be a power cut, two sessions
+ * or twice in a row are not.
  */
 export async function openSessions(
   database: Database,
   serverId: string,
   now: Date,
   sessions: readonly SessionToOpen[],
+  policy: ClonePolicy,
 ): Promise<(OpenedSession | undefined)[]> {
   const { rows } = await sql<OpenedSession & { place: number }>`/* prepared: open_sessions */
     WITH asked AS (
-      SELECT robot_id, decode(hash, 'hex') AS token_hash, hello, place::integer
+      SELECT robot_id, decode(hash, 'hex') AS token_hash, decode(machine, 'hex') AS machine_hash, hello, place::integer
       FROM ROWS FROM (unnest(${arrayLiteral(sessions.map((session) => session.robotId))}::uuid[]),
                       unnest(${arrayLiteral(sessions.map((session) => session.tokenHash))}::text[]),
+                      unnest(${arrayLiteral(sessions.map((session) => session.machineHash))}::text[]),
                       jsonb_array_elements(${JSON.stringify(sessions.map((session) => session.hello))}::jsonb))
-        WITH ORDINALITY AS asked (robot_id, hash, hello, place)
+        WITH ORDINALITY AS asked (robot_id, hash, machine, hello, place)
     ), standing AS (
       SELECT r.id AS robot_id, r.name, r.site_id, r.fleet_id, r.lifecycle, r.rotation_requested_at, r.rotation_reason,
-        asked.hello, asked.place, r.token_hash <> asked.token_hash AS rotates
+        asked.hello, asked.place, r.token_hash <> asked.token_hash AS rotates,
+        r.machine_hash <> asked.machine_hash AS is_elsewhere
       FROM asked JOIN robots r ON r.id = asked.robot_id
       WHERE asked.token_hash IN (r.token_hash, r.next_token_hash)
         AND r.token_revoked_at IS NULL AND r.lifecycle <> 'retired'
@@ -92,6 +113,25 @@ export async function openSessions(
           OR NOT EXISTS (SELECT FROM robots other WHERE other.token_hash = asked.token_hash))
       ORDER BY r.id
       FOR NO KEY UPDATE OF r
+    ), held AS (
+      -- Carries all that is needed on: to a planner that expects one row, one join more of CTEs is a nested loop.
+      SELECT standing.*, s.server_id AS previous_server_id, s.sessions_forgotten,
+        CASE WHEN s.heartbeat_received_at >= s.session_opened_at THEN s.session_no ELSE s.used_session_no END AS used_no,
+        (standing.hello ->> 'last_session_no')::bigint AS told_no,
+        standing.hello ->> 'instance_id' = s.hello ->> 'instance_id' AS is_same_process,
+        standing.hello ->> 'machine_id' IS DISTINCT FROM s.hello ->> 'machine_id' AS is_new_machine
+      FROM standing JOIN robot_status s USING (robot_id)
+      ORDER BY s.robot_id
+      FOR NO KEY UPDATE OF s
+    ), judged AS (
+      SELECT held.*, CASE
+        WHEN is_same_process THEN NULL
+        WHEN is_elsewhere AND is_new_machine THEN 'other_machine'
+        WHEN told_no < used_no - 1 OR told_no < used_no AND sessions_forgotten > 0 THEN 'old_session_count'
+      END AS doubt
+      FROM held
+    ), decided AS (
+      SELECT judged.*, doubt IS NOT NULL AND ${policy === 'quarantine_newcomer'}::boolean AS quarantined FROM judged
     ), rotated AS (
       UPDATE robots r SET
         token_hash = r.next_token_hash,
@@ -100,31 +140,33 @@ export async function openSessions(
         next_token_at = NULL,
         rotation_requested_at = NULL,
         rotation_reason = NULL
-      FROM standing WHERE r.id = standing.robot_id AND standing.rotates
-    ), held AS (
-      -- Carries all that is needed on: to a planner that expects one row, one join more of CTEs is a nested loop.
-      SELECT standing.*, s.server_id AS previous_server_id
-      FROM standing JOIN robot_status s USING (robot_id)
-      ORDER BY s.robot_id
-      FOR NO KEY UPDATE OF s
+      FROM decided WHERE r.id = decided.robot_id AND decided.rotates AND NOT decided.quarantined
     )
+    -- One in quarantine writes what stood there already.
     UPDATE robot_status s SET
-      session_no = s.session_no + 1,
-      server_id = ${serverId}::uuid,
-      connection = 'online',
-      connection_reason = 'connected',
-      connection_since = CASE WHEN s.connection = 'online' THEN s.connection_since ELSE ${now}::timestamptz END,
-      last_seen_at = ${now}::timestamptz,
-      hello = held.hello
-    FROM held
-    JOIN fleets f ON f.id = held.fleet_id
-    WHERE s.robot_id = held.robot_id
-    RETURNING held.place, s.session_no AS "sessionNo", held.name, held.site_id AS "siteId",
-      held.fleet_id AS "fleetId", held.lifecycle,
+      session_no = CASE WHEN decided.quarantined THEN s.session_no ELSE s.session_no + 1 END,
+      server_id = CASE WHEN decided.quarantined THEN s.server_id ELSE ${serverId}::uuid END,
+      connection = CASE WHEN decided.quarantined THEN s.connection ELSE 'online' END,
+      connection_reason = CASE WHEN decided.quarantined THEN s.connection_reason ELSE 'connected' END,
+      connection_since = CASE WHEN decided.quarantined OR s.connection = 'online' THEN s.connection_since
+        ELSE ${now}::timestamptz END,
+      last_seen_at = CASE WHEN decided.quarantined THEN s.last_seen_at ELSE ${now}::timestamptz END,
+      hello = CASE WHEN decided.quarantined THEN s.hello ELSE decided.hello END,
+      session_opened_at = CASE WHEN decided.quarantined THEN s.session_opened_at ELSE ${now}::timestamptz END,
+      used_session_no = CASE WHEN decided.quarantined THEN s.used_session_no ELSE decided.used_no END,
+      sessions_forgotten = CASE WHEN decided.quarantined OR decided.is_same_process THEN s.sessions_forgotten
+        WHEN decided.told_no < decided.used_no THEN 1 ELSE 0 END
+    FROM decided
+    JOIN fleets f ON f.id = decided.fleet_id
+    WHERE s.robot_id = decided.robot_id
+    RETURNING decided.place, s.session_no AS "sessionNo", decided.name, decided.site_id AS "siteId",
+      decided.fleet_id AS "fleetId", decided.lifecycle,
       f.heartbeat_interval_ms AS "heartbeatIntervalMs", s.heartbeat_seq AS "heartbeatSeq",
-      floor(extract(epoch FROM s.heartbeat_at) * 1000)::float8 AS "heartbeatAt", held.previous_server_id AS "previousServerId",
-      held.rotates AS rotated, held.rotation_requested_at AS "rotationRequestedAt",
-      held.rotation_reason AS "rotationReason",
+      floor(extract(epoch FROM s.heartbeat_at) * 1000)::float8 AS "heartbeatAt",
+      decided.previous_server_id AS "previousServerId",
+      decided.rotates AND NOT decided.quarantined AS rotated, decided.rotation_requested_at AS "rotationRequestedAt",
+      decided.rotation_reason AS "rotationReason", decided.doubt, decided.quarantined,
+      decided.used_no AS "usedSessionNo",
       (SELECT array_agg(fault ->> 'code') FROM jsonb_array_elements(s.heartbeat -> 'faults') AS fault) AS "faultCodes"
   `.execute(database)
   const opened = new Array<OpenedSession | undefined>(sessions.length)

@@ -205,6 +205,9 @@ export interface Tables {
     heartbeat_received_at: OptionalInstant
     health: Generated<Health>
     heartbeat: OptionalJson<HeartbeatBody>
+    session_opened_at: OptionalInstant
+    used_session_no: Generated<number>
+    sessions_forgotten: Generated<number>
   }
   heartbeats: {
     robot_id: string

@@ -1,5 +1,6 @@
 import type { Bus } from '../bus/bus.ts'
 import { type Database, isDatabaseUnavailable } from '../db/database.ts'
+import type { ClonePolicy } from '../db/sessions.ts'
 import { BeaconError } from '../errors.ts'
 import { Registry } from '../fleet/registry.ts'
 import { Robots } from '../fleet/robots.ts'
@@ -35,6 +36,8 @@ export interface GatewayParts {
   readonly metrics: Metrics
   readonly server: { readonly id: string; readonly hostname: string; readonly processId: number }
   readonly defaultIntervalMs: number
+  /** Undefined: operators are told, and no more. */
+  readonly clonePolicy?: ClonePolicy
   /** Robot sessions that this process opens in a second; 0: as many as come. */
   readonly sessionsPerSecond: number
   /** The same for the whole server, of which this process is one; undefined: it is the only one. */
@@ -47,6 +50,8 @@ export interface GatewayParts {
   readonly onGoneChanged?: (serverIds: readonly string[]) => void
   /** Told when this process has no room for more robots, and when it has again. */
   readonly onRoomChanged?: (hasRoom: boolean) => void
+  /** Told when nobody may connect to this process any more for lack of descriptors, and when that is over. */
+  readonly onDescriptorsGone?: (areGone: boolean) => void
 }
 
 const TICK_MS = 250
@@ -112,6 +117,7 @@ export class Gateway {
     })
     this.#sessions = new Sessions({
       ...parts,
+      clonePolicy: parts.clonePolicy ?? 'alert',
       persist,
       robots: this.#robots,
       registry: this.#registry,
@@ -172,16 +178,16 @@ export class Gateway {
     return this.#draining
   }
 
-  /**
-   * Refuses new sockets, stores what robots have sent, tells them when to come back, closes their sessions and waits,
-   * for a bounded time, until all is written. Robots are not offline by this: they are given time to return.
-   */
   /** Why new robots should rather go elsewhere, in the words of /readyz; none: they are taken. Costs no statement. */
   get notReadyFor(): readonly ('draining' | 'database_unavailable')[] {
     if (this.#draining) return ['draining']
     return this.#watch.reachesDatabase ? [] : ['database_unavailable']
   }
 
+  /**
+   * Refuses new sockets, stores what robots have sent, tells them when to come back, closes their sessions and waits,
+   * for a bounded time, until all is written. Robots are not offline by this: they are given time to return.
+   */
   async stop(): Promise<void> {
     const { clock, log } = this.#parts
     const spanMs = drainSpanMs(this.#registry.size, this.#perSecond)

@@ -1,6 +1,6 @@
 import { insertAudit } from '../db/audit.ts'
 import { type Database, violatedUnique } from '../db/database.ts'
-import { type OpenedSession, openSessions, type SessionToOpen } from '../db/sessions.ts'
+import { type ClonePolicy, type OpenedSession, openSessions, type SessionToOpen } from '../db/sessions.ts'
 import { insertTimeline, type TimelineRow } from '../db/timeline.ts'
 import { againAfterDeadlock, inTransaction } from '../db/transaction.ts'
 import { Grouping } from '../grouping.ts'
@@ -30,10 +30,12 @@ export class SessionOpener {
   readonly #serverId: string
   readonly #clock: Clock
   readonly #metrics: Metrics
+  readonly #policy: ClonePolicy
 
-  constructor(database: Database, serverId: string, clock: Clock, metrics: Metrics) {
+  constructor(database: Database, serverId: string, policy: ClonePolicy, clock: Clock, metrics: Metrics) {
     this.#database = database
     this.#serverId = serverId
+    this.#policy = policy
     this.#clock = clock
     this.#metrics = metrics
     this.#plain = this.#groupingOf((round) => againAfterDeadlock(() => this.#open(this.#database, round)))
@@ -50,7 +52,7 @@ export class SessionOpener {
     return this.#plain.waiting + this.#rotating.waiting
   }
 
-  /** Answers with the opened session, or undefined when the robot's token no longer stands. */
+  /** Answers with the session, opened or in quarantine, or undefined when the robot's token no longer stands. */
   open(session: AskedSession): Promise<OpenedSession | undefined> {
     return (session.withNextToken ? this.#rotating : this.#plain).add(session)
   }
@@ -79,7 +81,7 @@ export class SessionOpener {
   }
 
   #open(database: Database, round: readonly AskedSession[]): Promise<(OpenedSession | undefined)[]> {
-    return openSessions(database, this.#serverId, new Date(this.#clock.now()), round)
+    return openSessions(database, this.#serverId, new Date(this.#clock.now()), round, this.#policy)
   }
 
   #openRotating(round: readonly AskedSession[]): Promise<(OpenedSession | undefined)[]> {

@@ -1,9 +1,10 @@
 import type { Bus } from '../bus/bus.ts'
 import { type Database, isDatabaseUnavailable } from '../db/database.ts'
-import { type OpenedSession, readSessionFacts } from '../db/sessions.ts'
+import { type ClonePolicy, type OpenedSession, readSessionFacts } from '../db/sessions.ts'
 import type { Registry } from '../fleet/registry.ts'
 import type { Robots } from '../fleet/robots.ts'
 import { Grouping } from '../grouping.ts'
+import { machineHash } from '../machine-hash.ts'
 import type { Log } from '../observe/log.ts'
 import type { Metrics } from '../observe/metrics.ts'
 import { CLOSE, isFinalCloseCode, withReconnectDelay } from '../protocol/close-codes.ts'
@@ -35,6 +36,7 @@ export interface SessionsParts {
   readonly metrics: Metrics
   readonly server: { readonly id: string }
   readonly defaultIntervalMs: number
+  readonly clonePolicy: ClonePolicy
   readonly persist: PersistParts
   readonly robots: Robots<Connection>
   readonly registry: Registry<Connection>
@@ -65,9 +67,9 @@ export class Sessions implements ConnectionHost {
   #openedInAll = 0
 
   constructor(parts: SessionsParts) {
-    const { database, bus, clock, metrics, server, persist } = parts
+    const { database, bus, clock, metrics, server, clonePolicy, persist } = parts
     this.#parts = parts
-    this.#opener = new SessionOpener(database, server.id, clock, metrics)
+    this.#opener = new SessionOpener(database, server.id, clonePolicy, clock, metrics)
     this.#heartbeats = new HeartbeatWriter(database, persist, () => this.#resumeAll())
     this.#nextTokens = new NextTokenWriter(database, persist)
     this.#announce = new Grouping({
@@ -187,11 +189,14 @@ export class Sessions implements ConnectionHost {
         withNextToken: connection.withNextToken,
         address: connection.remoteAddress,
         hello: said,
+        machineHash: machineHash(said.machine_id),
       })
       .then(
         (session) => {
           this.#opening -= 1
-          if (session) this.#opened(connection, session)
+          if (session?.doubt) this.#noteClone(connection, session, said)
+          if (session?.quarantined) connection.end(CLOSE.quarantined)
+          else if (session) this.#opened(connection, session)
           else void this.#notOpened(connection)
           this.#endedEarly.delete(connection)
         },
@@ -245,6 +250,32 @@ export class Sessions implements ConnectionHost {
     connection.opened(session, intervalMs)
     older?.end(CLOSE.replaced)
     if (connection.missedNews) this.#parts.news.lookAgain([connection])
+  }
+
+  #noteClone(connection: Connection, session: OpenedSession, hello: Omit<HelloFrame, 'type'>): void {
+    const { log, metrics } = this.#parts
+    const { doubt, quarantined } = session
+    metrics.clonesSuspected.inc({ reason: doubt!, outcome: quarantined ? 'quarantined' : 'opened' })
+    const message =
+      doubt === 'other_machine'
+        ? 'a machine that is not the one enrolled came with the identity of this robot'
+        : 'somebody came with an older state of this robot than was there before: its disk may have been copied'
+    log.warn({ robot_id: connection.robotId, reason: doubt, quarantined }, message)
+    this.note(connection, {
+      level: 'error',
+      code: 'clone_suspected',
+      message,
+      data: {
+        reason: doubt,
+        quarantined,
+        address: connection.remoteAddress,
+        hostname: hello.agent.hostname ?? null,
+        boot_id: hello.boot_id ?? null,
+        instance_id: hello.instance_id ?? null,
+        last_session_no: hello.last_session_no ?? null,
+        expected_session_no: session.usedSessionNo,
+      },
+    })
   }
 
   async #notOpened(connection: Connection): Promise<void> {

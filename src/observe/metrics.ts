@@ -86,6 +86,12 @@ export function createMetrics() {
         uncounted.sessionsOpened = 0
       },
     }),
+    clonesSuspected: new Counter({
+      name: 'beacon_clones_suspected_total',
+      help: 'Sessions asked for by what seems to be a copy of a robot, by what gave it away and what became of them',
+      labelNames: ['reason', 'outcome'] as const,
+      registers,
+    }),
     sessionsClosed: new Counter({
       name: 'beacon_sessions_closed_total',
       help: 'Robot sessions closed, by reason',

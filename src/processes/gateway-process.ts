@@ -77,6 +77,7 @@ export async function startGatewayProcess(
     })
     releases.add('bus', () => bus.stop())
 
+    let door: PortDoor | undefined
     const gateway = new Gateway({
       database: openDatabase(pool),
       bus,
@@ -86,9 +87,11 @@ export async function startGatewayProcess(
       metrics,
       server: { id: settings.serverId, hostname: hostname(), processId: process.pid },
       defaultIntervalMs: settings.heartbeatIntervalMs,
+      clonePolicy: settings.clonePolicy,
       sessionsPerSecond: settings.sessionsPerSecond,
       supervised: true,
       onRoomChanged: (hasRoom) => tell({ type: 'room', hasRoom }),
+      onDescriptorsGone: (areGone) => door?.shut(areGone),
     })
     gateway.serversGone(settings.goneServers)
     await gateway.start()
@@ -113,20 +116,21 @@ export async function startGatewayProcess(
       })
     releases.add('refusals', () => refusals.stop())
     releases.add('listener', () => listener.stop())
-    const door = new PortDoor({
+    const place = new PortDoor({
       listener,
       clock,
       log,
       tell: (isListening) => tell({ type: 'listening', listening: isListening }),
     })
-    releases.add('place on the port', () => door.stop())
+    door = place
+    releases.add('place on the port', () => place.stop())
     releases.add('gateway', () => gateway.stop())
     return {
       serversGone: (serverIds) => gateway.serversGone(serverIds),
       report: () => metrics.registry.getMetricsAsJSON(),
       sharePort({ listen, elsewhere }) {
         gateway.roomElsewhere(elsewhere)
-        door.set(listen)
+        place.set(listen)
       },
       setSessionsPerSecond: (perSecond) => gateway.setSessionsPerSecond(perSecond),
       stop: () => releases.run(),

@@ -1,6 +1,7 @@
 import type { MetricObject } from 'prom-client'
 import type { TlsSettings } from '../config.ts'
 import type { AuditEntry } from '../db/audit.ts'
+import type { ClonePolicy } from '../db/sessions.ts'
 
 /** Everything that a gateway process is told at its start. It holds passwords: over the channel, never as an argument. */
 export interface GatewaySettings {
@@ -18,6 +19,7 @@ export interface GatewaySettings {
   readonly trustedProxies: readonly string[]
   readonly logLevel: string
   readonly heartbeatIntervalMs: number
+  readonly clonePolicy: ClonePolicy
   /** Its share at first; 0: as many as come. */
   readonly sessionsPerSecond: number
   /** Servers that are gone, as their robots still say. */

@@ -12,10 +12,15 @@ export interface PortDoorParts {
 
 const TRY_AGAIN_MS = 1_000
 
-/** This process's place on the shared port: leaves it and comes back as told, and goes on trying where that fails. */
+/**
+ * This process's place on a port, shared or not: leaves it and comes back as told, and goes on trying where that fails. While
+ * it is shut it is not there whatever it is told: an engine that has no descriptor left for who knocks asks again without a
+ * pause, and takes all of a processor for it.
+ */
 export class PortDoor {
   readonly #parts: PortDoorParts
-  #wanted = true
+  #told = true
+  #shut = false
   #listening = true
   #busy = false
   #stopped = false
@@ -26,8 +31,20 @@ export class PortDoor {
   }
 
   set(listen: boolean): void {
-    this.#wanted = listen
+    this.#told = listen
     void this.#follow()
+  }
+
+  /** Shuts it, or opens it again to whoever is told to be there. */
+  shut(isShut: boolean): void {
+    const { log } = this.#parts
+    this.#shut = isShut
+    if (isShut) log.warn('no descriptors are left for connections; nobody may connect until there are')
+    void this.#follow()
+  }
+
+  get #wanted(): boolean {
+    return this.#told && !this.#shut
   }
 
   stop(): void {
@@ -46,11 +63,11 @@ export class PortDoor {
         if (wanted) await listener.resume()
         else listener.pause()
         this.#listening = wanted
-        log.info(wanted ? 'on the shared port again' : 'left the shared port to processes with room')
+        log.info(wanted ? 'on the port for robots again' : 'left the port for robots')
         tell(wanted)
       }
     } catch (error) {
-      log.error({ err: error }, 'cannot come back to the shared port; trying again')
+      log.error({ err: error }, 'cannot come back to the port for robots; trying again')
       this.#retry = clock.after(TRY_AGAIN_MS, () => void this.#follow())
     } finally {
       this.#busy = false

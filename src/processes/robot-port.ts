@@ -8,6 +8,7 @@ import type { Engine, ListenOptions } from '../transport/transport.ts'
 import { createLaunch } from './launch.ts'
 import type { ToldRefusal } from './messages.ts'
 import { reservePort } from './port.ts'
+import { PortDoor } from './port-door.ts'
 import { Reports } from './reports.ts'
 import { GatewayStartError, Supervisor } from './supervisor.ts'
 
@@ -37,6 +38,8 @@ export interface RobotPort {
   /** Rows of `servers` that belong to it, besides the server's own. */
   serverIds(): readonly string[]
   setGoneServers(serverIds: readonly string[]): void
+  /** This process has no descriptors left for whoever connects, or has some again. Other processes see to that themselves. */
+  shut(isShut: boolean): void
   /** What all processes that hold robots have counted, this one included, in the text format. */
   series(): Promise<string>
   /** Sends its robots away and closes it. */
@@ -107,13 +110,18 @@ async function openHere(parts: RobotPortParts): Promise<RobotPort> {
     clock,
     log,
   })
+  const door = new PortDoor({ listener, clock, log, tell() {} })
   return {
     port: listener.port,
     isOpen: () => true,
     serverIds: () => [],
     setGoneServers() {},
+    shut: (isShut) => door.shut(isShut),
     series: () => seriesOf(metrics),
-    stop: () => listener.stop(),
+    async stop() {
+      door.stop()
+      await listener.stop()
+    },
   }
 }
 
@@ -138,6 +146,7 @@ async function openInProcesses(parts: RobotPortParts): Promise<RobotPort> {
       trustedProxies: config.trustedProxies,
       logLevel: config.logLevel,
       heartbeatIntervalMs: config.heartbeatIntervalMs,
+      clonePolicy: config.clonePolicy,
       sessionsPerSecond,
       goneServers: [],
     }),
@@ -157,6 +166,7 @@ async function openInProcesses(parts: RobotPortParts): Promise<RobotPort> {
     isOpen: () => supervisor.ready > 0,
     serverIds: () => supervisor.serverIds,
     setGoneServers: (serverIds) => supervisor.setGoneServers(serverIds),
+    shut() {},
     series: () => supervisor.seriesText(metrics.registry, OWN_NAME),
     async stop() {
       await supervisor.stop()

@@ -26,7 +26,13 @@ test('sessions whose statement ran into a deadlock are opened by the next', asyn
   await other.query('BEGIN')
   await other.query('SELECT FROM robots WHERE id = $1 FOR UPDATE', [last])
 
-  const opener = new SessionOpener(db.database, newId(), new ManualClock(Date.now()), createMetrics())
+  const opener = new SessionOpener(
+    db.database,
+    newId(),
+    'alert',
+    new ManualClock(Date.now()),
+    createMetrics(),
+  )
   const opened = Promise.all(
     robots.map(({ id, token }) =>
       opener.open({
@@ -35,6 +41,7 @@ test('sessions whose statement ran into a deadlock are opened by the next', asyn
         withNextToken: false,
         address: '192.0.2.1',
         hello: { protocol: 1, agent: {} },
+        machineHash: undefined,
       }),
     ),
   )

@@ -112,9 +112,20 @@ class World {
     const [holder] = await findTokenHolders(this.#database, [hashOf(token)])
     if (!holder || holder.revoked || holder.retired) return 'refused'
     if (fate === 'killed_before') return 'unknown'
-    const [row] = await openSessions(this.#database, this.#serverId, new Date(this.now), [
-      { robotId: this.#robotId, tokenHash: hashOf(token), hello: { protocol: 1, agent: {} } },
-    ])
+    const [row] = await openSessions(
+      this.#database,
+      this.#serverId,
+      new Date(this.now),
+      [
+        {
+          robotId: this.#robotId,
+          tokenHash: hashOf(token),
+          hello: { protocol: 1, agent: {} },
+          machineHash: undefined,
+        },
+      ],
+      'alert',
+    )
     if (!row) return 'refused'
     // By the book: whatever was minted before the token that opened a session with the right to do so is dead.
     if (row.rotated) {
@@ -194,9 +205,20 @@ class World {
     const before = await this.sessionNo()
     await Promise.all(
       tokens.map((token) =>
-        openSessions(this.#database, this.#serverId, new Date(this.now), [
-          { robotId: this.#robotId, tokenHash: hashOf(token), hello: { protocol: 1, agent: {} } },
-        ]),
+        openSessions(
+          this.#database,
+          this.#serverId,
+          new Date(this.now),
+          [
+            {
+              robotId: this.#robotId,
+              tokenHash: hashOf(token),
+              hello: { protocol: 1, agent: {} },
+              machineHash: undefined,
+            },
+          ],
+          'alert',
+        ),
       ),
     )
     expect(await this.sessionNo()).toBe(before)

@@ -39,6 +39,7 @@ async function settingsFor(engine: 'ws' | 'uws', databaseUrl: string): Promise<G
     trustedProxies: [],
     logLevel: 'silent',
     heartbeatIntervalMs: 10_000,
+    clonePolicy: 'alert',
     sessionsPerSecond: 0,
     goneServers: [],
   }
