@@ -8,6 +8,7 @@ import type { Ending } from './ending.ts'
 import { collect, objectIn, problemCode, problemText } from './http.ts'
 import type { Log } from './log.ts'
 import { connectionsTo, type Network } from './network/dial.ts'
+import { RoundTrip } from './round-trip.ts'
 import type { Clock, Timer } from './runtime.ts'
 import {
   endingOf,
@@ -27,6 +28,7 @@ interface ConnectionListener {
   welcomed(welcome: WelcomeFrame, isFirst: boolean): void
   intervalChanged(intervalMs: number, serverIntervalMs: number): void
   acknowledged(seq: number): void
+  eventsAcknowledged(ids: readonly string[]): void
   /** The server wants a new token. */
   tokenWanted(reason: string): void
   /** The token with this hash opens sessions from now on. */
@@ -63,6 +65,7 @@ export class Connection {
   #session: SessionState | undefined
   #timer: Timer | undefined
   #everSentSeq: number
+  readonly #roundTrip: RoundTrip
   #error: string | undefined
 
   constructor(parts: ConnectionParts) {
@@ -71,6 +74,7 @@ export class Connection {
     this.#settle = resolve
     this.#parts = parts
     this.#everSentSeq = parts.everSentSeq
+    this.#roundTrip = new RoundTrip(parts.clock)
     this.#dial()
   }
 
@@ -91,6 +95,25 @@ export class Connection {
   /** Sends a heartbeat that nobody will acknowledge, if the session is open. */
   sendUnkept(text: string): void {
     if (this.#session?.phase === 'open') this.#sendText(text)
+  }
+
+  /** Sends an event; answers false when it cannot be sent now. */
+  sendEvent(text: string): boolean {
+    const session = this.#session
+    if (session?.phase !== 'open' || session.welcome?.lifecycle === 'pending') return false
+    if ((this.#socket?.bufferedAmount ?? 0) > MAX_BUFFERED_BYTES) return false
+    this.#sendText(text)
+    return true
+  }
+
+  /** Measures the way to the server, when it is time to. */
+  measureRoundTrip(): void {
+    if (this.#session?.phase === 'open' && this.#roundTrip.isDue) this.#ping()
+  }
+
+  /** The way to the server and back, if it was measured lately. */
+  get roundTripMs(): number | undefined {
+    return this.#roundTrip.ms
   }
 
   /** Tells the server the hash of the next token. */
@@ -136,7 +159,10 @@ export class Connection {
     })
     socket.on('message', (data, isBinary) => this.#received(data, isBinary))
     socket.on('ping', () => this.#feed({ kind: 'heard' }))
-    socket.on('pong', () => this.#feed({ kind: 'heard' }))
+    socket.on('pong', (payload) => {
+      this.#roundTrip.pong(payload.toString('latin1'))
+      this.#feed({ kind: 'heard' })
+    })
     socket.on('close', (code, reason) => this.#closed(code, reason.toString('utf8')))
   }
 
@@ -220,7 +246,7 @@ export class Connection {
         this.#sendHeartbeats(effect.afterSeq, effect.atMost)
         break
       case 'ping':
-        this.#socket?.ping()
+        this.#ping()
         break
       case 'close':
         this.#socket?.close(effect.code, effect.reason)
@@ -237,6 +263,9 @@ export class Connection {
       case 'acknowledged':
         listener.acknowledged(effect.seq)
         break
+      case 'events_acknowledged':
+        listener.eventsAcknowledged(effect.ids)
+        break
       case 'make_token':
         listener.tokenWanted(effect.reason)
         break
@@ -247,6 +276,10 @@ export class Connection {
         log[effect.level](effect.sentence)
         break
     }
+  }
+
+  #ping(): void {
+    if (this.#socket?.readyState === WebSocket.OPEN) this.#socket.ping(this.#roundTrip.ping())
   }
 
   #send(frame: RobotFrame): void {

@@ -16,7 +16,10 @@ export function filesOf(places: Places): string[] {
 
 function belongs(name: string, stem: string): boolean {
   if (name === stem) return true
-  return name.startsWith(`${stem}.`) && /^(bak|seq|(bak\.|seq\.)?\d+\.tmp)$/.test(name.slice(stem.length + 1))
+  return (
+    name.startsWith(`${stem}.`) &&
+    /^(bak|seq|faults|sock|(bak\.|seq\.|faults\.)?\d+\.tmp)$/.test(name.slice(stem.length + 1))
+  )
 }
 
 function namesIn(folder: string): string[] {

@@ -1,25 +1,32 @@
+import { existsSync, statSync } from 'node:fs'
 import { homedir, userInfo } from 'node:os'
 import { dirname } from 'node:path'
 import { gatewayFor } from './addresses.ts'
 import { type BecomingParts, firstIdentity, nextIdentity } from './becoming.ts'
+import { type Check, checked, checkLine } from './check.ts'
+import { EventQueue } from './events.ts'
 import { AgentExit, EXIT, TokenRefused } from './exit.ts'
 import { filesOf, forgetIdentity } from './forget.ts'
+import { credentialsLeft, removeUsedUp } from './handed-over.ts'
+import { forgetForImage } from './image.ts'
+import { remembering } from './last-errors.ts'
 import { socketToCall } from './local/address.ts'
 import { askLocally, type LocalCommand } from './local/commands.ts'
-import { credentialsLeft, removeUsedUp } from './handed-over.ts'
-import { remembering } from './last-errors.ts'
+import { Local } from './local/local.ts'
+import { readLocalSettings } from './local/settings.ts'
 import { takeLock } from './lock.ts'
 import { createLog, type Log, type LogOutput } from './log.ts'
 import { type Machine, readMachine } from './machine.ts'
 import type { Network } from './network/dial.ts'
 import { proxyFor, shownProxy } from './network/proxy.ts'
 import { Trust } from './network/trust.ts'
-import { type Places, placesOf } from './places.ts'
+import { followed, type Places, placesOf, SERVICE_CONFIG } from './places.ts'
 import { Robot, type RobotParts } from './robot.ts'
 import { systemClock, systemRandom } from './runtime.ts'
 import { SensorBoard } from './sensors/board.ts'
 import { hostSensors } from './sensors/host.ts'
 import { Sequence } from './sequence.ts'
+import { SYSTEM_LAYOUT } from './service/layout.ts'
 import { Teller } from './service/teller.ts'
 import {
   type AgentFlags,
@@ -53,6 +60,7 @@ export async function runAgent(flags: AgentFlags, env: Environment, output: Agen
   let log = createLog('info', output.log, clock)
   try {
     const places = whereFor(flags, env)
+    refuseServicesPlace(places)
     // Mistakes in the settings are told before anything is made or taken.
     const settings = settingsFor(places, flags, env)
     log = createLog(settings.logLevel, output.log, clock)
@@ -65,18 +73,46 @@ export async function runAgent(flags: AgentFlags, env: Environment, output: Agen
   }
 }
 
-/** `beacon agent status`: answers 1 when there is no identity. */
+/** `beacon agent status`: answers 1 when there is no identity, or when the check that is asked for fails. */
 export async function showStatus(
   flags: AgentFlags,
   env: Environment,
   output: AgentOutput,
-  asJson: boolean,
+  asked: { readonly asJson: boolean; readonly check?: Check | undefined },
 ): Promise<number> {
   return answering(output, async () => {
     const status = await readStatus(whereFor(flags, env), clock)
-    const lines = asJson ? [JSON.stringify(status, null, 2)] : statusLines(status)
+    const result = asked.check && checked(asked.check, status)
+    const json = () => JSON.stringify({ ...status, ...(result ? { check: result } : {}) }, null, 2)
+    const lines = asked.asJson ? [json()] : result ? [checkLine(result)] : statusLines(status)
     output.answers.write(`${lines.join('\n')}\n`)
-    return status.enrolled ? EXIT.fine : EXIT.error
+    return (result ? result.passed : status.enrolled) ? EXIT.fine : EXIT.error
+  })
+}
+
+/** `beacon agent forget --image`. */
+export async function forgetForCopies(
+  flags: AgentFlags,
+  env: Environment,
+  output: AgentOutput,
+  confirm: (question: string) => Promise<boolean>,
+): Promise<number> {
+  return answering(output, async () => {
+    const places = whereFor(flags, env)
+    const question = `Make this disk one to copy, and forget the identity at ${places.config}? This robot needs a key to enrol again.`
+    if (filesOf(places).length > 0 && !(await confirm(question))) {
+      output.answers.write('nothing was changed\n')
+      return EXIT.error
+    }
+    const report = await forgetForImage(places, clock, random)
+    const lines = [
+      ...report.removed.map((file) => `removed ${file}`),
+      ...(report.kept ? [`kept the settings in ${report.kept}`] : []),
+      'this disk enrols afresh at its next start; nothing of its identity is left',
+      ...report.remarks.map((remark) => `note: ${remark}`),
+    ]
+    output.answers.write(`${lines.join('\n')}\n`)
+    return EXIT.fine
   })
 }
 
@@ -143,7 +179,19 @@ function whereFor(flags: AgentFlags, env: Environment): Places {
     env,
     isRoot: process.getuid?.() === 0,
     accountHome: accountHome(),
+    hasService: existsSync(SYSTEM_LAYOUT.unit),
   })
+}
+
+/** What root writes there the service, with a user of its own, could not read any more. */
+function refuseServicesPlace({ config, stateDir }: Places): void {
+  if (process.getuid?.() !== 0 || config !== followed(SERVICE_CONFIG)) return
+  const owner = statSync(stateDir, { throwIfNoEntry: false })?.uid ?? 0
+  if (owner === 0) return
+  throw new AgentExit(
+    EXIT.usage,
+    `${config} is the identity of this machine's service. Start that with "systemctl start beacon-agent", or give this agent a --config of its own`,
+  )
 }
 
 /** A process may run as a user that the system does not know. */
@@ -161,12 +209,11 @@ function settingsFor(places: Places, flags: AgentFlags, env: Environment): Agent
   return readSettings(flags, env, state.settings, state.identity !== undefined, left)
 }
 
-async function underLock(
-  places: Places,
-  flags: AgentFlags,
-  env: Environment,
-  plainLog: Log,
-): Promise<void> {
+function aboutThis({ config }: Places) {
+  return { running: true, config, pid: process.pid, version: agentVersion }
+}
+
+async function underLock(places: Places, flags: AgentFlags, env: Environment, plainLog: Log): Promise<void> {
   const lock = await takeLock(places, clock, random)
   if (!lock)
     throw new AgentExit(
@@ -176,7 +223,7 @@ async function underLock(
   const memory = remembering(plainLog, clock)
   const { log } = memory
   const ending = endSignal(log)
-  const about = { running: true, config: places.config, pid: process.pid, version: agentVersion }
+  const about = aboutThis(places)
   const teller = new Teller({ lock, env, clock, log, lastErrors: memory.lastErrors }, () => ({
     ...identityStatus(undefined),
     ...about,
@@ -184,7 +231,9 @@ async function underLock(
   }))
   ending.signal.addEventListener('abort', () => void teller.stopping())
   try {
-    await work(places, flags, env, teller, log, ending.signal)
+    await hearing(places, env, log, (local, events) =>
+      work(places, flags, env, teller, local, events, log, ending.signal),
+    )
   } catch (error) {
     if (error instanceof AgentExit) await teller.stopping(error.message)
     if (!ending.signal.aborted || error instanceof AgentExit) throw error
@@ -196,11 +245,32 @@ async function underLock(
   }
 }
 
+/** Hears the robot's own software while `run` goes on. */
+async function hearing(
+  places: Places,
+  env: Environment,
+  log: Log,
+  run: (local: Local, events: EventQueue) => Promise<void>,
+): Promise<void> {
+  const { bootId } = readMachine(places)
+  const events = new EventQueue(clock)
+  const settings = readLocalSettings(places, env)
+  const local = new Local({ settings, places, bootId, env, clock, random, log, events })
+  await local.start()
+  try {
+    await run(local, events)
+  } finally {
+    await local.stop()
+  }
+}
+
 async function work(
   places: Places,
   flags: AgentFlags,
   env: Environment,
   teller: Teller,
+  local: Local,
+  events: EventQueue,
   log: Log,
   signal: AbortSignal,
 ): Promise<void> {
@@ -210,7 +280,7 @@ async function work(
   const settings = readSettings(flags, env, state.settings, state.identity !== undefined, left())
   for (const warning of warnings) log.warn(warning)
   const machine = readMachine(places)
-  const about = { running: true, config: places.config, pid: process.pid, version: machine.version }
+  const about = aboutThis(places)
 
   const network: Network = {
     proxies: settings.network.proxies,
@@ -248,22 +318,32 @@ async function work(
       sequence,
       spool,
       readSensors: () => board.read(),
+      readLocal: () => local.read(),
+      events,
       ...addresses,
       ownIntervalMs: settings.ownIntervalMs,
       keepIdentity: (changed) => store.keepIdentity(changed),
       signal,
     })
     teller.tell(
-      () => ({ ...identityStatus(store.identity), ...about, link: robot.status() }),
+      () => ({ ...identityStatus(store.identity), ...about, link: robot.status(), local: local.status() }),
       () => robot.isStuck,
     )
     const refusal = await endOf(robot)
     if (!refusal) return
-    teller.tell(() => ({ ...identityStatus(store.identity), ...about, link: NOT_LINKED }))
+    teller.tell(() => ({
+      ...identityStatus(store.identity),
+      ...about,
+      link: NOT_LINKED,
+      local: local.status(),
+    }))
     const next = await nextIdentity(becoming, refusal)
     removeUsedUp(places, next, log)
     // What another robot measured is none of this one's.
-    if (next.robotId !== identity.robotId) spool = new MemorySpool()
+    if (next.robotId !== identity.robotId) {
+      spool = new MemorySpool()
+      events.clear()
+    }
     identity = next
   }
 }

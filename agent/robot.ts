@@ -1,15 +1,12 @@
-import {
-  type HeartbeatFrame,
-  type HelloFrame,
-  heartbeatSchema,
-  type Lifecycle,
-  type WelcomeFrame,
-} from '../src/protocol/frames.ts'
-import { MAX_FRAME_BYTES, PROTOCOL_VERSION } from '../src/protocol/limits.ts'
+import type { HelloFrame, Lifecycle, WelcomeFrame } from '../src/protocol/frames.ts'
+import { PROTOCOL_VERSION } from '../src/protocol/limits.ts'
 import { hashToken, mintCheckedToken } from '../src/protocol/tokens.ts'
 import { Connection } from './connection.ts'
 import { type Ending, nextMove } from './ending.ts'
+import type { EventQueue } from './events.ts'
 import { AgentExit, TokenRefused } from './exit.ts'
+import { heartbeatText, mergeSources, readingToJudge } from './heartbeat.ts'
+import type { LocalReading } from './local/local.ts'
 import type { Log } from './log.ts'
 import type { Machine } from './machine.ts'
 import type { Network } from './network/dial.ts'
@@ -33,6 +30,9 @@ export interface RobotParts {
   readonly sequence: Sequence
   readonly spool: Spool
   readonly readSensors: () => Promise<Reading>
+  /** What the robot's own software told. */
+  readonly readLocal: () => LocalReading
+  readonly events: EventQueue
   readonly gatewayUrl: string
   /** Tried in turn with the other once nobody was found there for some time. */
   readonly fallbackUrl: string | undefined
@@ -58,6 +58,7 @@ export class Robot {
   #faults: Judgement['faults'] = []
   #everSentSeq = -1
   #droppedTold = 0
+  #isCut = false
   #connectedAt: number | undefined
   #lastAckAt: number | undefined
   #lastError: string | undefined
@@ -77,6 +78,7 @@ export class Robot {
       parts.ownIntervalMs ?? identity.heartbeatIntervalMs,
     )
     this.#pulse = new Pulse(parts.clock, intervalMs, () => this.#beat())
+    parts.events.whenKept(() => this.#sendEvents())
   }
 
   /**
@@ -98,6 +100,11 @@ export class Robot {
       this.#pulse.stop()
     }
     this.#tellFarewell()
+  }
+
+  #sendEvents(): void {
+    const connection = this.#connection
+    if (connection) this.#parts.events.pump((text) => connection.sendEvent(text))
   }
 
   /** Its heartbeats do not go on. */
@@ -184,6 +191,10 @@ export class Robot {
           spool.acknowledge(seq)
           this.#lastAckAt = clock.now()
         },
+        eventsAcknowledged: (ids) => {
+          this.#parts.events.acknowledge(ids)
+          this.#sendEvents()
+        },
       },
     })
     this.#connection = connection
@@ -232,6 +243,7 @@ export class Robot {
     }
     // However many robots came back together, or were switched on together, their heartbeats do not go out together.
     if (isFirst) this.#pulse.shift(1 - this.#parts.random.fraction())
+    if (isFirst) this.#parts.events.startOver()
     if (welcome.lifecycle === 'pending') {
       // The server takes nothing from before the approval, not later either.
       spool.clear()
@@ -312,14 +324,20 @@ export class Robot {
     const reading = await this.#parts.readSensors()
     if (!this.#pulse.isRunning) return
     const at = new Date(clock.now()).toISOString()
-    const { health, faults } = judge(reading, this.#faults, at)
-    this.#faults = faults
+    const local = this.#parts.readLocal()
+    const judgement = judge(readingToJudge(reading, local.software), this.#faults, at)
+    this.#faults = judgement.faults
     const seq = sequence.next()
-    const text = heartbeatText(seq, at, {
-      health,
-      ...reading,
-      ...(faults.length > 0 ? { faults: [...faults] } : {}),
+    this.#connection?.measureRoundTrip()
+    const body = mergeSources({
+      reading,
+      judgement,
+      ...local,
+      roundTripMs: this.#connection?.roundTripMs,
     })
+    const { text, isCut } = heartbeatText(seq, at, body)
+    this.#tellCut(isCut)
+    this.#sendEvents()
     if (this.#lifecycle === 'pending') {
       // Not taken, and so not kept; but without a word from it the server would call this robot silent.
       this.#connection?.sendUnkept(text)
@@ -328,6 +346,14 @@ export class Robot {
     spool.add({ seq, text })
     this.#tellDropped()
     this.#connection?.backlogGrew()
+  }
+
+  #tellCut(isCut: boolean): void {
+    if (isCut && !this.#isCut)
+      this.#parts.log.warn(
+        'the robot tells of more than a heartbeat can hold: messages of faults are cut first',
+      )
+    this.#isCut = isCut
   }
 
   #tellDropped(): void {
@@ -343,12 +369,4 @@ export class Robot {
     const { log, spool } = this.#parts
     log.info(spool.size === 0 ? 'stopped' : `stopped; ${spool.size} heartbeats were not acknowledged`)
   }
-}
-
-/** The frame as it is sent. A sensor that says something impossible costs its values, not the heartbeat. */
-function heartbeatText(seq: number, at: string, body: Partial<HeartbeatFrame>): string {
-  const full = { type: 'heartbeat', seq, at, ...body }
-  const text = JSON.stringify(full)
-  if (heartbeatSchema.safeParse(full).success && Buffer.byteLength(text) <= MAX_FRAME_BYTES) return text
-  return JSON.stringify({ type: 'heartbeat', seq, at })
 }

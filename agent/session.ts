@@ -87,6 +87,7 @@ export type SessionEffect =
   /** The server has the token with this hash in its database. */
   | { readonly kind: 'token_stored'; readonly tokenHash: string }
   | { readonly kind: 'acknowledged'; readonly seq: number }
+  | { readonly kind: 'events_acknowledged'; readonly ids: readonly string[] }
   | { readonly kind: 'remark'; readonly level: 'info' | 'warn'; readonly sentence: string }
 
 export interface Step {
@@ -214,7 +215,7 @@ function onFrame(state: SessionState, frame: ServerFrame, now: number): Step {
     case 'token_rotation_ack':
       return { state, effects: [{ kind: 'token_stored', tokenHash: frame.token_hash }] }
     case 'event_ack':
-      return { state, effects: [] }
+      return { state, effects: [{ kind: 'events_acknowledged', ids: frame.ids }] }
   }
 }
 

@@ -1,4 +1,5 @@
 import type { LoggedError } from './last-errors.ts'
+import { type LocalStatus, localRows } from './local/status.ts'
 import { askRunningAgent } from './lock.ts'
 import { withoutSecrets } from './log.ts'
 import type { Places } from './places.ts'
@@ -42,6 +43,8 @@ export interface AgentStatus extends IdentityStatus {
   readonly pid?: number
   readonly version?: string
   readonly link?: LinkStatus
+  /** What the robot's own software told. */
+  readonly local?: LocalStatus
   /** The newest first. */
   readonly last_errors?: readonly LoggedError[]
 }
@@ -99,6 +102,7 @@ export function statusLines(status: AgentStatus): string[] {
     ['heartbeat', link?.heartbeat_interval_ms && `every ${duration(link.heartbeat_interval_ms)}`],
     ['last ack', link && link.last_ack_age_ms !== null ? `${duration(link.last_ack_age_ms)} ago` : undefined],
     ['backlog', link && `${link.backlog} heartbeats, ${link.dropped} lost`],
+    ...(status.local ? localRows(status.local) : []),
     ...(status.last_errors ?? []).map(({ at, times, sentence }, index): [string, string] => [
       index === 0 ? 'last errors' : '',
       `${at} ${sentence}${times > 1 ? ` (${times} times)` : ''}`,

@@ -1,18 +1,18 @@
 import { join } from 'node:path'
 import type { EventKeeper } from '../events.ts'
 import type { Log } from '../log.ts'
-import type { Machine } from '../machine.ts'
 import type { Places } from '../places.ts'
 import type { Clock, Random } from '../runtime.ts'
 import type { Environment } from '../settings.ts'
 import { describeError } from '../text.ts'
-import { ExecRunner, type ExecStatus } from './exec.ts'
+import { ExecRunner } from './exec.ts'
 import { execEnvironment } from './exec-environment.ts'
 import { FaultFile } from './fault-store.ts'
 import { OWN_METRICS } from './limits.ts'
 import type { LocalSettings } from './settings.ts'
 import { LocalSocket } from './socket.ts'
 import { type Fault, type Refusals, RobotSoftware, type SoftwareReading } from './software.ts'
+import type { LocalStatus } from './status.ts'
 
 /** What the robot's side of things adds to a heartbeat. */
 export interface LocalReading {
@@ -22,31 +22,15 @@ export interface LocalReading {
   readonly agentMetrics: Readonly<Record<string, number>>
 }
 
-/** What `status` tells of it. */
-export interface LocalStatus {
-  readonly socket: string | null
-  readonly connections: number
-  readonly metrics: number
-  readonly faults: number
-  readonly events_waiting: number
-  readonly refused: Refusals
-  readonly exec: {
-    readonly folder: string | null
-    readonly programs: readonly ExecStatus[]
-    readonly skipped: readonly { readonly name: string; readonly why: string }[]
-  }
-}
-
 export interface LocalParts {
   readonly settings: LocalSettings
   readonly places: Places
-  readonly machine: Machine
+  readonly bootId: string | undefined
   readonly env: Environment
   readonly clock: Clock
   readonly random: Random
   readonly log: Log
-  /** Asked each time: another robot's events go elsewhere. */
-  readonly events: () => EventKeeper
+  readonly events: EventKeeper
 }
 
 /** The agent's ear for the robot's own software: a socket and a folder of programs, and what they told. */
@@ -58,9 +42,9 @@ export class Local {
   #exec: ExecRunner | undefined
 
   constructor(parts: LocalParts) {
-    const { places, machine, clock, random, log, events } = parts
+    const { places, bootId, clock, random, log, events } = parts
     this.#parts = parts
-    this.#faults = new FaultFile(join(places.stateDir, `${places.stem}.faults`), machine.bootId, clock, log)
+    this.#faults = new FaultFile(join(places.stateDir, `${places.stem}.faults`), bootId, clock, log)
     this.#software = new RobotSoftware({ clock, random, events, faultStore: this.#faults })
   }
 
@@ -113,7 +97,7 @@ export class Local {
       connections: this.#socket?.connections ?? 0,
       metrics: Object.keys(metrics).length,
       faults: faults.length,
-      events_waiting: events().waitingEvents,
+      events_waiting: events.waitingEvents,
       refused: this.#software.refusals,
       exec: {
         folder: settings.execFolder ?? null,

@@ -46,7 +46,7 @@ interface Held<Value> {
 export interface SoftwareParts {
   readonly clock: Clock
   readonly random: Random
-  readonly events: () => EventKeeper
+  readonly events: EventKeeper
   readonly faultStore: FaultStore
   readonly limits?: LocalLimits
 }
@@ -161,7 +161,7 @@ export class RobotSoftware {
       this.#refused.events++
       return { ok: false, error: `too many events: ${this.#limits.events.perSecond * 60} a minute` }
     }
-    if (events().keepEvent(event)) return undefined
+    if (events.keepEvent(event)) return undefined
     this.#refused.events++
     return { ok: false, error: 'no room for more events until the server has taken those that wait' }
   }

@@ -1,5 +1,6 @@
 import { createInterface } from 'node:readline/promises'
-import type { Command } from 'commander'
+import { type Command, Option } from 'commander'
+import { CHECKS, type Check } from '../../agent/check.ts'
 import type { AgentOutput } from '../../agent/main.ts'
 import type { AgentFlags } from '../../agent/settings.ts'
 import { addLocalCommands } from './agent-local.ts'
@@ -44,6 +45,7 @@ export function fillAgent(agent: Command): void {
       const env = { ...process.env }
       delete process.env.BEACON_ENROLLMENT_KEY
       delete process.env.BEACON_SETUP_TOKEN
+      for (const name of ['NOTIFY_SOCKET', 'WATCHDOG_USEC', 'WATCHDOG_PID']) delete process.env[name]
       const { runAgent } = await import('../../agent/main.ts')
       // Not only the code: a sensor that hangs in the kernel must not keep the process.
       process.exit(await runAgent(flags, env, output()))
@@ -53,10 +55,17 @@ export function fillAgent(agent: Command): void {
     .command('status')
     .description('tell who this robot is and how its connection does')
     .option('--json', 'answer with JSON')
+    .addOption(
+      new Option(
+        '--check <what>',
+        'exit with 1 unless the agent is live (it runs and answers) or ready (connected, and acknowledged of late)',
+      ).choices(CHECKS),
+    )
     .option('--config <path>', CONFIG)
-    .action(async (flags: AgentFlags & { json?: boolean }) => {
+    .action(async (flags: AgentFlags & { json?: boolean; check?: Check }) => {
       const { showStatus } = await import('../../agent/main.ts')
-      process.exitCode = await showStatus(flags, process.env, output(), flags.json === true)
+      const asked = { asJson: flags.json === true, check: flags.check }
+      process.exitCode = await showStatus(flags, process.env, output(), asked)
     })
 
   addLocalCommands(agent, output)
@@ -65,11 +74,16 @@ export function fillAgent(agent: Command): void {
     .command('forget')
     .description('remove the identity of this robot from this machine')
     .option('--config <path>', CONFIG)
+    .option(
+      '--image',
+      'make this disk one to copy: keep settings and keys, so that each copy enrols by itself',
+    )
     .option('--yes', 'do not ask')
-    .action(async (flags: AgentFlags & { yes?: boolean }) => {
-      const { forgetAgent } = await import('../../agent/main.ts')
+    .action(async (flags: AgentFlags & { yes?: boolean; image?: boolean }) => {
+      const { forgetAgent, forgetForCopies } = await import('../../agent/main.ts')
       const confirm = async (question: string) => flags.yes === true || askOnTerminal(question)
-      process.exitCode = await forgetAgent(flags, process.env, output(), confirm)
+      const forget = flags.image ? forgetForCopies : forgetAgent
+      process.exitCode = await forget(flags, process.env, output(), confirm)
     })
 }
 

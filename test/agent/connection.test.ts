@@ -28,6 +28,7 @@ function connectTo(url: string) {
       tokenWanted() {},
       tokenStored() {},
       acknowledged: (seq) => spool.acknowledge(seq),
+      eventsAcknowledged() {},
     },
   })
   onTestFinished(() => connection.leave())

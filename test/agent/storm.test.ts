@@ -3,6 +3,7 @@ import { type AddressInfo, createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
+import { EventQueue } from '../../agent/events.ts'
 import type { Log } from '../../agent/log.ts'
 import { Robot } from '../../agent/robot.ts'
 import { Sequence } from '../../agent/sequence.ts'
@@ -60,6 +61,8 @@ async function robotOf(server: ControlPlane, gatewayUrl = `ws://127.0.0.1:${serv
       }),
       spool: new MemorySpool(),
       readSensors: async () => ({}),
+      readLocal: () => ({ software: {}, agentFaults: [], agentMetrics: {} }),
+      events: new EventQueue(clock),
       gatewayUrl,
       fallbackUrl: `ws://127.0.0.1:${server.port}/agent/ws`,
       ownIntervalMs: undefined,
