@@ -21,6 +21,9 @@ import { readMaxConnections } from './db/max-connections.ts'
 import { migrate } from './db/migrate.ts'
 import { separateRoles } from './db/roles.ts'
 import { Gateway } from './gateway/gateway.ts'
+import { descriptorLimit } from './descriptor-limit.ts'
+import { Gateway } from './gateway/gateway.ts'
+import { reservedDescriptors } from './gateway/overload.ts'
 import { RotationRequests } from './gateway/rotation-requests.ts'
 import { baseHeaders } from './http/headers.ts'
 import { createHealth } from './http/health.ts'
@@ -235,6 +238,7 @@ export function createBeacon(config: Config, parts: BeaconParts): Beacon {
         goneServers = serverIds
         robotPort?.setGoneServers(serverIds)
       },
+      onDescriptorsGone: (areGone) => robotPort?.shut(areGone),
     })
     await gateway.start()
     // Gateway processes open no secrets, but are servers like any other to whoever changes keys.
@@ -275,6 +279,9 @@ export function createBeacon(config: Config, parts: BeaconParts): Beacon {
       path: GATEWAY_PATH,
       trustedProxies: config.trustedProxies,
       headers,
+    // Beyond these, connections are hung up on: what is left is for the database, files and the other port.
+    const descriptors = descriptorLimit()
+    if (descriptors !== undefined) http.server.maxConnections = descriptors - reservedDescriptors(descriptors)
       admit,
       log,
     })

@@ -50,7 +50,7 @@ export interface GatewayParts {
   readonly onGoneChanged?: (serverIds: readonly string[]) => void
   /** Told when this process has no room for more robots, and when it has again. */
   readonly onRoomChanged?: (hasRoom: boolean) => void
-  /** Told when nobody may connect to this process any more for lack of descriptors, and when that is over. */
+  /** Told again and again whether nobody may connect to this process for lack of descriptors. */
   readonly onDescriptorsGone?: (areGone: boolean) => void
 }
 

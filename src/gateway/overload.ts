@@ -40,7 +40,10 @@ const FIND_ROOM_WITHIN = [1, 10] as const
 export const SAMPLE_EVERY_MS = 500
 /** Samples in a row that have to say the same before it counts: no single pause or peak turns robots away. */
 export const SAMPLES_IN_A_ROW = 2
-/** Descriptors that are not robots' are counted this rarely: connections to the database, files, the server's own. */
+/**
+ * Descriptors that are not robots' are counted this rarely where that costs something: connections to the database, files,
+ * the server's own, and connections that have asked for nothing yet. Elsewhere with every sample.
+ */
 export const COUNT_DESCRIPTORS_EVERY_MS = 10_000
 
 /** At `high` and above it is on, from below `low` on off again. */
@@ -67,6 +70,11 @@ export function roomMargin(maxSockets: number): number {
 /** Kept free for everything but robots. */
 export function reservedDescriptors(limit: number): number {
   return Math.max(64, Math.ceil(limit * 0.04))
+}
+
+/** Connections that ask for nothing have taken half of the reserve: from there on it is for what is ours alone. */
+function isGone(open: number, limit: number, wasGone: boolean): boolean {
+  return open >= limit - reservedDescriptors(limit) * (wasGone ? 0.75 : 0.5)
 }
 
 /** A value that flaps turns nothing on and off with it: both take several samples in a row, and a distance. */
@@ -105,6 +113,11 @@ export interface OverloadParts {
    * at the start. A slow event loop is no lack of room: it passes by itself.
    */
   readonly onRoomChanged?: ((hasRoom: boolean) => void) | undefined
+  /**
+   * Told, as often as they are counted, whether so few descriptors are left that nobody may connect any more, not even to
+   * be turned away.
+   */
+  readonly onDescriptorsGone?: ((areGone: boolean) => void) | undefined
 }
 
 /**
@@ -123,6 +136,7 @@ export class OverloadGuard {
   /** Sockets at which no further one is taken; undefined where it cannot be known. */
   #maxSockets: number | undefined
   #lackedDescriptors = false
+  #descriptorsGone = false
   #hadRoom = true
   /** Whether whoever has to go finds room at the same address with another process. */
   roomElsewhere = false
@@ -169,7 +183,8 @@ export class OverloadGuard {
     this.#eventLoop.observe(Math.max(resources.eventLoopDelayMs(), lateMs))
     this.#heap.observe(resources.heapShare())
     this.#memory.observe(resources.memoryShare())
-    if (now - this.#countedAt >= COUNT_DESCRIPTORS_EVERY_MS) this.#countDescriptors(now)
+    if (resources.countsCheaply || now - this.#countedAt >= COUNT_DESCRIPTORS_EVERY_MS)
+      this.#countDescriptors(now)
     this.#tell()
   }
 
@@ -181,6 +196,8 @@ export class OverloadGuard {
     if (limit === undefined || open === undefined) return
     const others = Math.max(open - sockets(), 0)
     this.#maxSockets = limit - reservedDescriptors(limit) - others
+    this.#descriptorsGone = isGone(open, limit, this.#descriptorsGone)
+    this.#parts.onDescriptorsGone?.(this.#descriptorsGone)
   }
 
   #lacksDescriptors(): boolean {

@@ -8,8 +8,10 @@ import { descriptorLimit } from '../descriptor-limit.ts'
 export interface Resources {
   /** File descriptors that this process may have open; undefined where it cannot be known. */
   readonly descriptorLimit: number | undefined
-  /** Those that are open now; may cost milliseconds. */
+  /** Those that are open now; undefined where it cannot be known. */
   openDescriptors(): number | undefined
+  /** Counting them costs microseconds, however many there are, and not milliseconds. */
+  readonly countsCheaply: boolean
   /** Of V8's heap, from 0 to 1. */
   heapShare(): number
   /** Of the memory that the machine, or a limit over this process, grants; 0 where it cannot be known. */
@@ -29,9 +31,11 @@ export function systemResources(root = '/'): Resources {
   let turnsBefore = 0
   let lastedBefore = 0
   const groups = limitedGroups(root)
+  const limit = descriptorLimit(root)
   return {
-    descriptorLimit: descriptorLimit(root),
-    openDescriptors: () => openDescriptors(root),
+    descriptorLimit: limit,
+    openDescriptors: () => openDescriptors(root, limit),
+    countsCheaply: knownDescriptors(root) !== undefined,
     heapShare() {
       const { used_heap_size: used, heap_size_limit: limit } = getHeapStatistics()
       return used / limit
@@ -64,19 +68,28 @@ function readNumber(path: string): number | undefined {
   return text !== undefined && /^\d+$/.test(text) ? Number(text) : undefined
 }
 
-function openDescriptors(root: string): number | undefined {
-  const folder = join(root, 'proc/self/fd')
+const descriptorFolder = (root: string) => join(root, 'proc/self/fd')
+
+/** Linux 6.2 and later say how many there are without naming them. */
+function knownDescriptors(root: string): number | undefined {
   try {
-    // Linux 6.2 and later say how many there are without naming them.
-    const { size } = statSync(folder)
-    return size > 0 ? size : readdirSync(folder).length
+    return statSync(descriptorFolder(root)).size || undefined
   } catch {
-    try {
-      return readdirSync('/dev/fd').length
-    } catch {
-      return undefined
-    }
+    return undefined
   }
+}
+
+function openDescriptors(root: string, limit: number | undefined): number | undefined {
+  const known = knownDescriptors(root)
+  if (known !== undefined) return known
+  for (const folder of [descriptorFolder(root), '/dev/fd'])
+    try {
+      return readdirSync(folder).length
+    } catch (error) {
+      // Not even one is left to count them with.
+      if ((error as NodeJS.ErrnoException).code === 'EMFILE') return limit
+    }
+  return undefined
 }
 
 function machineShare(root: string): number {

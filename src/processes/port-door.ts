@@ -37,9 +37,10 @@ export class PortDoor {
 
   /** Shuts it, or opens it again to whoever is told to be there. */
   shut(isShut: boolean): void {
-    const { log } = this.#parts
+    if (isShut === this.#shut) return
     this.#shut = isShut
-    if (isShut) log.warn('no descriptors are left for connections; nobody may connect until there are')
+    if (isShut)
+      this.#parts.log.warn('no descriptors are left for connections; nobody may connect until there are')
     void this.#follow()
   }
 

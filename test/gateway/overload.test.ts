@@ -25,6 +25,7 @@ class Machine implements Resources {
   heap = 0.3
   memory = 0.3
   loopMs = 1
+  countsCheaply = false
   counted = 0
   stopped = 0
 
@@ -50,6 +51,7 @@ function guarded(machine = new Machine()) {
   const clock = new ManualClock(0)
   const metrics = createMetrics()
   const told: boolean[] = []
+  const gone: boolean[] = []
   const guard = new OverloadGuard({
     clock,
     random: seededRandom(3),
@@ -58,12 +60,15 @@ function guarded(machine = new Machine()) {
     resources: machine,
     sockets: () => machine.sockets,
     onRoomChanged: (hasRoom) => told.push(hasRoom),
+    onDescriptorsGone: (areGone) => {
+      if (areGone !== (gone.at(-1) ?? false)) gone.push(areGone)
+    },
   })
   guard.start()
   const sampled = (times = SAMPLES_IN_A_ROW) => clock.advance(times * SAMPLE_EVERY_MS)
   const shown = async (reason: string) =>
     (await metrics.overloaded.get()).values.find((value) => value.labels.reason === reason)?.value
-  return { clock, guard, machine, sampled, shown, told }
+  return { clock, guard, machine, sampled, shown, told, gone }
 }
 
 test('a machine with plenty of everything turns nobody away', () => {
@@ -250,4 +255,33 @@ test('an alarm flaps with no value that goes up and down within its bounds or fr
       expect(alarm.isOn).toBe(true)
     }),
   )
+})
+
+test('connections that ask for nothing count as soon as they are there, where counting costs nothing', () => {
+  const machine = Object.assign(new Machine(), { countsCheaply: true })
+  const { guard, sampled, gone } = guarded(machine)
+  machine.sockets = 10_000
+  sampled(1)
+  expect(guard.lacks).toBeUndefined()
+  machine.others += 20_000 - reservedDescriptors(20_000) - 10_100
+  sampled(1)
+  expect(guard.lacks).toBe('descriptors')
+  expect(gone).toEqual([])
+})
+
+test('the port is shut while half of the reserve is taken, and opened when there is a distance to that', () => {
+  const machine = Object.assign(new Machine(), { countsCheaply: true })
+  const { sampled, gone } = guarded(machine)
+  const open = (count: number) => {
+    machine.others = count
+    sampled(1)
+    return gone.at(-1)
+  }
+  expect(open(19_599)).toBeUndefined()
+  expect(open(19_600)).toBe(true)
+  expect(open(20_000)).toBe(true)
+  expect(open(19_400)).toBe(true)
+  expect(open(19_399)).toBe(false)
+  expect(open(19_599)).toBe(false)
+  expect(gone).toEqual([true, false])
 })
