@@ -20,7 +20,6 @@ import { startMaintenance } from './db/maintenance.ts'
 import { readMaxConnections } from './db/max-connections.ts'
 import { migrate } from './db/migrate.ts'
 import { separateRoles } from './db/roles.ts'
-import { Gateway } from './gateway/gateway.ts'
 import { descriptorLimit } from './descriptor-limit.ts'
 import { Gateway } from './gateway/gateway.ts'
 import { reservedDescriptors } from './gateway/overload.ts'
@@ -234,11 +233,11 @@ export function createBeacon(config: Config, parts: BeaconParts): Beacon {
       clonePolicy: config.clonePolicy,
       sessionsPerSecond,
       returnsPerSecond: config.sessionsPerSecond,
+      onDescriptorsGone: (areGone) => robotPort?.shut(areGone),
       onGoneChanged: (serverIds) => {
         goneServers = serverIds
         robotPort?.setGoneServers(serverIds)
       },
-      onDescriptorsGone: (areGone) => robotPort?.shut(areGone),
     })
     await gateway.start()
     // Gateway processes open no secrets, but are servers like any other to whoever changes keys.
@@ -272,6 +271,9 @@ export function createBeacon(config: Config, parts: BeaconParts): Beacon {
       gatewayPort: () => robotPort?.port,
     })
     releases.add('HTTP', () => http.close())
+    // Beyond these, connections are hung up on: what is left is for the database, files and the other port.
+    const descriptors = descriptorLimit()
+    if (descriptors !== undefined) http.server.maxConnections = descriptors - reservedDescriptors(descriptors)
     const headers = (requestId: string) => baseHeaders(config, requestId)
     const admit = tellingRefusals((request: UpgradeRequest) => gateway.admit(request), { audit, clock })
     const detach = attachWsTransport({
@@ -279,9 +281,6 @@ export function createBeacon(config: Config, parts: BeaconParts): Beacon {
       path: GATEWAY_PATH,
       trustedProxies: config.trustedProxies,
       headers,
-    // Beyond these, connections are hung up on: what is left is for the database, files and the other port.
-    const descriptors = descriptorLimit()
-    if (descriptors !== undefined) http.server.maxConnections = descriptors - reservedDescriptors(descriptors)
       admit,
       log,
     })
