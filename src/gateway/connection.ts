@@ -35,6 +35,8 @@ export interface ConnectionHost {
   storeNextToken(connection: Connection, tokenHash: string): void
   note(connection: Connection, entry: TimelineEntry): void
   frameError(code: string): void
+  /** It is heard no more: ends it once what it has sent is stored and acknowledged, or cannot be soon. */
+  endOnceAcknowledged(connection: Connection, cause: CloseCause): void
   ended(connection: Connection, end: SessionEnd): void
   /** Something went wrong on our side. */
   failed(connection: Connection, error: unknown): void
@@ -100,7 +102,8 @@ export class Connection implements SocketHandler, HeartbeatSender {
   #since: number
   /** When all its frames will be paid for, as uptime. */
   #paidAt = 0
-  #paused: 'no' | 'database' | 'too_fast' = 'no'
+  /** Leaving: it is heard no more, and ends when what it has sent is acknowledged. */
+  #paused: 'no' | 'database' | 'too_fast' | 'leaving' = 'no'
   /** Since when it has been too fast, without a rest, as uptime. */
   #tooFastSince: number | undefined
 
@@ -170,6 +173,7 @@ export class Connection implements SocketHandler, HeartbeatSender {
   // From the transport
 
   text(text: string): void {
+    if (this.#paused === 'leaving') return
     const now = this.#host.now()
     this.#host.heard(this, now)
     this.#count()
@@ -177,13 +181,14 @@ export class Connection implements SocketHandler, HeartbeatSender {
   }
 
   binary(): void {
+    if (this.#paused === 'leaving') return
     this.#host.heard(this, this.#host.now())
     this.#count()
     this.#dispatch({ type: 'binary' })
   }
 
   overflowed(): void {
-    this.end(
+    this.leave(
       this.#paused === 'too_fast'
         ? CLOSE.tooManyFrames
         : withReconnectDelay(CLOSE.overloaded, this.#host.returnInMs()),
@@ -249,6 +254,16 @@ export class Connection implements SocketHandler, HeartbeatSender {
     this.#dispatch({ type: 'end', cause })
   }
 
+  /**
+   * Hears the robot no more, and ends its session when what it has sent so far is acknowledged, so that it need not send
+   * it again, and again be too fast.
+   */
+  leave(cause: CloseCause): void {
+    if (this.#paused === 'leaving' || this.#state.phase === 'closed') return
+    this.#setPaused('leaving')
+    this.#host.endOnceAcknowledged(this, cause)
+  }
+
   /** Drops the socket without a word: for what is left when the server stops. */
   terminate(): void {
     this.#socket.terminate()
@@ -260,7 +275,8 @@ export class Connection implements SocketHandler, HeartbeatSender {
   }
 
   resume(): void {
-    if (this.#paused !== 'no' && this.#state.phase !== 'closed') this.#setPaused('no')
+    if (this.#paused === 'no' || this.#paused === 'leaving' || this.#state.phase === 'closed') return
+    this.#setPaused('no')
   }
 
   /** True when the robot has been held back long enough. */
@@ -388,7 +404,7 @@ export class Connection implements SocketHandler, HeartbeatSender {
     return debtMs
   }
 
-  #setPaused(paused: 'no' | 'database' | 'too_fast'): void {
+  #setPaused(paused: 'no' | 'database' | 'too_fast' | 'leaving'): void {
     this.#paused = paused
     this.#host.paused(this, paused !== 'no')
     // Last, for a transport may deliver within this call, and that may pause again.

@@ -7,11 +7,11 @@ import { Grouping } from '../grouping.ts'
 import { machineHash } from '../machine-hash.ts'
 import type { Log } from '../observe/log.ts'
 import type { Metrics } from '../observe/metrics.ts'
-import { CLOSE, isFinalCloseCode, withReconnectDelay } from '../protocol/close-codes.ts'
+import { CLOSE, type CloseCause, isFinalCloseCode, withReconnectDelay } from '../protocol/close-codes.ts'
 import type { HelloFrame, RobotEventFrame } from '../protocol/frames.ts'
 import { HELLO_TIMEOUT_MS } from '../protocol/limits.ts'
 import { storableText } from '../protocol/text.ts'
-import type { Clock, Random } from '../runtime.ts'
+import type { Clock, Random, Timer } from '../runtime.ts'
 import type { SessionEnd, TimelineEntry } from '../session/state.ts'
 import type { RobotSocket, SocketHandler } from '../transport/transport.ts'
 import type { AuthenticatedRobot } from './authenticator.ts'
@@ -45,6 +45,9 @@ export interface SessionsParts {
   readonly watch: Pick<ServerWatch, 'isGone'>
   readonly news: Pick<News, 'lookAgain'>
 }
+
+/** How long a robot that is sent away for sending too much waits for what it has sent to be acknowledged. */
+const ACKNOWLEDGE_DEADLINE_MS = 3_000
 
 /** This server's sessions from the accepted socket to the last word: carries out what each decides. */
 export class Sessions implements ConnectionHost {
@@ -135,7 +138,7 @@ export class Sessions implements ConnectionHost {
       connection.end(CLOSE.helloTimeout)
     }
     for (const connection of this.#paused) {
-      if (connection.isTooFastToStay(uptimeMs)) connection.end(CLOSE.tooManyFrames)
+      if (connection.isTooFastToStay(uptimeMs)) connection.leave(CLOSE.tooManyFrames)
       else if (connection.mayGoOn(uptimeMs)) connection.resume()
     }
     const { queueDepth } = this.#parts.metrics
@@ -344,6 +347,20 @@ export class Sessions implements ConnectionHost {
     this.#parts.metrics.pausedSessions.set(this.#paused.size)
     if (connection.sessionNo !== undefined)
       this.#parts.presence.presence.setDeaf(connection.robotId, connection.sessionNo, paused)
+  }
+
+  endOnceAcknowledged(connection: Connection, cause: CloseCause): void {
+    const stored = Promise.all([this.#heartbeats.flush(), this.#parts.timeline.idle()])
+    // Whoever waits for what is stored is told within the turn.
+    const told = stored.then(() => new Promise<void>((resolve) => setImmediate(resolve)))
+    let timer: Timer | undefined
+    const tooLong = new Promise<void>((resolve) => {
+      timer = this.#parts.clock.after(ACKNOWLEDGE_DEADLINE_MS, resolve)
+    })
+    void Promise.race([told, tooLong]).then(() => {
+      timer?.cancel()
+      connection.end(cause)
+    })
   }
 
   ended(connection: Connection, end: SessionEnd): void {

@@ -31,7 +31,10 @@ export interface RobotSocket {
 export interface SocketHandler {
   text(text: string): void
   binary(): void
-  /** The robot went on sending while the socket was paused, beyond what is held. A socket still open then is dropped. */
+  /**
+   * The robot went on sending while the socket was paused, beyond what is held. Nothing of what is held is delivered any
+   * more, nor anything that still comes. A socket that its owner does not close in time is dropped.
+   */
   overflowed(): void
   closed(code: number, reason: string): void
 }

@@ -35,7 +35,7 @@ const IDLE_TIMEOUT_S = 960
 /** What a held frame costs besides its text. */
 const HELD_FRAME_BYTES = 64
 
-const PHASE = { open: 0, closing: 1, left: 2, gone: 3 } as const
+const PHASE = { open: 0, deaf: 1, closing: 2, left: 3, gone: 4 } as const
 type Phase = (typeof PHASE)[keyof typeof PHASE]
 
 /** Frames of a paused socket, oldest first; undefined stands for a binary one. */
@@ -52,7 +52,8 @@ const decoder = new TextDecoder('utf-8', { ignoreBOM: true })
 let heldInAll = 0
 
 /**
- * A robot's socket. Always in one of these phases: open; closing (by us: the closing frame waits for the peer to read
+ * A robot's socket. Always in one of these phases: open; deaf (it sent more than is held: nothing of it is delivered any
+ * more, and it is dropped unless it is closed in time); closing (by us: the closing frame waits for the peer to read
  * what stands before it); left (by the peer, while paused: what is held is delivered first); gone (the engine's socket
  * must not be touched any more).
  */
@@ -97,7 +98,7 @@ export class UwsRobotSocket implements RobotSocket {
   // From the owner
 
   send(text: string): void {
-    if (this.#phase !== PHASE.open || this.#socket === undefined) return
+    if (this.#phase > PHASE.deaf || this.#socket === undefined) return
     if (this.#socket.send(text, false, false) !== 1) this.#isBehind = true
   }
 
@@ -110,7 +111,7 @@ export class UwsRobotSocket implements RobotSocket {
 
   close(code: number, reason: string): void {
     if (this.#phase === PHASE.left) this.#drop()
-    if (this.#phase !== PHASE.open || this.#socket === undefined) return
+    if (this.#phase > PHASE.deaf || this.#socket === undefined) return
     this.#letGo()
     this.#byUs = true
     this.#code = code
@@ -188,9 +189,8 @@ export class UwsRobotSocket implements RobotSocket {
     if (this.#handler !== undefined) this.#endings.tellLater(this)
   }
 
-  /** It did not read in time. */
   giveUp(): void {
-    if (this.#phase === PHASE.closing) this.terminate()
+    if (this.#phase === PHASE.deaf || this.#phase === PHASE.closing) this.terminate()
   }
 
   tellEnd(): void {
@@ -201,8 +201,10 @@ export class UwsRobotSocket implements RobotSocket {
     const bytes = length + HELD_FRAME_BYTES
     this.#held ??= { frames: [], next: 0, bytes: 0 }
     if (this.#held.bytes + bytes > MAX_HELD_BYTES || heldInAll + bytes > MAX_HELD_BYTES_IN_ALL) {
+      this.#letGo()
+      this.#phase = PHASE.deaf
+      this.#endings.giveUpLater(this)
       this.#handler!.overflowed()
-      if (this.#phase === PHASE.open) this.terminate()
       return
     }
     this.#held.frames.push(frame)

@@ -162,14 +162,42 @@ describe.each(ALL)('$name, paused,', (engine) => {
     expect(recorder.overflows).toBe(0)
   })
 
+  it('still tells a robot that overflowed what its owner has to say', { timeout: 30_000 }, async () => {
+    const { connect } = await listen(engine)
+    const { peer, recorder, socket } = await connect()
+    peer.write(frameOf(OPCODE.text, 'before'))
+    await recorder.until(() => recorder.texts.length === 1)
+    const overflowed = new Promise<void>((resolve) => {
+      recorder.onOverflow = resolve
+    })
+    socket.pause()
+    const sent = await flood(peer, 40_000)
+    if (!engine.holdsInMemory) return expect(sent).toBeLessThan(40_000)
+    await overflowed
+    peer.write(frameOf(OPCODE.text, 'after'))
+    await new Promise((resolve) => setImmediate(resolve))
+    // Nothing of what it sent is delivered any more: there is a gap in it.
+    socket.resume()
+    socket.send('got the first one')
+    recorder.call(() => socket.close(4004, 'too_many_frames'))
+    expect((await peer.frame()).payload.toString()).toBe('got the first one')
+    expect(await peer.closeFrame()).toEqual({ code: 4004, reason: 'too_many_frames' })
+    await recorder.until(() => recorder.ends.length === 1)
+    expect(recorder.texts).toEqual(['before'])
+    expect(recorder.overflows).toBe(1)
+  })
+
   it('drops a robot whose owner does not care that it overflowed', { timeout: 30_000 }, async () => {
     const { connect } = await listen(engine)
     const { peer, recorder, socket } = await connect()
     socket.pause()
+    const startedAt = performance.now()
     const sent = await flood(peer, 40_000)
     if (!engine.holdsInMemory) return expect(sent).toBeLessThan(40_000)
     await recorder.until(() => recorder.ends.length === 1)
     expect(recorder.ends).toEqual([{ code: 1006, reason: '' }])
+    expect(recorder.overflows).toBe(1)
+    expect(performance.now() - startedAt).toBeLessThan(CLOSE_TIMEOUT_MS + 3_000)
   })
 
   it('counts what it let go of', { timeout: 30_000 }, async () => {
