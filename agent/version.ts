@@ -19,5 +19,4 @@ function findVersion(): string {
   return '0.0.0'
 }
 
-export const agentVersion =
-  typeof BEACON_AGENT_VERSION === 'string' ? BEACON_AGENT_VERSION : findVersion()
+export const agentVersion = typeof BEACON_AGENT_VERSION === 'string' ? BEACON_AGENT_VERSION : findVersion()

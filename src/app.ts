@@ -1,4 +1,5 @@
 import { hostname } from 'node:os'
+import { join } from 'node:path'
 import { ensureOwner } from './access/first-owner.ts'
 import { createAccess } from './access/principal.ts'
 import { createKeyringSeal } from './access/seal.ts'
@@ -29,8 +30,10 @@ import { createHealth } from './http/health.ts'
 import { RATE_LIMITS, ratePerSecond } from './http/rate-limits.ts'
 import { createHttp } from './http/server.ts'
 import { newId } from './ids.ts'
+import { openHandouts } from './install/handouts.ts'
 import type { Log } from './observe/log.ts'
 import { createMetrics } from './observe/metrics.ts'
+import { packageRoot } from './package.ts'
 import { GATEWAY_PROCESS_CONNECTIONS } from './processes/gateway-process.ts'
 import { hasRobotPort, openRobotPort, type RobotPort, seriesOf } from './processes/robot-port.ts'
 import { Releases } from './releases.ts'
@@ -243,6 +246,8 @@ export function createBeacon(config: Config, parts: BeaconParts): Beacon {
     // Gateway processes open no secrets, but are servers like any other to whoever changes keys.
     await secrets.announce(() => [server.id, ...(robotPort?.serverIds() ?? [])])
 
+    const handouts = openHandouts(join(packageRoot, 'dist/install'))
+    releases.add('what robots install', () => handouts.close())
     const http = await createHttp({
       config,
       database: httpDatabase,
@@ -252,6 +257,7 @@ export function createBeacon(config: Config, parts: BeaconParts): Beacon {
       seal,
       signIn: createSignInDesk({ clock, random, seal, oidc: config.oidc }),
       secrets,
+      handouts,
       claims,
       bus,
       log,

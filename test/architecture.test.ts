@@ -88,13 +88,26 @@ const RULES: Readonly<Record<string, Rule>> = {
   bus: { may: ['protocol', 'db', 'observe', ...HELPERS] },
   transport: { may: ['protocol', 'observe', ...HELPERS] },
   audit: { may: ['protocol', 'db', 'observe', ...HELPERS] },
+  // What robots fetch to install themselves; knows nothing of who asks.
+  install: { may: [], packages: /^node:/ },
   claims: { may: ['audit', 'protocol', 'db', 'observe', ...HELPERS] },
   access: { may: ['audit', 'protocol', 'db', 'bus/bus.ts', 'observe', ...HELPERS] },
   gateway: {
     may: ['fleet', 'session', 'protocol', 'transport', 'bus', 'db', 'observe', ...HELPERS],
   },
   http: {
-    may: ['fleet', 'claims', 'access', 'audit', 'db', 'protocol', 'bus/bus.ts', 'observe', ...HELPERS],
+    may: [
+      'fleet',
+      'claims',
+      'access',
+      'audit',
+      'install',
+      'db',
+      'protocol',
+      'bus/bus.ts',
+      'observe',
+      ...HELPERS,
+    ],
   },
   // Gateway processes, and whoever keeps them running.
   processes: {

@@ -3,7 +3,7 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { build } from 'esbuild'
-import { BUNDLE, discardOthersThan, FOLDER, put, root, sumUp } from './folder.mjs'
+import { BUNDLE, discardOthersThan, FOLDER, put, root, SCRIPT, sumUp } from './folder.mjs'
 
 const MAX_BYTES = 1_500_000
 const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
@@ -69,5 +69,6 @@ if (contents.byteLength > MAX_BYTES)
   throw new Error(`the agent has grown to ${contents.byteLength} bytes; ${MAX_BYTES} are its limit`)
 discardOthersThan(contents)
 put(BUNDLE, contents, 0o755)
+put(SCRIPT, readFileSync(join(root, 'deploy/agent/install.sh')), 0o755)
 sumUp()
 process.stdout.write(`${join(FOLDER, BUNDLE)}: ${contents.byteLength} bytes\n`)

@@ -15,6 +15,7 @@ import { join, resolve } from 'node:path'
 export const root = join(import.meta.dirname, '../..')
 export const FOLDER = resolve(process.argv[2] ?? join(root, 'dist/install'))
 export const BUNDLE = 'beacon-agent.mjs'
+export const SCRIPT = 'install.sh'
 export const SUMS = 'SHA256SUMS'
 
 /** Puts a file there, whole or not at all: a server may be reading it. */

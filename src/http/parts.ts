@@ -13,6 +13,7 @@ import type { Config } from '../config.ts'
 import type { Database } from '../db/database.ts'
 import type { PlacedKind } from '../db/place-of.ts'
 import type { ErrorCode } from '../errors.ts'
+import type { Handouts } from '../install/handouts.ts'
 import type { Log } from '../observe/log.ts'
 import type { Metrics } from '../observe/metrics.ts'
 import type { ClaimRequest, ClaimResponse } from '../protocol/enrolment.ts'
@@ -52,6 +53,8 @@ export interface HttpParts {
   readonly audit: Pick<Audit, 'refused' | 'used'>
   readonly seal: Seal
   readonly signIn: SignInDesk
+  /** What robots install themselves with. */
+  readonly handouts: Handouts
   readonly secrets: Omit<SecretRotation, 'stop' | 'announce'>
   readonly log: Log
   readonly metrics: Metrics

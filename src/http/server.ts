@@ -25,6 +25,7 @@ import { enrollmentKeyRoutes } from './routes/enrollment-keys.ts'
 import { enrolmentRoutes } from './routes/enrolment.ts'
 import { fleetTokenRoutes } from './routes/fleet-tokens.ts'
 import { fleetRoutes } from './routes/fleets.ts'
+import { installRoutes } from './routes/install.ts'
 import { invitationRoutes } from './routes/invitations.ts'
 import { metricsRoutes } from './routes/metrics.ts'
 import { oidcRoutes } from './routes/oidc.ts'
@@ -47,6 +48,7 @@ import { refuseUndescribed, validate } from './validation.ts'
 
 const ROUTES: readonly ((app: App, parts: HttpParts) => void)[] = [
   serviceRoutes,
+  installRoutes,
   signInRoutes,
   oidcRoutes,
   invitationRoutes,

@@ -51,7 +51,7 @@ describe('beacon provisioning-tokens', () => {
     const token = /apt_[0-9a-f]{64}/.exec(stdout)![0]
     expect(claimCredentialKind(token)).toBe('provisioning_token')
     expect(stdout).toContain('admits one robot')
-    expect(stdout).toContain(`beacon agent run --enrollment-key ${token} --server ${url}`)
+    expect(stdout).toContain(`curl -fsSL ${url}/install.sh | sh -s -- --enrollment-key ${token}`)
     expect((await api.claim(token, machine(unique('new')))).status).toBe(201)
     const listed = await run(['provisioning-tokens', 'list', '--sort', '-last_used_at'])
     expect(listed.stdout).toMatch(/dock 4 +consumed +1\/1/)
@@ -106,7 +106,7 @@ describe('beacon robots', () => {
     const { exitCode, stdout } = await run(['robots', 'setup-token', name])
     expect(exitCode).toBe(0)
     const token = /rf_setup_[a-z2-7]{55}/.exec(stdout)![0]
-    expect(stdout).toContain(`beacon agent run --setup-token ${token} --server ${url}`)
+    expect(stdout).toContain(`curl -fsSL ${url}/install.sh | sh -s -- --setup-token ${token}`)
     const bound = (await api.claim(token, machine(unique('machine')))).body
     expect(bound.name).toBe(name)
     expect((await robot(bound.robot_id)).body.labels).toEqual({ floor: '2' })

@@ -14,10 +14,12 @@ import { createHealth } from '../../src/http/health.ts'
 import type { HttpParts } from '../../src/http/parts.ts'
 import { NO_RATE_LIMITS } from '../../src/http/rate-limits.ts'
 import { createHttp } from '../../src/http/server.ts'
+import { openHandouts } from '../../src/install/handouts.ts'
 import { createLog } from '../../src/observe/log.ts'
 import { createMetrics } from '../../src/observe/metrics.ts'
 import { seriesOf } from '../../src/processes/robot-port.ts'
 import { systemClock, systemRandom } from '../../src/runtime.ts'
+import { HANDED_OUT } from '../install/stranger.ts'
 import { insertPerson, insertPersonalToken } from '../support/access.ts'
 import { createTestDatabase, type TestDatabase } from '../support/postgres.ts'
 
@@ -93,6 +95,7 @@ export async function startApi(
       seal: createSeal(SECRET_KEY, systemRandom),
       oidc: undefined,
     }),
+    handouts: openHandouts(HANDED_OUT),
     secrets: createSecretRotation({
       database: db.database,
       keyring: settingsKeyring(SECRET_KEY, []),
@@ -157,6 +160,7 @@ export async function startApi(
     async close() {
       standing.stop()
       await app.close()
+      parts.handouts.close()
       await db.drop()
     },
   }

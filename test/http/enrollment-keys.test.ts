@@ -69,7 +69,7 @@ describe('an enrollment key', () => {
     })
     expect(Date.parse(body.expires_at) - Date.parse(body.created_at)).toBe(24 * 3_600_000)
     expect(body.setup_command).toBe(
-      `beacon agent run --enrollment-key ${body.key_value} --server http://beacon.example:8080`,
+      `curl -fsSL http://beacon.example:8080/install.sh | sh -s -- --enrollment-key ${body.key_value}`,
     )
     const url = `/api/enrollment-keys/${body.id}`
     expect((await api().get(url, { headers })).body).toEqual(body)

@@ -36,7 +36,7 @@ describe('a provisioning token', () => {
       prefix: 'apt_',
       last_four: body.token.slice(-4),
       token: body.token,
-      setup_command: `beacon agent run --enrollment-key ${body.token} --server http://beacon.example:8080`,
+      setup_command: `curl -fsSL http://beacon.example:8080/install.sh | sh -s -- --enrollment-key ${body.token}`,
       single_use: false,
       status: 'active',
       uses: 0,

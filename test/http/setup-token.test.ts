@@ -51,7 +51,7 @@ describe('a setup token', () => {
       id: expect.any(String),
       robot_id: robot.id,
       setup_token: body.setup_token,
-      setup_command: `beacon agent run --setup-token ${body.setup_token} --server http://beacon.example:8080`,
+      setup_command: `curl -fsSL http://beacon.example:8080/install.sh | sh -s -- --setup-token ${body.setup_token}`,
       created_at: expect.any(String),
       expires_at: expect.any(String),
     })

@@ -92,7 +92,7 @@ describe('the build', () => {
     expect(readFileSync(join(folder, 'SHA256SUMS'), 'utf8')).toContain('  beacon-agent-linux-x64.tar.gz\n')
     writeFileSync(join(folder, 'beacon-agent.mjs'), 'of another version')
     await build(folder)
-    expect(readdirSync(folder).sort()).toEqual(['SHA256SUMS', 'beacon-agent.mjs'])
+    expect(readdirSync(folder).sort()).toEqual(['SHA256SUMS', 'beacon-agent.mjs', 'install.sh'])
     expect(readFileSync(join(folder, 'SHA256SUMS'), 'utf8')).not.toContain('tar.gz')
   })
 })

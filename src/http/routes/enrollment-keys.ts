@@ -23,11 +23,12 @@ import { principalOf } from '../guard.ts'
 import { idempotently } from '../idempotency.ts'
 import { renewCaller } from '../minting.ts'
 import type { App, HttpParts } from '../parts.ts'
-import { publicUrl, shellWord } from '../public-url.ts'
+import { publicUrl } from '../public-url.ts'
 import { demandFleetInSite, unknownReference } from '../references.ts'
 import { robotsOfCredential } from '../robot-list.ts'
 import { robotSchema } from '../robot-schema.ts'
 import { byId, component, cursor, id, idempotencyHeaders, limit, listOf, name } from '../schemas.ts'
+import { setupCommand } from '../setup-command.ts'
 import { useOf } from '../use-of.ts'
 
 const KIND = 'enrollment_key'
@@ -73,8 +74,7 @@ function toKey(row: CredentialRow, value: string | null, server: string): Key {
     ...toCredentialFields(row, PREFIX),
     retrievable: row.secret_sealed !== null,
     key_value: value,
-    setup_command:
-      value === null ? null : `beacon agent run --enrollment-key ${value} --server ${shellWord(server)}`,
+    setup_command: value === null ? null : setupCommand(server, '--enrollment-key', value),
     // Only what revokes itself is ever consumed.
     status: row.status as Key['status'],
     max_uses: row.max_uses!,

@@ -21,11 +21,12 @@ import { principalOf } from '../guard.ts'
 import { idempotently } from '../idempotency.ts'
 import { renewCaller } from '../minting.ts'
 import type { App, HttpParts } from '../parts.ts'
-import { publicUrl, shellWord } from '../public-url.ts'
+import { publicUrl } from '../public-url.ts'
 import { demandFleet, unknownReference } from '../references.ts'
 import { robotsOfCredential } from '../robot-list.ts'
 import { robotSchema } from '../robot-schema.ts'
 import { byId, component, cursor, id, idempotencyHeaders, limit, listOf, name } from '../schemas.ts'
+import { setupCommand } from '../setup-command.ts'
 
 const KIND = 'provisioning_token'
 const PREFIX = 'apt_'
@@ -129,11 +130,10 @@ export function provisioningTokenRoutes(app: App, parts: HttpParts): void {
           throw violatesReference(error) ? unknownReference('/fleet_id', 'fleet', error) : error
         })
         const shown = toToken(row)
-        const server = shellWord(publicUrl(config, request))
         const made: Made = {
           ...shown,
           token,
-          setup_command: `beacon agent run --enrollment-key ${token} --server ${server}`,
+          setup_command: setupCommand(publicUrl(config, request), '--enrollment-key', token),
         }
         return {
           status: 201,

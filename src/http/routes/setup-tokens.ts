@@ -7,9 +7,10 @@ import { audited } from '../audited.ts'
 import { idempotently } from '../idempotency.ts'
 import { renewCaller } from '../minting.ts'
 import type { App, HttpParts } from '../parts.ts'
-import { publicUrl, shellWord } from '../public-url.ts'
+import { publicUrl } from '../public-url.ts'
 import { actorOf, demandRobotToClaim, operatorEvent } from '../robot-changes.ts'
 import { byId, component, id, idempotencyHeaders, noBody, time } from '../schemas.ts'
+import { setupCommand } from '../setup-command.ts'
 
 const LIFE_SECONDS = 3600
 
@@ -83,12 +84,11 @@ export function setupTokenRoutes(app: App, parts: HttpParts): void {
             data: { credential_id: row.id },
           }),
         ])
-        const server = shellWord(publicUrl(config, request))
         const shown: SetupToken = {
           id: row.id,
           robot_id: robotId,
           setup_token: token,
-          setup_command: `beacon agent run --setup-token ${token} --server ${server}`,
+          setup_command: setupCommand(publicUrl(config, request), '--setup-token', token),
           created_at: row.created_at.toISOString(),
           expires_at: row.expires_at!.toISOString(),
         }

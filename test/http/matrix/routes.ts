@@ -29,6 +29,8 @@ export const RULES: Readonly<Record<string, Rule>> = {
   'GET /api/info': public_,
   'GET /openapi.json': public_,
   'GET /agent/ws': public_,
+  'GET /install.sh': public_,
+  'GET /install/{file}': public_,
   'POST /agent/enroll': { who: 'claimants' },
 
   'GET /metrics': { who: 'deployment', scope: 'metrics:read' },

@@ -1,0 +1,400 @@
+#!/bin/sh
+# Installs the Beacon agent on this machine, or removes it:
+#
+#   curl -fsSL https://beacon.example/install.sh | sh -s -- --enrollment-key rf_enroll_…
+#
+# As root it becomes a service of the machine, as anybody else one of that user. Everything stands between two braces:
+# a shell runs nothing of it before it has read the last of them, so that a download cut short does nothing.
+{
+
+# Filled in by the control plane that hands this script out. With its sums in here, no mirror can give out anything else.
+BEACON_OWN_SERVER='@BEACON_SERVER@'
+BEACON_OWN_SUMS='@BEACON_SUMS@'
+
+usage() {
+  cat <<'TEXT'
+Usage: install.sh [options]
+
+  --enrollment-key KEY         key or provisioning token to enrol with (BEACON_ENROLLMENT_KEY)
+  --enrollment-key-file FILE   file that holds it (BEACON_ENROLLMENT_KEY_FILE)
+  --setup-token TOKEN          token that was made for this one robot (BEACON_SETUP_TOKEN)
+  --setup-token-file FILE      file that holds it (BEACON_SETUP_TOKEN_FILE)
+  --server URL                 the control plane, where this script did not come from it (BEACON_SERVER)
+  --name NAME                  name the robot asks for (BEACON_NAME)
+  --user                       install for this user, also as root
+  --mirror URL|FOLDER          where the agent's files are taken from (BEACON_INSTALL_MIRROR)
+  --prefix FOLDER              instead of /usr/local, or ~/.local for a user (BEACON_INSTALL_PREFIX)
+  --dry-run                    say what would be done, and do nothing
+  --uninstall                  remove the agent and its service; the robot's identity stays
+  --help                       print this
+
+A key in an argument can be seen by other users of this machine while this script runs; one in the environment or in a
+file cannot. Exit codes: 0 fine, 1 error, 2 usage, 4 unreachable.
+TEXT
+}
+
+say() { printf '%s\n' "$*"; }
+warn() { printf 'warning: %s\n' "$*" >&2; }
+# fail <exit code> <line>...
+fail() {
+  beacon_code=$1
+  shift
+  printf 'error: %s\n' "$1" >&2
+  shift
+  [ $# -eq 0 ] || printf '       %s\n' "$@" >&2
+  exit "$beacon_code"
+}
+has() { command -v "$1" >/dev/null 2>&1; }
+
+# A word as a shell reads it back.
+quoted() {
+  case $1 in
+    '' | *[!A-Za-z0-9_./:@=+-]*) printf "'%s'" "$(printf '%s' "$1" | sed "s/'/'\\\\''/g")" ;;
+    *) printf '%s' "$1" ;;
+  esac
+}
+
+read_arguments() {
+  key=${BEACON_ENROLLMENT_KEY:-} key_file=${BEACON_ENROLLMENT_KEY_FILE:-}
+  token=${BEACON_SETUP_TOKEN:-} token_file=${BEACON_SETUP_TOKEN_FILE:-}
+  server=${BEACON_SERVER:-} name=${BEACON_NAME:-}
+  mirror=${BEACON_INSTALL_MIRROR:-} prefix=${BEACON_INSTALL_PREFIX:-}
+  for_user='' dry_run='' uninstall='' from_arguments=''
+  # Nothing that is started from here needs to know them.
+  unset BEACON_ENROLLMENT_KEY BEACON_SETUP_TOKEN
+
+  while [ $# -gt 0 ]; do
+    option=$1
+    shift
+    case $option in
+      --enrollment-key | --enrollment-key-file | --setup-token | --setup-token-file | --server | --name | --mirror | --prefix)
+        [ $# -gt 0 ] || fail 2 "$option needs a value"
+        value=$1
+        shift
+        ;;
+      --*=*)
+        value=${option#*=}
+        option=${option%%=*}
+        ;;
+      *) value='' ;;
+    esac
+    case $option in
+      --enrollment-key | --enrollment-key-file | --setup-token | --setup-token-file)
+        # What the command line says outranks all that the environment says.
+        [ -n "$from_arguments" ] || key='' key_file='' token='' token_file='' from_arguments=yes
+        ;;
+    esac
+    case $option in
+      --enrollment-key) key=$value ;;
+      --enrollment-key-file) key_file=$value ;;
+      --setup-token) token=$value ;;
+      --setup-token-file) token_file=$value ;;
+      --server) server=$value ;;
+      --name) name=$value ;;
+      --mirror) mirror=$value ;;
+      --prefix) prefix=$value ;;
+      --user) for_user=yes ;;
+      --dry-run) dry_run=yes ;;
+      --uninstall) uninstall=yes ;;
+      -h | --help)
+        usage
+        exit 0
+        ;;
+      # Not repeated: it may be a key in the wrong place.
+      *) fail 2 'there is an argument that is not known here' '"install.sh --help" tells what there is' ;;
+    esac
+  done
+}
+
+# Where everything is put: for the machine, or for one user.
+find_places() {
+  [ "$(id -u)" = 0 ] || for_user=yes
+  if [ -n "$for_user" ]; then
+    [ -n "${HOME:-}" ] || fail 2 'HOME is not set, and says where a user has their files'
+    config=${XDG_CONFIG_HOME:-$HOME/.config}/roboflare
+    prefix=${prefix:-$HOME/.local}
+  else
+    config=/etc/beacon
+    prefix=${prefix:-/usr/local}
+  fi
+  case $prefix in
+    /*) ;;
+    *) fail 2 '--prefix has to begin with /' ;;
+  esac
+  library=$prefix/lib/beacon
+  launcher=$prefix/bin/beacon-agent
+}
+
+# The one credential that was given, in: credential, kind (its file's name and flag), credential_file.
+find_credential() {
+  credential='' kind='' credential_file='' given=0
+  [ -z "$key" ] || { given=$((given + 1)) kind=enrollment-key credential=$key; }
+  [ -z "$key_file" ] || { given=$((given + 1)) kind=enrollment-key credential_file=$key_file; }
+  [ -z "$token" ] || { given=$((given + 1)) kind=setup-token credential=$token; }
+  [ -z "$token_file" ] || { given=$((given + 1)) kind=setup-token credential_file=$token_file; }
+  [ "$given" -le 1 ] || fail 2 'more than one key or token is given; one is needed'
+  case $credential in
+    *[!A-Za-z0-9_]*) fail 2 'the key or token has characters that none has' ;;
+  esac
+  if [ -n "$credential_file" ]; then
+    [ -r "$credential_file" ] || fail 2 "the file of the key or token cannot be read: $credential_file"
+    # Services start elsewhere.
+    case $credential_file in
+      /*) ;;
+      *) credential_file=$(pwd)/$credential_file ;;
+    esac
+  elif [ -z "$credential" ] && [ ! -e "$config/agent.toml" ]; then
+    fail 2 'this robot is not enrolled yet, and there is no key to enrol it with' \
+      'give one with --enrollment-key, --enrollment-key-file or --setup-token'
+  fi
+  [ -z "$credential" ] || credential_file=$config/$kind
+}
+
+find_server() {
+  case $BEACON_OWN_SERVER in
+    @*) BEACON_OWN_SERVER='' BEACON_OWN_SUMS='' ;;
+  esac
+  server=${server:-$BEACON_OWN_SERVER}
+  server=${server%/}
+  case $server in
+    https://?* | http://127.* | http://localhost* | http://\[::1\]*) ;;
+    http://?*) warn "$server is not encrypted: whoever is on the way there reads and changes what is sent" ;;
+    '') [ -e "$config/agent.toml" ] || fail 2 'the address of the control plane is missing: give it with --server' ;;
+    *) fail 2 '--server has to begin with https:// or http://' ;;
+  esac
+  source=${mirror:-${BEACON_OWN_SERVER:-$server}/install}
+  source=${source%/}
+  [ "$source" != /install ] || fail 2 'there is nowhere to take the agent from: give --server or --mirror'
+}
+
+# Sets node to a Node that can run the agent, or to nothing.
+find_node() {
+  node=''
+  has node || return 0
+  # Version managers put scripts in the way; a service needs the program itself.
+  found=$(node -p 'const [a, b] = process.versions.node.split("."); a > 20 || (a == 20 && b >= 19) ? process.execPath : ""' \
+    2>/dev/null </dev/null) || found=''
+  case $found in
+    /home/* | /root/*)
+      # Services of the machine do not see the files of people.
+      [ -n "$for_user" ] || found=''
+      ;;
+  esac
+  node=$found
+}
+
+# Sets file to what has to be fetched: the agent alone, or with a Node of its own.
+choose_file() {
+  file=beacon-agent.mjs
+  [ -z "$node" ] || return 0
+  system=$(uname -s) machine=$(uname -m) bits=$(getconf LONG_BIT 2>/dev/null || echo 64)
+  case $system-$machine-$bits in
+    Linux-x86_64-64 | Linux-amd64-64) file=beacon-agent-linux-x64.tar.gz ;;
+    Linux-aarch64-64 | Linux-arm64-64) file=beacon-agent-linux-arm64.tar.gz ;;
+    *) need_node "there is no self-contained agent for $system on $machine with $bits bits" ;;
+  esac
+  case $sums in
+    *"  $file"*) ;;
+    *) need_node "$source has no self-contained agent; \"npm run build:agent\" makes it there" ;;
+  esac
+}
+
+need_node() {
+  fail 1 "the agent needs Node 20.19 or newer, and there is none on this machine that it could use" "$1" \
+    'install Node from https://nodejs.org/en/download or with the package manager, then run this again'
+}
+
+# fetch <name> <target>
+fetch() {
+  case $source in
+    http://* | https://*) ;;
+    *)
+      cp "$source/$1" "$2" 2>/dev/null || fail 1 "$1 is not in $source"
+      return 0
+      ;;
+  esac
+  if has curl; then
+    # What was asked for encrypted is not taken from where it is not.
+    case $source in
+      https://*) curl -fsSL --proto-redir '=https' --connect-timeout 20 --retry 3 -o "$2" "$source/$1" </dev/null || not_fetched "$1" ;;
+      *) curl -fsSL --connect-timeout 20 --retry 3 -o "$2" "$source/$1" </dev/null || not_fetched "$1" ;;
+    esac
+  elif has wget; then
+    wget -q -O "$2" "$source/$1" </dev/null || not_fetched "$1"
+  else
+    fail 1 'neither curl nor wget is on this machine' \
+      "install one of them, or put the files of $source into a folder and name it with --mirror"
+  fi
+}
+
+not_fetched() {
+  fail 4 "$source/$1 could not be fetched" 'nothing was changed; try again, or give --mirror'
+}
+
+sum_of() {
+  if has sha256sum; then
+    sha256sum <"$1" | cut -d ' ' -f 1
+  elif has shasum; then
+    shasum -a 256 <"$1" | cut -d ' ' -f 1
+  elif has openssl; then
+    openssl dgst -sha256 -r <"$1" | cut -d ' ' -f 1
+  else
+    fail 1 'there is no sha256sum, shasum or openssl to check the download with' 'install one of them'
+  fi
+}
+
+# check <name> <file>
+check() {
+  wanted=$(printf '%s\n' "$sums" | sed -n "s/^\([0-9a-f]\{64\}\)  $1\$/\1/p")
+  [ -n "$wanted" ] || fail 1 "there is no checksum for $1"
+  actual=$(sum_of "$2")
+  [ "$actual" = "$wanted" ] ||
+    fail 1 "$1 from $source is not what it should be" "SHA-256 $actual, not $wanted" \
+      'nothing was changed; it may have been damaged on its way, or be of another version: try again'
+}
+
+make_workplace() {
+  workplace=$(umask 077 && mktemp -d "${TMPDIR:-/tmp}/beacon-install.XXXXXX") || fail 1 'there is no place for temporary files'
+  trap 'rm -rf "$workplace"' EXIT
+  trap 'exit 130' INT
+  trap 'exit 143' TERM HUP
+}
+
+find_sums() {
+  sums=$BEACON_OWN_SUMS
+  [ -z "$sums" ] || return 0
+  fetch SHA256SUMS "$workplace/SHA256SUMS"
+  sums=$(cat "$workplace/SHA256SUMS")
+}
+
+# place <file> <target> <mode>: whole or not at all.
+place() {
+  { cp "$1" "$2.new" && chmod "$3" "$2.new" && mv -f "$2.new" "$2"; } || fail 1 "$2 cannot be written"
+}
+
+place_agent() {
+  mkdir -p "$library" "$prefix/bin" || fail 1 "$library cannot be made" 'run this as root, or give --user or --prefix'
+  if [ -z "$node" ]; then
+    (cd "$workplace" && gzip -dc "$file" | tar -xf -) || fail 1 "$file cannot be unpacked"
+    "$workplace/beacon-agent/node" --version >/dev/null 2>&1 </dev/null ||
+      need_node 'the Node that comes with the agent does not run here; it needs Linux with glibc 2.28 or newer'
+    place "$workplace/beacon-agent/node" "$library/node" 755
+    place "$workplace/beacon-agent/LICENSE" "$library/LICENSE.node" 644
+    place "$workplace/beacon-agent/beacon-agent.mjs" "$library/beacon-agent.mjs" 644
+    node=$library/node
+  else
+    place "$workplace/$file" "$library/beacon-agent.mjs" 644
+    rm -f "$library/node" "$library/LICENSE.node"
+  fi
+  cat >"$workplace/launcher" <<TEXT
+#!/bin/sh
+# The Beacon agent, as install.sh put it here.
+exec $(quoted "$node") $(quoted "$library/beacon-agent.mjs") "\$@"
+TEXT
+  place "$workplace/launcher" "$launcher" 755
+  version=$("$launcher" --version 2>&1 </dev/null) || fail 1 "the agent does not run: $version"
+}
+
+# Not by printf, which is a program to some shells: its arguments could be seen.
+keep_credential() {
+  [ -n "$credential" ] || return 0
+  (
+    umask 077
+    mkdir -p "$config" && cat >"$credential_file.new" <<TEXT && mv -f "$credential_file.new" "$credential_file"
+$credential
+TEXT
+  ) || fail 1 "$credential_file cannot be written"
+}
+
+# say_command <argument>...
+say_command() {
+  line="$(quoted "$launcher") run"
+  for word in "$@"; do line="$line $(quoted "$word")"; done
+  say "  $line"
+}
+
+has_systemd() { [ -d /run/systemd/system ] && has systemctl; }
+
+plan() {
+  say 'nothing is done; this would be:'
+  say "  fetch $file from $source and check its SHA-256"
+  if [ -n "$node" ]; then
+    say "  put it into $library, to be run by $node"
+  else
+    say "  put it into $library, with a Node of its own"
+  fi
+  say "  make the command $launcher"
+  [ -z "$credential" ] || say "  keep the key in $credential_file, readable by this user alone"
+  if has_systemd; then
+    say '  install and start it as a service'
+  else
+    say '  say how to start it: there is no systemd here'
+  fi
+}
+
+install_agent() {
+  find_credential
+  find_server
+  make_workplace
+  find_node
+  find_sums
+  choose_file
+  if [ -n "$dry_run" ]; then
+    plan
+    return 0
+  fi
+  fetch "$file" "$workplace/$file"
+  check "$file" "$workplace/$file"
+  place_agent
+  keep_credential
+  say "Beacon's agent $version is in $library"
+  set --
+  [ -z "$server" ] || set -- "$@" --server "$server"
+  [ -z "$credential_file" ] || set -- "$@" "--$kind-file" "$credential_file"
+  [ -z "$name" ] || set -- "$@" --name "$name"
+  if has_systemd; then
+    [ -z "$for_user" ] || set -- --user "$@"
+    "$launcher" install "$@" </dev/null
+  else
+    say 'There is no systemd here. Have this run whenever the machine does:'
+    say_command "$@"
+  fi
+}
+
+uninstall_agent() {
+  ours=''
+  for path in "$launcher" "$library/beacon-agent.mjs" "$library/node" "$library/LICENSE.node"; do
+    [ ! -e "$path" ] || ours=yes
+  done
+  if [ -z "$ours" ]; then
+    say "there is nothing to remove: no agent is in $library"
+    return 0
+  fi
+  if [ -n "$dry_run" ]; then
+    say 'nothing is done; this would be:'
+    ! has_systemd || say '  stop and remove the service'
+    say "  remove $library and $launcher"
+    return 0
+  fi
+  if has_systemd && [ -x "$launcher" ]; then
+    if [ -n "$for_user" ]; then set -- --user; else set --; fi
+    "$launcher" uninstall "$@" </dev/null || fail 1 'the service could not be removed; nothing else was'
+  fi
+  rm -f "$launcher" "$library/beacon-agent.mjs" "$library/node" "$library/LICENSE.node"
+  # Whatever else is there is not ours.
+  rmdir "$library" 2>/dev/null || :
+  say 'the agent is removed'
+  [ ! -e "$config/agent.toml" ] || say "who this robot is stays in $config; remove it, too, unless it is to come back"
+}
+
+beacon_install() {
+  set -eu
+  umask 022
+  read_arguments "$@"
+  find_places
+  if [ -n "$uninstall" ]; then uninstall_agent; else install_agent; fi
+}
+
+beacon_install "$@"
+exit
+}
