@@ -26,6 +26,16 @@ import { systemClock, systemRandom } from './runtime.ts'
 import { SensorBoard } from './sensors/board.ts'
 import { hostSensors } from './sensors/host.ts'
 import { Sequence } from './sequence.ts'
+import {
+  type InstallFlags,
+  installService,
+  readInput,
+  rootOf,
+  type ServiceFlags,
+  type UninstallFlags,
+  uninstallService,
+} from './service/command.ts'
+import { type ServiceHost, thisHost } from './service/host.ts'
 import { SYSTEM_LAYOUT } from './service/layout.ts'
 import { Teller } from './service/teller.ts'
 import {
@@ -88,6 +98,42 @@ export async function showStatus(
     output.answers.write(`${lines.join('\n')}\n`)
     return (result ? result.passed : status.enrolled) ? EXIT.fine : EXIT.error
   })
+}
+
+/** `beacon agent install`; `program` is what starts this agent, without its command. */
+export async function installAgent(
+  flags: InstallFlags,
+  env: Environment,
+  output: AgentOutput,
+  program: readonly string[],
+): Promise<number> {
+  return answering(output, async () => {
+    const host = hostFor(flags, env)
+    await installService(flags, { host, clock, answers: output.answers, program, readInput })
+    return EXIT.fine
+  })
+}
+
+/** `beacon agent uninstall`. */
+export async function uninstallAgent(
+  flags: UninstallFlags,
+  env: Environment,
+  output: AgentOutput,
+): Promise<number> {
+  return answering(output, async () => {
+    await uninstallService(flags, { host: hostFor(flags, env), clock, answers: output.answers })
+    return EXIT.fine
+  })
+}
+
+function hostFor(flags: ServiceFlags, env: Environment): ServiceHost {
+  const uid = process.getuid?.()
+  if (process.platform !== 'linux' || uid === undefined)
+    throw new AgentExit(
+      EXIT.error,
+      'services are installed on Linux with systemd; elsewhere start "beacon agent run" by other means',
+    )
+  return thisHost({ root: rootOf(flags), uid, home: accountHome(), env })
 }
 
 /** `beacon agent forget --image`. */

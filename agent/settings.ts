@@ -44,7 +44,7 @@ export interface NetworkSettings {
   readonly trust: TrustSettings
 }
 
-const DEFAULT_SERVER = 'http://127.0.0.1:8080'
+export const DEFAULT_SERVER = 'http://127.0.0.1:8080'
 const MIN_SECONDS = MIN_HEARTBEAT_INTERVAL_MS / 1_000
 const MAX_SECONDS = MAX_HEARTBEAT_INTERVAL_MS / 1_000
 

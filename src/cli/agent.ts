@@ -4,6 +4,7 @@ import { CHECKS, type Check } from '../../agent/check.ts'
 import type { AgentOutput } from '../../agent/main.ts'
 import type { AgentFlags } from '../../agent/settings.ts'
 import { addLocalCommands } from './agent-local.ts'
+import { addServiceCommands } from './agent-service.ts'
 
 const DEFAULTS = `
 Each flag can also be set in the environment, by the name in brackets. A flag outranks the environment, which outranks
@@ -69,6 +70,8 @@ export function fillAgent(agent: Command): void {
     })
 
   addLocalCommands(agent, output)
+
+  addServiceCommands(agent, output)
 
   agent
     .command('forget')
