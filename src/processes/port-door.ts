@@ -64,7 +64,8 @@ export class PortDoor {
         if (wanted) await listener.resume()
         else listener.pause()
         this.#listening = wanted
-        log.info(wanted ? 'on the port for robots again' : 'left the port for robots')
+        if (wanted) log.info('on the port for robots again')
+        else if (!this.#shut) log.info('left the shared port to processes with room')
         tell(wanted)
       }
     } catch (error) {

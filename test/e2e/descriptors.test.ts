@@ -1,0 +1,71 @@
+import { once } from 'node:events'
+import { connect, type Socket } from 'node:net'
+import { expect, onTestFinished, test } from 'vitest'
+import { eventually } from '../support/eventually.ts'
+import { enrol, newMachine, Session } from './independent/robot.ts'
+import { startScene } from './scene.ts'
+
+const DESCRIPTORS = 1024
+const SILENT = 2 * DESCRIPTORS
+
+/** Connections that ask for nothing; those that are refused or hung up on are of no interest. */
+async function openSilent(url: URL, count: number): Promise<Socket[]> {
+  const sockets = Array.from({ length: count }, () => connect(Number(url.port), url.hostname))
+  await Promise.all(
+    sockets.map((socket) => Promise.race([once(socket, 'connect'), once(socket, 'close')]).catch(() => {})),
+  )
+  for (const socket of sockets) socket.on('error', () => {})
+  return sockets
+}
+
+/** How a new connection fares: an answer's status, or the code of its failure. */
+async function knock(url: URL): Promise<number | string> {
+  try {
+    return (await fetch(new URL('/healthz', url), { signal: AbortSignal.timeout(2_000) })).status
+  } catch (error) {
+    return (error as { cause?: { code?: string } }).cause?.code ?? (error as Error).name
+  }
+}
+
+test.each([
+  ['ws', /^(ECONNRESET|UND_ERR_SOCKET|EPIPE)$/],
+  // Nobody listens: with no descriptor left this engine would ask for connections without a pause.
+  ['uws', /^ECONNREFUSED$/],
+] as const)(
+  '%s: more silent connections than descriptors harm no robot that is connected, and are over when they are gone',
+  async (engine, refused) => {
+    const scene = await startScene({
+      descriptors: DESCRIPTORS,
+      env: { BEACON_GATEWAY_ENGINE: engine, BEACON_HEARTBEAT_SECONDS: '30' },
+    })
+    onTestFinished(() => scene.end())
+    const [server] = scene.servers
+    const { key_value } = await scene.operator.key(scene.site, scene.fleet)
+    const machine = newMachine()
+    const { body } = await enrol(server!.url, key_value, { machine })
+    const session = await Session.open(server!.gatewayUrl, body.robot_token!)
+    session.hello(machine)
+    await session.welcome()
+
+    const port = new URL(server!.gatewayUrl.replace('ws', 'http'))
+    const silent = await openSilent(port, SILENT)
+    onTestFinished(() => {
+      for (const socket of silent) socket.destroy()
+    })
+    await eventually(async () => refused.test(String(await knock(port))), 'the end of new connections')
+    for (let seq = 1; seq <= 20; seq++) {
+      session.heartbeat(seq)
+      await session.acked(seq)
+    }
+    // The server's other port has descriptors left.
+    if (engine === 'uws') expect(await knock(new URL(server!.url))).toBe(200)
+
+    for (const socket of silent) socket.destroy()
+    await eventually(async () => (await knock(port)) === 200, 'new connections to be taken again')
+    const again = await Session.open(server!.gatewayUrl, body.robot_token!)
+    again.hello(machine)
+    await again.welcome()
+    expect((await session.closed).code).toBe(4510)
+    again.socket.terminate()
+  },
+)
