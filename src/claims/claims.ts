@@ -6,11 +6,12 @@ import { BeaconError, ERRORS, type ErrorCode } from '../errors.ts'
 import { GroupFullError, Grouping } from '../grouping.ts'
 import type { Log } from '../observe/log.ts'
 import type { Metrics } from '../observe/metrics.ts'
-import type { ClaimRequest, ClaimResponse } from '../protocol/enrolment.ts'
+import type { ClaimRequest, ClaimResponse, CredentialCheck } from '../protocol/enrolment.ts'
 import { claimCredentialKind, hashToken } from '../protocol/tokens.ts'
 import { KeyedLimiter } from '../rate-limit.ts'
 import type { Clock, Random } from '../runtime.ts'
 import { auditOfRefusal, credentialActor } from './audit.ts'
+import { type CheckCall, checkCredential } from './check.ts'
 import type { Claim, GrantedRobot, Outcome } from './decide.ts'
 import { grantClaims } from './grant.ts'
 import { KeyQueues } from './key-queues.ts'
@@ -69,6 +70,8 @@ export interface ClaimAnswer {
 export interface Claims {
   /** Claims a robot's identity. Refusals are BeaconErrors. */
   claim(call: ClaimCall): Promise<ClaimAnswer>
+  /** Says what a claim credential or robot token is worth now, and changes nothing. Refusals are BeaconErrors. */
+  check(call: CheckCall): Promise<CredentialCheck>
   /** Resolves once no claim waits and none is in flight. */
   idle(): Promise<void>
 }
@@ -90,6 +93,13 @@ export function createClaims(options: ClaimsOptions): Claims {
         throw error
       } finally {
         running.delete(work)
+      }
+    },
+    async check(call) {
+      try {
+        return await desk.check(call)
+      } catch (thrown) {
+        throw asBeaconError(thrown, random)
       }
     },
     async idle() {
@@ -181,6 +191,18 @@ class ClaimDesk {
       'claim granted',
     )
     return { status: kind === 'admitted' ? 201 : 200, response: this.#response(robot, mintedToken) }
+  }
+
+  async check(call: CheckCall): Promise<CredentialCheck> {
+    const { database, clock, audit } = this.#options
+    // Whoever guesses is stopped by the same counters, whichever door is tried.
+    const blocked = this.#limits.blocked(call.address)
+    if (blocked) throw blocked
+    const found = await this.#timed('credential_check', () =>
+      checkCredential({ database, audit, now: clock.now() }, call),
+    )
+    if (!found) throw this.#unknownSecret({ ...call, request: { fingerprint: {} } })
+    return found
   }
 
   #response(robot: GrantedRobot, mintedToken: string | undefined): ClaimAnswer['response'] {

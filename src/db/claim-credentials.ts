@@ -188,3 +188,31 @@ export function revokeCredential(
     .returning(columns)
     .executeTakeFirst()
 }
+
+/** A claim credential as whoever holds it may know it. */
+export interface CredentialStanding {
+  readonly id: string
+  readonly kind: CredentialKind
+  readonly name: string
+  readonly siteId: string
+  readonly fleetId: string
+  readonly status: CredentialStatus
+  readonly expiresAt: Date | null
+  /** Null: as many as come. */
+  readonly maxUses: number | null
+  readonly uses: number
+  readonly allowedCidrs: readonly string[]
+}
+
+/** Finds a claim credential by the digest of its secret, and changes nothing about it. */
+export async function findCredentialStanding(
+  database: Database,
+  secretHash: Buffer,
+): Promise<CredentialStanding | undefined> {
+  const { rows } = await sql<CredentialStanding>`
+    SELECT id, kind, name, site_id AS "siteId", fleet_id AS "fleetId", ${STATUS} AS status, expires_at AS "expiresAt",
+      max_uses AS "maxUses", uses, allowed_cidrs::text[] AS "allowedCidrs"
+    FROM claim_credentials WHERE secret_hash = ${secretHash}
+  `.execute(database)
+  return rows[0]
+}

@@ -16,7 +16,7 @@ import type { ErrorCode } from '../errors.ts'
 import type { Handouts } from '../install/handouts.ts'
 import type { Log } from '../observe/log.ts'
 import type { Metrics } from '../observe/metrics.ts'
-import type { ClaimRequest, ClaimResponse } from '../protocol/enrolment.ts'
+import type { ClaimRequest, ClaimResponse, CredentialCheck } from '../protocol/enrolment.ts'
 import type { Clock, Random } from '../runtime.ts'
 import type { Health } from './health.ts'
 import type { RateLimits } from './rate-limits.ts'
@@ -35,6 +35,12 @@ interface ClaimDesk {
     readonly status: 200 | 201
     readonly response: Omit<ClaimResponse, 'gateway_url'>
   }>
+  /** What a claim credential or robot token is worth now; changes nothing. */
+  check(input: {
+    readonly secret: string
+    readonly address: string
+    readonly requestId: string
+  }): Promise<CredentialCheck>
 }
 
 /** How a request reached us; forwarded values count from trusted proxies alone. */

@@ -43,3 +43,17 @@ export const claimResponseSchema = z.object({
   robot_token: z.string().optional(),
 })
 export type ClaimResponse = z.infer<typeof claimResponseSchema>
+
+/** Answer to `GET /agent/check`: what the bearer is worth now. */
+export const credentialCheckSchema = z.object({
+  kind: z.enum(['robot_token', 'enrollment_key', 'provisioning_token', 'setup_token']),
+  status: z.enum(['active', 'revoked', 'retired', 'expired', 'exhausted', 'consumed']),
+  /** These three of claim credentials alone. Null: never. */
+  expires_at: z.string().nullable().optional(),
+  /** Null: as many as come. */
+  uses_left: z.number().int().nullable().optional(),
+  /** Whether it may be used from where the check came from. */
+  address_allowed: z.boolean().optional(),
+  server_time: z.string(),
+})
+export type CredentialCheck = z.infer<typeof credentialCheckSchema>

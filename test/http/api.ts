@@ -78,7 +78,10 @@ export async function startApi(
   const parts: HttpParts = {
     config: { publicUrl: undefined, trustedProxies: [], heartbeatIntervalMs: 10_000 },
     database: db.database,
-    claims: { claim: () => Promise.reject(new Error('nobody claims here')) },
+    claims: {
+      claim: () => Promise.reject(new Error('nobody claims here')),
+      check: () => Promise.reject(new Error('nobody checks here')),
+    },
     bus: {
       publish(message) {
         published.push(message)

@@ -17,7 +17,9 @@ export interface ClaimingApi extends Api {
 export async function startClaimingApi(): Promise<ClaimingApi> {
   let claims: ReturnType<typeof createClaims> | undefined
   const refused: AuditEntry[] = []
-  const api = await startApi({ claims: { claim: (call) => claims!.claim(call) } })
+  const api = await startApi({
+    claims: { claim: (call) => claims!.claim(call), check: (call) => claims!.check(call) },
+  })
   claims = createClaims({
     database: api.db.database,
     clock: systemClock,

@@ -378,6 +378,7 @@ describe('proxies', () => {
           seen.address = address
           return Promise.reject(new BeaconError('invalid_token'))
         },
+        check: () => Promise.reject(new BeaconError('invalid_token')),
       },
     })
     try {

@@ -12,7 +12,9 @@ describe('a robot that enrols', () => {
   let api: Api
   beforeAll(async () => {
     let claims: ReturnType<typeof createClaims> | undefined
-    api = await startApi({ claims: { claim: (call) => claims!.claim(call) } })
+    api = await startApi({
+      claims: { claim: (call) => claims!.claim(call), check: (call) => claims!.check(call) },
+    })
     claims = createClaims({
       database: api.db.database,
       clock: systemClock,

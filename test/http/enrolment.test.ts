@@ -15,6 +15,10 @@ const api = useApi({
       calls.push(call)
       return outcome()
     },
+    check: async (call) => {
+      calls.push(call)
+      return outcome()
+    },
   },
 })
 const robot = {
@@ -90,5 +94,34 @@ describe('POST /agent/enroll', () => {
     const before = calls.length
     expect(expectProblem(await enroll(body), 400, 'invalid_request').errors[0].pointer).toBe(pointer)
     expect(calls).toHaveLength(before)
+  })
+})
+
+describe('GET /agent/check', () => {
+  test('hands the bearer on, and answers with its state alone', async () => {
+    const state = {
+      kind: 'enrollment_key',
+      status: 'expired',
+      expires_at: '2026-01-01T00:00:00.000Z',
+      uses_left: 3,
+      address_allowed: true,
+      server_time: '2026-01-02T00:00:00.000Z',
+    }
+    outcome = () => state
+    const secret = mintEnrollmentKey()
+    const answer = await api().get('/agent/check', { token: secret })
+    expect([answer.status, answer.body]).toEqual([200, state])
+    expect(calls.at(-1)).toEqual({
+      secret,
+      address: '127.0.0.1',
+      requestId: answer.headers['x-request-id'],
+    })
+    expect(answer.headers['cache-control']).toBe('no-store')
+  })
+
+  test('needs a bearer', async () => {
+    expectProblem(await api().get('/agent/check', { token: null }), 401, 'credentials_required')
+    const headers = { authorization: 'Basic eDp5' }
+    expectProblem(await api().get('/agent/check', { token: null, headers }), 401, 'invalid_token')
   })
 })

@@ -1,11 +1,12 @@
 import { BeaconError } from '../../errors.ts'
-import { claimRequestSchema, claimResponseSchema } from '../../protocol/enrolment.ts'
+import { claimRequestSchema, claimResponseSchema, credentialCheckSchema } from '../../protocol/enrolment.ts'
 import { bearerToken } from '../../protocol/tokens.ts'
 import type { App, HttpParts } from '../parts.ts'
 import { gatewayUrl } from '../public-url.ts'
 import { component } from '../schemas.ts'
 
 component('ClaimResponse', claimResponseSchema)
+component('CredentialCheck', credentialCheckSchema)
 
 export function enrolmentRoutes(app: App, parts: HttpParts): void {
   const { claims, health } = parts
@@ -49,14 +50,7 @@ export function enrolmentRoutes(app: App, parts: HttpParts): void {
     },
     handler: async (request, reply) => {
       if (health.draining) throw new BeaconError('draining', undefined, { retryAfterSeconds: 1 })
-      const header = request.headers.authorization
-      if (header === undefined)
-        throw new BeaconError(
-          'credentials_required',
-          'an enrollment key, provisioning token or setup token is needed as bearer',
-        )
-      const secret = bearerToken(header)
-      if (secret === undefined) throw new BeaconError('invalid_token')
+      const secret = bearerOf(request.headers, 'an enrollment key, provisioning token or setup token')
       const { status, response } = await claims.claim({
         secret,
         request: request.body,
@@ -67,4 +61,32 @@ export function enrolmentRoutes(app: App, parts: HttpParts): void {
       return { ...response, gateway_url: gatewayUrl(parts, request) }
     },
   })
+
+  app.route({
+    method: 'GET',
+    url: '/agent/check',
+    config: { scope: 'claim', problems: ['credentials_required', 'invalid_token', 'rate_limited'] },
+    schema: {
+      operationId: 'checkCredential',
+      summary: 'Tell what a claim credential or robot token is worth now',
+      description:
+        'For `beacon agent doctor`: burns no use, opens no session and disturbs none. The bearer is `rf_enroll_…`, `apt_…`, `rf_setup_…` or `rf_robot_…`; nothing but its own state is told. Unknown ones are counted, and slowed down, as refused claims are.',
+      tags: ['Agents'],
+      response: { 200: credentialCheckSchema },
+    },
+    handler: (request) =>
+      claims.check({
+        secret: bearerOf(request.headers, 'a claim credential or a robot token'),
+        address: request.ip,
+        requestId: request.id,
+      }),
+  })
+}
+
+function bearerOf({ authorization }: { authorization?: string | undefined }, wanted: string): string {
+  if (authorization === undefined)
+    throw new BeaconError('credentials_required', `${wanted} is needed as bearer`)
+  const secret = bearerToken(authorization)
+  if (secret === undefined) throw new BeaconError('invalid_token')
+  return secret
 }

@@ -54,6 +54,7 @@ export const FLEET_CELLS: CellTable = {
   'GET /api/info': once('/api/info'),
   'GET /openapi.json': once('/openapi.json'),
   'GET /agent/ws': once('/agent/ws', { status: 426 }),
+  'GET /agent/check': once('/agent/check'),
   'POST /agent/enroll': once('/agent/enroll', { body: { fingerprint: {} } }),
 
   'GET /metrics': once('/metrics'),

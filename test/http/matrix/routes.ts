@@ -32,6 +32,7 @@ export const RULES: Readonly<Record<string, Rule>> = {
   'GET /install.sh': public_,
   'GET /install/{file}': public_,
   'POST /agent/enroll': { who: 'claimants' },
+  'GET /agent/check': { who: 'claimants' },
 
   'GET /metrics': { who: 'deployment', scope: 'metrics:read' },
   'GET /metrics/robots': { who: 'list', scope: 'metrics:read' },

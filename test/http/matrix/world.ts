@@ -161,7 +161,8 @@ export const OTHERS: readonly Pick<Subject, 'name' | 'roles'>[] = [
 
 export async function makeWorld(): Promise<World> {
   let db: RewindingDatabase | undefined
-  const claims = { claim: () => Promise.reject(new BeaconError('invalid_token')) }
+  const refused = () => Promise.reject(new BeaconError('invalid_token'))
+  const claims = { claim: refused, check: refused }
   const signInDesk = createSignInDesk({
     clock: systemClock,
     random: systemRandom,
