@@ -9,6 +9,8 @@ export interface HandshakeHeaders {
   readonly host?: string | undefined
   readonly authorization?: string | undefined
   readonly upgrade?: string | undefined
+  readonly 'content-length'?: string | undefined
+  readonly 'transfer-encoding'?: string | undefined
   readonly 'sec-websocket-key'?: string | undefined
   readonly 'sec-websocket-version'?: string | string[] | undefined
   readonly 'sec-websocket-protocol'?: string | undefined
@@ -35,6 +37,8 @@ export function handshakeFault(
 ): BeaconError | undefined {
   if (path !== expectedPath) return new BeaconError('not_found', 'there is no WebSocket at this address')
   if (headers.host === undefined) return new BeaconError('invalid_request', 'HTTP/1.1 needs a Host header')
+  // What one took for its body, another would take for frames.
+  if (hasBody(headers)) return new BeaconError('invalid_request', 'an upgrade request has no body')
   if (!KEY.test(headers['sec-websocket-key'] ?? ''))
     return new BeaconError('invalid_request', 'Sec-WebSocket-Key is missing or not valid')
   if (headers['sec-websocket-version'] !== VERSION)
@@ -43,6 +47,11 @@ export function handshakeFault(
   if (!offered.every((name) => TOKEN.test(name)) || new Set(offered).size < offered.length)
     return new BeaconError('invalid_request', 'Sec-WebSocket-Protocol is not valid')
   return undefined
+}
+
+/** True when the request brings a body along. */
+export function hasBody(headers: Pick<HandshakeHeaders, 'content-length' | 'transfer-encoding'>): boolean {
+  return headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > 0
 }
 
 function subprotocolsIn(headers: HandshakeHeaders): string[] {

@@ -13,6 +13,8 @@ const HEADERS = new Set([
   'authorization',
   'connection',
   'upgrade',
+  'content-length',
+  'transfer-encoding',
   'sec-websocket-key',
   'sec-websocket-version',
   'sec-websocket-protocol',

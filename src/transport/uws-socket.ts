@@ -244,6 +244,8 @@ function endOf(code: number, message: string): { code: number; reason: string } 
   if (message.includes('too big')) return BREACH.tooBig
   if (message.includes('UTF-8')) return BREACH.invalidText
   if (message.includes('invalid WebSocket frame')) return BREACH.protocol
+  // It says so of 1012 to 1014 and of 3000 to 3999, too.
+  if (message.includes('invalid close payload')) return BREACH.protocol
   return { code, reason: '' }
 }
 

@@ -6,7 +6,7 @@ import { BeaconError } from '../errors.ts'
 import type { Log } from '../observe/log.ts'
 import { SUBPROTOCOL } from '../protocol/limits.ts'
 import { type Answer, type AnswerOptions, answerTo, reasonOf, refusal } from './answers.ts'
-import { callerRule, handshakeFault, isWebSocketUpgrade, upgradeRequest } from './handshake.ts'
+import { callerRule, handshakeFault, hasBody, isWebSocketUpgrade, upgradeRequest } from './handshake.ts'
 import { type Admission, type Admit, CLOSE_TIMEOUT_MS, MAX_MESSAGE_BYTES } from './transport.ts'
 import { WsRobotSocket } from './ws-socket.ts'
 
@@ -44,7 +44,7 @@ export function takeUpgrades(
     const refuse = (error: BeaconError): void => writeRaw(stream, refusal(error, request, options.headers))
 
     if (!isWebSocketUpgrade(request)) {
-      if (hasBody(request))
+      if (hasBody(request.headers))
         refuse(new BeaconError('invalid_request', 'only WebSocket upgrades are taken here'))
       else serveAsRequest(options.server, request, stream)
       return
@@ -94,12 +94,6 @@ export function takeUpgrades(
 
 function destroy(this: Duplex): void {
   this.destroy()
-}
-
-function hasBody(request: IncomingMessage): boolean {
-  return (
-    request.headers['transfer-encoding'] !== undefined || Number(request.headers['content-length'] ?? 0) > 0
-  )
 }
 
 /**

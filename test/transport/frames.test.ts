@@ -1,5 +1,6 @@
 import { afterEach, describe, expect, it } from 'vitest'
-import { MAX_MESSAGE_BYTES } from '../../src/transport/transport.ts'
+import type { CloseCause } from '../../src/protocol/close-codes.ts'
+import { BREACH, MAX_MESSAGE_BYTES } from '../../src/transport/transport.ts'
 import { eventually } from '../support/eventually.ts'
 import { frameOf, OPCODE, RawPeer } from '../support/raw-peer.ts'
 import { ALL } from './real-engines.ts'
@@ -165,6 +166,71 @@ describe.each(ALL)('$name, byte by byte', (engine) => {
     second.peer.socket.end()
     await second.recorder.until(() => second.recorder.ends.length === 1)
     expect(second.recorder.ends).toEqual([{ code: 1006, reason: '' }])
+  })
+
+  const closing = (code: number, reason: string | Uint8Array = '') =>
+    frameOf(
+      OPCODE.close,
+      Buffer.concat([Buffer.from([code >> 8, code & 0xff]), Buffer.from(reason as string)]),
+    )
+
+  it.each([999, 1005, 1006, 1015, 2999, 5000])(
+    'tells of a close frame with %i as of a breach',
+    async (code) => {
+      await expectEnd(closing(code), BREACH.protocol)
+    },
+  )
+
+  it('tells of a close frame whose reason is no UTF-8 as of a breach', async () => {
+    const told = engine.holdsInMemory ? BREACH.protocol : BREACH.invalidText
+    await expectEnd(closing(1000, new Uint8Array([0xff])), told)
+  })
+
+  it('tells of a close frame that ends within its code', async () => {
+    const told = engine.holdsInMemory ? { code: 1005, reason: '' } : BREACH.protocol
+    await expectEnd(frameOf(OPCODE.close, new Uint8Array([3])), told)
+  })
+
+  it.each([1012, 3000, 3999])('takes a close frame with %i, or with uws for a breach', async (code) => {
+    const told = engine.holdsInMemory ? BREACH.protocol : { code, reason: '' }
+    await expectEnd(closing(code), told)
+  })
+
+  /** A close frame is answered with the code that is told of; a breach with uws by an empty one. */
+  async function expectEnd(frame: Buffer, told: CloseCause) {
+    const { peer, recorder } = await open()
+    peer.write(frame)
+    const { opcode, payload } = await peer.frame()
+    expect(opcode).toBe(OPCODE.close)
+    if (engine.holdsInMemory) expect(payload).toHaveLength(0)
+    else expect(payload.readUInt16BE(0)).toBe(told.code)
+    await recorder.until(() => recorder.ends.length === 1)
+    expect(recorder.ends).toEqual([told])
+  }
+
+  it('lets nothing unmasked pass for what it says', async () => {
+    const { peer, recorder } = await open()
+    peer.write(frameOf(OPCODE.text, '{"type":"hello"}', { masked: false }))
+    if (engine.holdsInMemory) {
+      // It takes the first bytes for the mask, and waits for as many more.
+      peer.write(frameOf(OPCODE.text, '{"type":"bye"}', { masked: false }))
+    }
+    await recorder.until(() => recorder.ends.length === 1)
+    expect(recorder.texts).toEqual([])
+    expect([BREACH.protocol, BREACH.invalidText]).toContainEqual(recorder.ends[0])
+  })
+
+  it('ends it for fragments without end', async () => {
+    const part = 'x'.repeat(1_000)
+    const more = frameOf(OPCODE.continuation, part, { final: false })
+    await expectBreach(
+      [
+        frameOf(OPCODE.text, part, { final: false }),
+        Buffer.concat(Array.from({ length: 1_100 }, () => more)),
+      ],
+      1009,
+      'message_too_big',
+    )
   })
 
   it('sends long and short frames whole, and says how much waits', async () => {

@@ -2,7 +2,7 @@ import { afterEach, describe, expect, it } from 'vitest'
 import { BeaconError } from '../../src/errors.ts'
 import type { Admission, ListenOptions, UpgradeRequest } from '../../src/transport/transport.ts'
 import { eventually } from '../support/eventually.ts'
-import { exchange, RawPeer, upgradeRequest } from '../support/raw-peer.ts'
+import { exchange, frameOf, OPCODE, RawPeer, upgradeRequest } from '../support/raw-peer.ts'
 import { ALL, LISTENING, type RealEngine } from './real-engines.ts'
 import { Recorder } from './recorder.ts'
 
@@ -65,6 +65,9 @@ const REFUSALS: readonly [what: string, request: string, status: number, code: s
   ['another version', upgradeRequest(['Sec-WebSocket-Version: 8']), 400, 'invalid_request'],
   ['broken subprotocols', upgradeRequest(['Sec-WebSocket-Protocol: a,,b']), 400, 'invalid_request'],
   ['a subprotocol twice', upgradeRequest(['Sec-WebSocket-Protocol: a, a']), 400, 'invalid_request'],
+  ['a body', `${upgradeRequest(['Content-Length: 5'])}abcde`, 400, 'invalid_request'],
+  ['a body in chunks', `${upgradeRequest(['Transfer-Encoding: chunked'])}0\r\n\r\n`, 400, 'invalid_request'],
+  ['an empty body', upgradeRequest(['Content-Length: 0']), 401, 'token_revoked'],
   ['a token that does not stand', upgradeRequest([]), 401, 'token_revoked'],
   ['a token and a query', upgradeRequest([], '/agent/ws?x=1'), 401, 'token_revoked'],
 ]
@@ -272,6 +275,33 @@ describe.each(LISTENING)('$name on a port of its own', (engine) => {
     await peer.until(() => peer.text.includes('{"status":"ok"}'))
     expect(peer.text).toMatch(/^HTTP\/1.1 200 /)
     peer.vanish()
+  })
+})
+
+describe.each(ALL)('$name and frames that come before its 101', (engine) => {
+  it('takes them, or with uws refuses all, and leaves nothing behind', async () => {
+    const recorder = new Recorder()
+    const asked: UpgradeRequest[] = []
+    const port = await listen(engine, {
+      admit: async (request) => {
+        asked.push(request)
+        await eventually(() => !engine.holdsInMemory || request.isGone!())
+        return { kind: 'accept', open: (socket) => recorder.opened(socket) }
+      },
+    })
+    const hasty = new RawPeer(port)
+    hasty.write(Buffer.concat([Buffer.from(upgradeRequest([])), frameOf(OPCODE.text, 'hasty')]))
+    if (engine.holdsInMemory) {
+      await hasty.ended
+      expect(hasty.text).toMatch(/^HTTP\/1\.1 505 /)
+      expect(asked).toHaveLength(1)
+      expect(recorder.socket).toBeUndefined()
+      return
+    }
+    await recorder.until(() => recorder.texts.length === 1)
+    expect(recorder.texts).toEqual(['hasty'])
+    hasty.vanish()
+    await recorder.until(() => recorder.ends.length === 1)
   })
 })
 
