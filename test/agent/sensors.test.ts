@@ -4,10 +4,11 @@ import { describe, expect, test } from 'vitest'
 import { systemClock } from '../../agent/runtime.ts'
 import { batterySensor } from '../../agent/sensors/battery.ts'
 import { type Reading, SensorBoard } from '../../agent/sensors/board.ts'
+import { gpuSensor } from '../../agent/sensors/gpu.ts'
 import { hostSensors } from '../../agent/sensors/host.ts'
 import { judge } from '../../agent/sensors/judgement.ts'
 import { defaultInterface, networkSensor, signalOf } from '../../agent/sensors/network.ts'
-import { cpuSensor, cpuTimesIn } from '../../agent/sensors/system.ts'
+import { cpuSensor, cpuTimesIn, diskSensor } from '../../agent/sensors/system.ts'
 import { temperatureSensor } from '../../agent/sensors/temperature.ts'
 import { heartbeatSchema } from '../../src/protocol/frames.ts'
 import { ManualClock } from '../support/clock.ts'
@@ -53,6 +54,15 @@ describe('the board', () => {
     expect(await again).toEqual({ system: { temperature_c: 40 } })
     await clock.pass(60_000)
     expect(await board.read()).toEqual({})
+  })
+
+  test('adds up what several sensors say of the same section', async () => {
+    const one = async (): Promise<Reading> => ({ system: { cpu: 0.5 }, metrics: { gpu_load: 0.1 } })
+    const other = async (): Promise<Reading> => ({ system: { memory: 0.4 }, metrics: { fan: 3 } })
+    expect(await new SensorBoard([one, other], new ManualClock()).read()).toEqual({
+      system: { cpu: 0.5, memory: 0.4 },
+      metrics: { gpu_load: 0.1, fan: 3 },
+    })
   })
 
   test('a sensor that throws says nothing', async () => {
@@ -117,6 +127,45 @@ describe('sensors', () => {
     })
     expect(await batterySensor(measured)()).toEqual({ battery: { charge: 0.75, charging: true } })
     expect(await batterySensor('/nowhere')()).toEqual({})
+  })
+
+  test('disk: the one that a folder lies on, and nothing of a folder that is not there', async () => {
+    const { system } = await diskSensor(temporaryFolder())()
+    expect(system!.disk).toBeGreaterThan(0)
+    expect(system!.disk).toBeLessThanOrEqual(1)
+    await expect(diskSensor('/nowhere')()).rejects.toThrow(/ENOENT/)
+  })
+
+  test('gpu: Jetson, AMD and small boards, by files alone', async () => {
+    const jetson = kernelFiles({
+      'devices/platform/gpu.0/load': '374',
+      'class/thermal/thermal_zone0/type': 'CPU-therm',
+      'class/thermal/thermal_zone0/temp': '50000',
+      'class/thermal/thermal_zone1/type': 'GPU-therm',
+      'class/thermal/thermal_zone1/temp': '47350',
+    })
+    expect(await gpuSensor(jetson)()).toEqual({ metrics: { gpu_load: 0.374, gpu_temperature_c: 47.4 } })
+    const amd = kernelFiles({
+      'class/drm/card0-HDMI-A-1/status': 'connected',
+      'class/drm/card0/device/vendor': '0x8086',
+      'class/drm/card1/device/gpu_busy_percent': '99',
+      'class/drm/card1/device/hwmon/hwmon4/temp1_input': '61000',
+    })
+    expect(await gpuSensor(amd)()).toEqual({ metrics: { gpu_load: 0.99, gpu_temperature_c: 61 } })
+    const mali = kernelFiles({
+      'class/devfreq/dmc/load': '9@800000000Hz',
+      'class/devfreq/fb000000.gpu/load': '37@600000000Hz',
+    })
+    expect(await gpuSensor(mali)()).toEqual({ metrics: { gpu_load: 0.37 } })
+    const nonsense = kernelFiles({
+      'devices/gpu.0/load': '-1',
+      'class/drm/card0/device/gpu_busy_percent': '4000',
+      'class/devfreq/x.gpu/load': 'off',
+      'class/thermal/thermal_zone1/type': 'gpu-thermal',
+      'class/thermal/thermal_zone1/temp': '-274000',
+    })
+    expect(await gpuSensor(nonsense)()).toEqual({})
+    expect(await gpuSensor('/nowhere')()).toEqual({})
   })
 
   test('network: the way out', async () => {
