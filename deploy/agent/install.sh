@@ -125,6 +125,11 @@ find_places() {
   launcher=$prefix/bin/beacon-agent
 }
 
+# The service of the machine has its identity in its state folder.
+is_enrolled() {
+  [ -e "$config/agent.toml" ] || { [ -z "$for_user" ] && [ -e /var/lib/beacon/agent.toml ]; }
+}
+
 # The one credential that was given, in: credential, kind (its file's name and flag), credential_file.
 find_credential() {
   credential='' kind='' credential_file='' given=0
@@ -143,11 +148,10 @@ find_credential() {
       /*) ;;
       *) credential_file=$(pwd)/$credential_file ;;
     esac
-  elif [ -z "$credential" ] && [ ! -e "$config/agent.toml" ]; then
+  elif [ -z "$credential" ] && ! is_enrolled; then
     fail 2 'this robot is not enrolled yet, and there is no key to enrol it with' \
       'give one with --enrollment-key, --enrollment-key-file or --setup-token'
   fi
-  [ -z "$credential" ] || credential_file=$config/$kind
 }
 
 find_server() {
@@ -159,7 +163,7 @@ find_server() {
   case $server in
     https://?* | http://127.* | http://localhost* | http://\[::1\]*) ;;
     http://?*) warn "$server is not encrypted: whoever is on the way there reads and changes what is sent" ;;
-    '') [ -e "$config/agent.toml" ] || fail 2 'the address of the control plane is missing: give it with --server' ;;
+    '') is_enrolled || fail 2 'the address of the control plane is missing: give it with --server' ;;
     *) fail 2 '--server has to begin with https:// or http://' ;;
   esac
   source=${mirror:-${BEACON_OWN_SERVER:-$server}/install}
@@ -245,8 +249,8 @@ sum_of() {
 
 # check <name> <file>
 check() {
-  wanted=$(printf '%s\n' "$sums" | sed -n "s/^\([0-9a-f]\{64\}\)  $1\$/\1/p")
-  [ -n "$wanted" ] || fail 1 "there is no checksum for $1"
+  wanted=$(printf '%s\n' "$sums" | while read -r sum of; do [ "$of" != "$1" ] || printf '%s\n' "$sum"; done)
+  [ "${#wanted}" = 64 ] || fail 1 "there is no checksum for $1"
   actual=$(sum_of "$2")
   [ "$actual" = "$wanted" ] ||
     fail 1 "$1 from $source is not what it should be" "SHA-256 $actual, not $wanted" \
@@ -295,12 +299,13 @@ TEXT
   version=$("$launcher" --version 2>&1 </dev/null) || fail 1 "the agent does not run: $version"
 }
 
-# Not by printf, which is a program to some shells: its arguments could be seen.
+# keep_credential <folder>: sets credential_file. Not by printf, a program to some shells: its arguments could be seen.
 keep_credential() {
   [ -n "$credential" ] || return 0
+  credential_file=$1/$kind
   (
     umask 077
-    mkdir -p "$config" && cat >"$credential_file.new" <<TEXT && mv -f "$credential_file.new" "$credential_file"
+    mkdir -p "$1" && cat >"$credential_file.new" <<TEXT && mv -f "$credential_file.new" "$credential_file"
 $credential
 TEXT
   ) || fail 1 "$credential_file cannot be written"
@@ -313,7 +318,11 @@ say_command() {
   say "  $line"
 }
 
-has_systemd() { [ -d /run/systemd/system ] && has systemctl; }
+# Root has the service of the machine, and no other.
+has_service() {
+  [ -d /run/systemd/system ] && has systemctl || return 1
+  [ -z "$for_user" ] || [ "$(id -u)" != 0 ]
+}
 
 plan() {
   say 'nothing is done; this would be:'
@@ -324,11 +333,11 @@ plan() {
     say "  put it into $library, with a Node of its own"
   fi
   say "  make the command $launcher"
-  [ -z "$credential" ] || say "  keep the key in $credential_file, readable by this user alone"
-  if has_systemd; then
-    say '  install and start it as a service'
+  if has_service; then
+    say '  install and start it as a service of systemd'
   else
-    say '  say how to start it: there is no systemd here'
+    [ -z "$credential" ] || say "  keep the key in $config/$kind, readable by this user alone"
+    say '  say how to start it: there is no systemd for it here'
   fi
 }
 
@@ -346,17 +355,20 @@ install_agent() {
   fetch "$file" "$workplace/$file"
   check "$file" "$workplace/$file"
   place_agent
-  keep_credential
   say "Beacon's agent $version is in $library"
+  # A service takes what is in the file and keeps it itself, until it is used.
+  if has_service; then keep_credential "$workplace"; else keep_credential "$config"; fi
   set --
   [ -z "$server" ] || set -- "$@" --server "$server"
   [ -z "$credential_file" ] || set -- "$@" "--$kind-file" "$credential_file"
   [ -z "$name" ] || set -- "$@" --name "$name"
-  if has_systemd; then
+  if has_service; then
     [ -z "$for_user" ] || set -- --user "$@"
     "$launcher" install "$@" </dev/null
   else
-    say 'There is no systemd here. Have this run whenever the machine does:'
+    # Root's agent is the machine's, unless it is told otherwise.
+    [ -z "$for_user" ] || [ "$(id -u)" != 0 ] || set -- "$@" --config "$config/agent.toml"
+    say 'There is no systemd for it here. Have this run whenever the machine does:'
     say_command "$@"
   fi
 }
@@ -372,11 +384,11 @@ uninstall_agent() {
   fi
   if [ -n "$dry_run" ]; then
     say 'nothing is done; this would be:'
-    ! has_systemd || say '  stop and remove the service'
+    ! has_service || say '  stop and remove the service'
     say "  remove $library and $launcher"
     return 0
   fi
-  if has_systemd && [ -x "$launcher" ]; then
+  if has_service && [ -x "$launcher" ]; then
     if [ -n "$for_user" ]; then set -- --user; else set --; fi
     "$launcher" uninstall "$@" </dev/null || fail 1 'the service could not be removed; nothing else was'
   fi
@@ -384,7 +396,7 @@ uninstall_agent() {
   # Whatever else is there is not ours.
   rmdir "$library" 2>/dev/null || :
   say 'the agent is removed'
-  [ ! -e "$config/agent.toml" ] || say "who this robot is stays in $config; remove it, too, unless it is to come back"
+  ! is_enrolled || say "who this robot is stays in ${config}; remove that, too, unless it is to come back"
 }
 
 beacon_install() {

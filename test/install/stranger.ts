@@ -21,7 +21,14 @@ export class Stranger {
   readonly #endings: (() => Promise<unknown>)[] = []
 
   environment(more: Readonly<Record<string, string>> = {}): Record<string, string> {
-    return { PATH: process.env.PATH ?? '', HOME: this.home, NO_COLOR: '1', ...more }
+    return {
+      PATH: process.env.PATH ?? '',
+      HOME: this.home,
+      // As root, too: what is the machine's is not theirs.
+      XDG_CONFIG_HOME: join(this.home, '.config'),
+      NO_COLOR: '1',
+      ...more,
+    }
   }
 
   /** Runs a program in their home to its end, with `input` on its standard input. */
