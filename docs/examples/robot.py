@@ -13,7 +13,6 @@ HEADERS = "additional_headers" if IS_NEW else "extra_headers"
 FINAL = {400: 1, 413: 1, 415: 1, 422: 1, 401: 3, 403: 3, 409: 5}
 def log(text): print(ascii(text)[1:-1], file=sys.stderr, flush=True)  # No control characters of a server.
 def sha256(text): return hashlib.sha256(text.encode()).hexdigest()
-
 def new_token():
     body = "rf_robot_" + secrets.token_hex(32)
     return f"{body}{zlib.crc32(body.encode()):08x}"
@@ -62,7 +61,7 @@ class Robot:
             except Exception as error:  # Nobody there, or no control plane: never the end.
                 status, headers, answer = 0, {}, {"detail": repr(error)}
             log(f"not enrolled: {answer.get('detail')} ({answer.get('code') or status})")
-            if status in FINAL and answer.get("code") != "request_in_progress":
+            if status in FINAL and answer.get("code") not in (None, "request_in_progress"):
                 sys.exit(FINAL[status])
             time.sleep(pause(attempt, headers))
 
@@ -126,10 +125,11 @@ class Robot:
                 closed, answer = getattr(error, "rcvd", None), getattr(error, "response", error)
                 code, reason = (closed.code, closed.reason) if closed else (0, "")
                 status, headers = getattr(answer, "status_code", 0), getattr(answer, "headers", {})
+                refused = status == 401 and "problem+json" in headers.get("Content-Type", "")  # By nothing between.
                 log(f"no session: {error!r}")
-                if 4500 <= code <= 4999 or (status == 401 and token == self.state["token"]):
+                if 4500 <= code <= 4999 or (refused and token == self.state["token"]):
                     sys.exit(5 if code == 4510 else 3)
-                self.refused.update([token] if status == 401 else [])
+                self.refused.update([token] if refused else [])
             attempt = 0 if self.opened and time.monotonic() - self.opened > 30 else attempt + 1
             await asyncio.sleep(pause(attempt, headers, reason))
 
