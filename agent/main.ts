@@ -4,6 +4,8 @@ import { dirname } from 'node:path'
 import { gatewayFor } from './addresses.ts'
 import { type BecomingParts, firstIdentity, nextIdentity } from './becoming.ts'
 import { type Check, checked, checkLine } from './check.ts'
+import { examine } from './doctor/doctor.ts'
+import { reportLines } from './doctor/report.ts'
 import { EventQueue } from './events.ts'
 import { AgentExit, EXIT, TokenRefused } from './exit.ts'
 import { filesOf, forgetIdentity } from './forget.ts'
@@ -134,6 +136,21 @@ function hostFor(flags: ServiceFlags, env: Environment): ServiceHost {
       'services are installed on Linux with systemd; elsewhere start "beacon agent run" by other means',
     )
   return thisHost({ root: rootOf(flags), uid, home: accountHome(), env })
+}
+
+/** `beacon agent doctor`: answers 1 when something failed. */
+export async function examineAgent(
+  flags: AgentFlags,
+  env: Environment,
+  output: AgentOutput,
+  asJson: boolean,
+): Promise<number> {
+  return answering(output, async () => {
+    const report = await examine({ places: whereFor(flags, env), flags, env, clock })
+    const lines = asJson ? [JSON.stringify(report, null, 2)] : reportLines(report)
+    output.answers.write(`${lines.join('\n')}\n`)
+    return report.ok ? EXIT.fine : EXIT.error
+  })
 }
 
 /** `beacon agent forget --image`. */

@@ -69,6 +69,24 @@ export function fillAgent(agent: Command): void {
       process.exitCode = await showStatus(flags, process.env, output(), asked)
     })
 
+  agent
+    .command('doctor')
+    .description('look at everything that the agent needs, and say what to do about what is wrong')
+    .option('--json', 'answer with JSON')
+    .option('--server <url>', 'address of the control plane (BEACON_SERVER)')
+    .option('--enrollment-key-file <file>', 'file that holds the key (BEACON_ENROLLMENT_KEY_FILE)')
+    .option('--setup-token-file <file>', 'file that holds a setup token (BEACON_SETUP_TOKEN_FILE)')
+    .option('--ca-file <file>', 'certificates in PEM form to trust besides the system’s (BEACON_CA_FILE)')
+    .option('--config <path>', CONFIG)
+    .addHelpText('after', '\nChanges nothing. Exit codes: 0 nothing failed, 1 something failed.')
+    .action(async (flags: AgentFlags & { json?: boolean }) => {
+      const { examineAgent } = await import('../../agent/main.ts')
+      // Not only the code: a name that is still being looked up must not keep the process.
+      const code = await examineAgent(flags, process.env, output(), flags.json === true)
+      await new Promise((written) => process.stdout.write('', written))
+      process.exit(code)
+    })
+
   addLocalCommands(agent, output)
 
   addServiceCommands(agent, output)

@@ -52,6 +52,8 @@ export class ControlPlane {
   onUpgrade: (number: number) => Reply | undefined = () => undefined
   /** Called when a robot has said hello; what it does instead of the usual welcome. */
   onHello: (session: RobotSession) => void = (session) => session.welcome()
+  /** Answers a GET of this path; undefined: 404. */
+  onGet: (path: string, headers: IncomingMessage['headers']) => Reply | undefined = () => undefined
   isAcknowledging = true
   heartbeatIntervalMs = 100
   lifecycle: Lifecycle = 'active'
@@ -102,6 +104,11 @@ export class ControlPlane {
   async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
     let text = ''
     for await (const part of request) text += part
+    const got = request.method === 'GET' ? this.onGet(request.url!, request.headers) : undefined
+    if (got) {
+      send(response, got)
+      return
+    }
     if (request.method !== 'POST' || request.url !== '/agent/enroll') {
       response.writeHead(404).end()
       return
