@@ -69,7 +69,10 @@ interface Said {
 async function hearOut(peer: RawPeer) {
   const frames: Said[] = []
   for (;;) {
-    const { opcode, payload } = await peer.frame()
+    const ended = peer.ended.then(() => new Promise<undefined>((resolve) => setImmediate(resolve, undefined)))
+    const frame = await Promise.race([peer.frame(), ended])
+    if (frame === undefined) return { frames, code: 1006, reason: '' }
+    const { opcode, payload } = frame
     if (opcode === OPCODE.close)
       return { frames, code: payload.readUInt16BE(0), reason: payload.toString('utf8', 2) }
     frames.push(JSON.parse(payload.toString()) as Said)
@@ -79,7 +82,7 @@ async function hearOut(peer: RawPeer) {
 describe.each(LISTENING)('a robot that sends 10,000 heartbeats at once, on $name,', (engine) => {
   it('is sent away, with an acknowledgement of all that was stored', { timeout: 60_000 }, async () => {
     const { clock, running } = await start()
-    const { port, stop } = await engine.listen({ admit: (request) => running.gateway.admit(request) })
+    const { port, stop } = await engine.listen({ clock, admit: (request) => running.gateway.admit(request) })
     onTestFinished(() => stop())
     const robot = await insertRobot(db.database, fleet)
     const peer = new RawPeer(port)
