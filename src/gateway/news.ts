@@ -23,6 +23,8 @@ const FACTS_PER_STATEMENT = 1_000
 export class News {
   readonly #parts: NewsParts
   readonly #refresh: Grouping<string, undefined>
+  /** Robots that wait to be looked at: what changes meanwhile is seen then. */
+  readonly #awaited = new Set<string>()
 
   constructor(parts: NewsParts) {
     this.#parts = parts
@@ -30,17 +32,24 @@ export class News {
       maxGroup: FACTS_PER_STATEMENT,
       maxWaiting: 1_000_000,
       run: async (robotIds) => {
-        const facts = await untilStored(parts.persist, 'read_session_facts', () =>
-          readSessionFacts(parts.database, robotIds),
-        )
-        for (const fact of facts) this.#apply(fact)
-        const found = new Set(facts.map((fact) => fact.robotId))
-        const gone = robotIds.filter((robotId) => !found.has(robotId))
-        // Nothing but a denial takes the record of a robot that may have a session.
-        if (gone.length > 0) this.#expel(gone, CLOSE.approvalDenied)
+        for (const robotId of robotIds) this.#awaited.delete(robotId)
+        await this.#look(robotIds).catch((error: unknown) => {
+          const { log } = parts.persist
+          log.warn({ err: error, robots: robotIds.length }, 'could not look at robots again')
+        })
         return robotIds.map(() => undefined)
       },
     })
+  }
+
+  async #look(robotIds: readonly string[]): Promise<void> {
+    const { database, persist } = this.#parts
+    const facts = await untilStored(persist, 'read_session_facts', () => readSessionFacts(database, robotIds))
+    for (const fact of facts) this.#apply(fact)
+    const found = new Set(facts.map((fact) => fact.robotId))
+    const gone = robotIds.filter((robotId) => !found.has(robotId))
+    // Nothing but a denial takes the record of a robot that may have a session.
+    if (gone.length > 0) this.#expel(gone, CLOSE.approvalDenied)
   }
 
   /** Begins to listen. */
@@ -52,11 +61,8 @@ export class News {
 
   /** Asks the database how the robots of these connections are now. */
   lookAgain(connections: readonly Connection[]): void {
-    for (const connection of connections)
-      this.#refresh.add(connection.robotId).catch((error: unknown) => {
-        const { log } = this.#parts.persist
-        log.warn({ err: error, robot_id: connection.robotId }, 'could not look a robot up again')
-      })
+    for (const { robotId } of connections)
+      if (!this.#awaited.has(robotId) && this.#refresh.offer(robotId)) this.#awaited.add(robotId)
   }
 
   #onMessage(message: BusMessage): void {

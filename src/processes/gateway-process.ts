@@ -2,7 +2,6 @@ import { hostname } from 'node:os'
 import type { MetricObject } from 'prom-client'
 import { tellingRefusals } from '../audit/session-refusals.ts'
 import { createPostgresBus } from '../bus/postgres.ts'
-import type { AuditEntry } from '../db/audit.ts'
 import { closePool, openDatabase, openPool } from '../db/database.ts'
 import { Gateway } from '../gateway/gateway.ts'
 import { baseHeaders } from '../http/headers.ts'
@@ -11,8 +10,9 @@ import { createMetrics } from '../observe/metrics.ts'
 import { Releases } from '../releases.ts'
 import type { Clock, Random } from '../runtime.ts'
 import { chooseEngine } from '../transport/engines.ts'
-import type { FromProcess, GatewaySettings, ToldRefusal } from './messages.ts'
+import type { GatewaySettings } from './messages.ts'
 import { PortDoor } from './port-door.ts'
+import { startTellingRefusals, type Tell } from './refusals.ts'
 
 /**
  * Of each gateway process, besides the one that listens. Heartbeats, openings, look-ups and timelines have at most one
@@ -21,9 +21,6 @@ import { PortDoor } from './port-door.ts'
 export const GATEWAY_PROCESS_CONNECTIONS = 5
 const STATEMENT_TIMEOUT_MS = 30_000
 const SILENCE_TIMEOUT_MS = 45_000
-const TELL_REFUSALS_EVERY_MS = 250
-/** Beyond these, refusals of one moment are in the metrics alone: whoever makes so many shows already. */
-const MAX_REFUSALS_AT_ONCE = 1_000
 
 /** A running gateway process. */
 export interface GatewayProcess {
@@ -39,7 +36,7 @@ export interface GatewayProcess {
 export interface GatewayProcessParts {
   readonly clock: Clock
   readonly random: Random
-  readonly tell: (message: FromProcess) => void
+  readonly tell: Tell
 }
 
 /**
@@ -96,6 +93,7 @@ export async function startGatewayProcess(
     gateway.serversGone(settings.goneServers)
     await gateway.start()
     const refusals = startTellingRefusals(clock, tell)
+    releases.add('refusals', () => refusals.stop())
     const listener = await engine
       .listen({
         host: settings.host,
@@ -114,7 +112,6 @@ export async function startGatewayProcess(
         await gateway.stop()
         throw error
       })
-    releases.add('refusals', () => refusals.stop())
     releases.add('listener', () => listener.stop())
     const place = new PortDoor({
       listener,
@@ -138,25 +135,5 @@ export async function startGatewayProcess(
   } catch (error) {
     await releases.run()
     throw error
-  }
-}
-
-/** Hands refusals to the supervisor, who has the audit log: many at a time, and never more than it can take. */
-function startTellingRefusals(clock: Clock, tell: (message: FromProcess) => void) {
-  let entries: ToldRefusal[] = []
-  const flush = (): void => {
-    if (entries.length === 0) return
-    tell({ type: 'refusals', entries })
-    entries = []
-  }
-  const timer = clock.every(TELL_REFUSALS_EVERY_MS, flush)
-  return {
-    refused({ at, ...entry }: AuditEntry): void {
-      if (entries.length < MAX_REFUSALS_AT_ONCE) entries.push({ ...entry, at: at.toISOString() })
-    },
-    stop(): void {
-      timer.cancel()
-      flush()
-    },
   }
 }
