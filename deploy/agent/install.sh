@@ -277,11 +277,13 @@ place() {
 }
 
 place_agent() {
-  mkdir -p "$library" "$prefix/bin" || fail 1 "$library cannot be made" 'run this as root, or give --user or --prefix'
   if [ -z "$node" ]; then
     (cd "$workplace" && gzip -dc "$file" | tar -xf -) || fail 1 "$file cannot be unpacked"
     "$workplace/beacon-agent/node" --version >/dev/null 2>&1 </dev/null ||
       need_node 'the Node that comes with the agent does not run here; it needs Linux with glibc 2.28 or newer'
+  fi
+  mkdir -p "$library" "$prefix/bin" || fail 1 "$library cannot be made" 'run this as root, or give --user or --prefix'
+  if [ -z "$node" ]; then
     place "$workplace/beacon-agent/node" "$library/node" 755
     place "$workplace/beacon-agent/LICENSE" "$library/LICENSE.node" 644
     place "$workplace/beacon-agent/beacon-agent.mjs" "$library/beacon-agent.mjs" 644

@@ -12,6 +12,7 @@ import {
 } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { packAgent } from '../../deploy/agent/archive.mjs'
 import { version } from '../../src/package.ts'
 import { type Scene, startScene, storedHeartbeats } from '../e2e/scene.ts'
 import { eventually } from '../support/eventually.ts'
@@ -114,11 +115,18 @@ describe('with a control plane', () => {
   test.each(SHELLS)(
     'the one line of a key installs the agent, which enrols and beats (%s)',
     async (...shell) => {
-      const { setup_command, key_value } = await scene.operator.key(scene.site, scene.fleet)
+      const { setup_command, key_value } = await scene.operator.must<{
+        setup_command: string
+        key_value: string
+      }>('POST', '/api/enrollment-keys', {
+        site_id: scene.site.id,
+        fleet_id: scene.fleet.id,
+        name: 'one line',
+      })
       const url = scene.servers[0]!.url
       expect(setup_command).toBe(`curl -fsSL ${url}/install.sh | sh -s -- --enrollment-key ${key_value}`)
       const name = `installed by ${shell.join(' ')}`
-      const line = `${setup_command!.replace('| sh', `| ${shell.join(' ')}`)} --user --name '${name}'`
+      const line = `${setup_command.replace('| sh', `| ${shell.join(' ')}`)} --user --name '${name}'`
       const ran = await stranger.run('/bin/sh', ['-c', line])
       expect(ran).toMatchObject({ code: 0, stderr: '' })
       expect(readdirSync(library())).toEqual(['beacon-agent.mjs'])
@@ -280,6 +288,52 @@ describe('a machine without a Node that would do', () => {
     const ran = await install(args(), { env: { PATH } })
     expect(ran.code).toBe(1)
     expect(ran.stderr).toContain(`no self-contained agent for ${system} on ${machine} with ${bits} bits`)
+  })
+})
+
+describe('an agent with a Node of its own', () => {
+  const archive = packAgent({
+    node: readFileSync(process.execPath),
+    licence: Buffer.from('a licence'),
+    bundle: Buffer.from(AGENT),
+  })
+  const file = `beacon-agent-linux-${process.arch}.tar.gz`
+  const args = (folder: string) => [
+    ...['--enrollment-key', KEY, '--server', 'https://beacon.example', '--mirror', folder],
+  ]
+  const withArchive = () => {
+    const sums = `${sum(AGENT)}  beacon-agent.mjs\n${sum(archive)}  ${file}\n`
+    const folder = mirror(AGENT, sums)
+    writeFileSync(join(folder, file), archive)
+    return folder
+  }
+
+  test('is taken where there is no Node, and works without one', async () => {
+    const PATH = toolbox(without('node'))
+    const ran = await install(args(withArchive()), { env: { PATH } })
+    expect(ran).toMatchObject({ code: 0, stderr: '' })
+    expect(readdirSync(library()).sort()).toEqual(['LICENSE.node', 'beacon-agent.mjs', 'node'])
+    expect((await stranger.run(command(), ['--version'], { env: { PATH } })).stdout).toBe('9.9.9\n')
+    // Once there is a Node, the other goes.
+    expect(await install(args(join(stranger.home, 'mirror')))).toMatchObject({ code: 0 })
+    expect(readdirSync(library())).toEqual(['beacon-agent.mjs'])
+    expect(await install(['--uninstall'])).toMatchObject({ code: 0 })
+    expect(existsSync(library())).toBe(false)
+  })
+
+  test('is not put there when its Node does not run on this machine', async () => {
+    const broken = packAgent({
+      node: Buffer.from('\x7fELF of another machine'),
+      licence: Buffer.from(''),
+      bundle: Buffer.from(AGENT),
+    })
+    const folder = mirror(AGENT, `${sum(broken)}  ${file}\n`)
+    writeFileSync(join(folder, file), broken)
+    const PATH = toolbox(without('node'))
+    const ran = await install(args(folder), { env: { PATH } })
+    expect(ran.code).toBe(1)
+    expect(ran.stderr).toContain('the Node that comes with the agent does not run here')
+    expect(changed()).toEqual([])
   })
 })
 
