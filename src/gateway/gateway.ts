@@ -10,7 +10,7 @@ import type { Metrics } from '../observe/metrics.ts'
 import { CLOSE } from '../protocol/close-codes.ts'
 import { SUBPROTOCOL } from '../protocol/limits.ts'
 import { Releases } from '../releases.ts'
-import type { Clock, Random, Timer } from '../runtime.ts'
+import type { Clock, Random } from '../runtime.ts'
 import type { Admission, UpgradeRequest } from '../transport/transport.ts'
 import { AdmissionQueue } from './admission.ts'
 import { type AuthenticatedRobot, Authenticator, robotToken } from './authenticator.ts'
@@ -26,6 +26,7 @@ import { Sessions } from './sessions.ts'
 import { spreadSeconds } from './spread.ts'
 import { StormGarbage } from './storm-garbage.ts'
 import { TimelineWriter } from './timeline-writer.ts'
+import { within } from './within.ts'
 
 export interface GatewayParts {
   readonly database: Database
@@ -140,7 +141,7 @@ export class Gateway {
   async start(): Promise<void> {
     const { clock, metrics } = this.#parts
     await this.#watch.start()
-    this.#releases.add('server watch', () => this.#within(LEAVE_DEADLINE_MS, this.#watch.stop()))
+    this.#releases.add('server watch', () => within(clock, LEAVE_DEADLINE_MS, this.#watch.stop()))
     this.#news.start()
     this.#guard.start()
     this.#releases.add('overload guard', () => this.#guard.stop())
@@ -198,7 +199,7 @@ export class Gateway {
       log.warn('the database does not take what is left; giving up on it')
       this.#givingUp.abort()
     })
-    await this.#within(ACKNOWLEDGE_DEADLINE_MS, this.#sessions.flushHeartbeats())
+    await within(clock, ACKNOWLEDGE_DEADLINE_MS, this.#sessions.flushHeartbeats())
     await sendAway([...this.#registry.all()], spanMs, this.#parts)
     await this.#allClosed()
     this.#sessions.terminateAll()
@@ -306,17 +307,6 @@ export class Gateway {
     for (const change of this.#presence.presence.restate(this.#parts.clock.now()))
       this.#presence.write(change)
     this.#news.lookAgain([...this.#registry.all()])
-  }
-
-  /** Waits for something, but not for longer. */
-  async #within(ms: number, work: Promise<unknown>): Promise<void> {
-    const { clock } = this.#parts
-    let timer: Timer | undefined
-    const tooLong = new Promise<void>((resolve) => {
-      timer = clock.after(ms, resolve)
-    })
-    await Promise.race([work, tooLong])
-    timer?.cancel()
   }
 
   async #allClosed(): Promise<void> {

@@ -7,6 +7,7 @@ import { inTransaction } from '../db/transaction.ts'
 import { newId } from '../ids.ts'
 import type { Log } from '../observe/log.ts'
 import type { Clock, Timer } from '../runtime.ts'
+import { within } from './within.ts'
 
 export interface RotationRequestsParts {
   readonly database: Database
@@ -20,6 +21,8 @@ type Reason = 'age' | 'suspicion'
 
 /** All servers together ask this many robots in this time: a fleet of one age does not reconnect in one moment. */
 export const AGED_PACE = { robots: 100, everyMs: 10_000 }
+
+const STOP_WITHIN_MS = 2_000
 
 /** Asks robots for new tokens without an operator: for the age of their tokens, and on the suspicion of a clone. */
 export class RotationRequests {
@@ -49,10 +52,11 @@ export class RotationRequests {
     return this.#ask('suspicion', (transaction) => requestSuspectedRotations(transaction, robotIds, now))
   }
 
+  /** Waits for what is under way, but not for a database that does not answer. */
   async stop(): Promise<void> {
     this.#stopped = true
     this.#timer?.cancel()
-    await Promise.all(this.#working)
+    await within(this.#parts.clock, STOP_WITHIN_MS, Promise.all(this.#working))
   }
 
   /** Never rejects: robots that could not be asked now are asked another time. */

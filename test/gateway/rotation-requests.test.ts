@@ -1,3 +1,4 @@
+import { sql } from 'kysely'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import type { BusMessage } from '../../src/bus/bus.ts'
 import { AGED_PACE, RotationRequests } from '../../src/gateway/rotation-requests.ts'
@@ -207,5 +208,19 @@ describe('on suspicion', () => {
     await server.suspect([robot.id])
     await server.suspect([robot.id])
     expect(published).toHaveLength(1)
+  })
+})
+
+it('stopping does not wait for a database that does not answer', async () => {
+  const server = startServer()
+  await db.database.transaction().execute(async (transaction) => {
+    // Whoever asks now waits for this transaction.
+    await sql`LOCK TABLE security_settings`.execute(transaction)
+    const asked = server.suspect([newId()])
+    const stopped = server.stop()
+    clock.advance(2_000)
+    await stopped
+    expect(clock.pending).toBe(0)
+    void asked
   })
 })
