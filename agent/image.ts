@@ -5,7 +5,7 @@ import { handedOverAt } from './handed-over.ts'
 import type { Places } from './places.ts'
 import type { Clock, Random } from './runtime.ts'
 import { putFile } from './service/put-file.ts'
-import { type FileSettings, renderState } from './state.ts'
+import { type AgentState, type FileSettings, renderState } from './state.ts'
 import { loadState } from './state-file.ts'
 import { describeError } from './text.ts'
 
@@ -27,7 +27,7 @@ export async function forgetForImage(
   random: Random,
   machineIdFile = '/etc/machine-id',
 ): Promise<ImageReport> {
-  const { settings, others } = loadState(places).state
+  const { settings, others, ownName } = kept(loadState(places).state)
   const hasSettings = Object.keys(settings).length + Object.keys(others).length > 0
   const removed = await removeIdentity(places, clock, random, () => {
     if (hasSettings) keep(places, renderState({ settings, others }))
@@ -35,8 +35,14 @@ export async function forgetForImage(
   return {
     removed: removed.filter((file) => !hasSettings || file !== places.config),
     kept: hasSettings ? places.config : undefined,
-    remarks: [...remarksOnKey(places, settings), ...remarksOnCopies(settings, machineIdFile)],
+    remarks: [...remarksOnKey(places, settings), ...remarksOnCopies(settings, ownName, machineIdFile)],
   }
+}
+
+/** The name of an enrolled robot is its own, and stands where the wish for one stood before. */
+function kept({ settings, others, identity }: AgentState) {
+  const { name, ...rest } = settings
+  return identity ? { settings: rest, others, ownName: name } : { settings, others, ownName: undefined }
 }
 
 function keep(places: Places, text: string): void {
@@ -60,8 +66,13 @@ function remarksOnKey(places: Places, settings: FileSettings): string[] {
   ]
 }
 
-function remarksOnCopies(settings: FileSettings, machineIdFile: string): string[] {
+function remarksOnCopies(
+  settings: FileSettings,
+  ownName: string | undefined,
+  machineIdFile: string,
+): string[] {
   const remarks: string[] = []
+  if (ownName) remarks.push(`the name "${ownName}" was this robot's own and is not kept`)
   if (settings.name)
     remarks.push(`each of them will ask for the name "${settings.name}"; all but the first get a suffix`)
   if (holdsMachineId(machineIdFile))

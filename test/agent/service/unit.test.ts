@@ -136,12 +136,15 @@ describe('words mean nothing but themselves to systemd', () => {
 
   test('whatever stands in a path', () => {
     fc.assert(
-      fc.property(fc.string({ minLength: 1, unit: fc.constantFrom(...'ab/ %$"\\\'\n\t;#=\u00e9') }), (path) => {
-        const word = unitWord(path)
-        expect(read(word)).toBe(path)
-        expect(word).not.toContain('\n')
-        if (/[\s;#'"\\]/.test(path)) expect(word).toMatch(/^".*"$/s)
-      }),
+      fc.property(
+        fc.string({ minLength: 1, unit: fc.constantFrom(...'ab/ %$"\\\'\n\t;#=\u00e9') }),
+        (path) => {
+          const word = unitWord(path)
+          expect(read(word)).toBe(path)
+          expect(word).not.toContain('\n')
+          if (/[\s;#'"\\]/.test(path)) expect(word).toMatch(/^".*"$/s)
+        },
+      ),
     )
   })
 })

@@ -26,6 +26,11 @@ export class Recorder {
     return this
   }
 
+  /** Makes an empty file beside the programs, for their scripts to look for. */
+  open(name: string): void {
+    writeFileSync(join(this.folder, name), '')
+  }
+
   /** The calls so far, in order, with their arguments. */
   get calls(): string[] {
     return existsSync(this.#record) ? readFileSync(this.#record, 'utf8').split('\n').slice(0, -1) : []
