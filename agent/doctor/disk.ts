@@ -90,14 +90,10 @@ function stateFiles({ stateDir, stem }: Places): string[] {
 }
 
 function* faultOfFile(check: string, path: string): Generator<Finding> {
-  let mode: number
-  let uid: number
-  try {
-    ;({ mode, uid } = statSync(path))
-  } catch {
-    // One that is not there is nobody's.
-    return
-  }
+  const found = statSync(path, { throwIfNoEntry: false })
+  // Folders beside them, as that of the robot's own programs, are for others to read.
+  if (!found?.isFile()) return
+  const { mode, uid } = found
   if ((mode & 0o077) !== 0)
     yield fail(
       check,

@@ -1,4 +1,4 @@
-import { chmodSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { chmodSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { createServer, type Server } from 'node:net'
 import { join } from 'node:path'
 import { describe, expect, onTestFinished, test } from 'vitest'
@@ -275,6 +275,7 @@ describe('the doctor', () => {
     const server = await plane()
     const patient = new Patient().enrol(server.url)
     chmodSync(patient.config, 0o640)
+    mkdirSync(`${patient.config}.d`, { mode: 0o755 })
     const before = readFileSync(patient.config, 'utf8')
     const report = await patient.examine()
     expect(report.ok).toBe(false)
@@ -283,6 +284,7 @@ describe('the doctor', () => {
       message: expect.stringContaining('mode 0640'),
       remedy: expect.stringContaining(`chmod 600 ${patient.config}`),
     })
+    expect(report.findings.filter(({ check }) => check === 'files')).toHaveLength(1)
     expect(statSync(patient.config).mode & 0o777).toBe(0o640)
     expect(readFileSync(patient.config, 'utf8')).toBe(before)
   })
