@@ -21,10 +21,7 @@ export interface WsTransportOptions {
   readonly log: Log
 }
 
-export function takeUpgrades(
-  options: WsTransportOptions,
-  onOpen: (socket: WsRobotSocket) => void,
-): () => void {
+export function takeUpgrades(options: WsTransportOptions): () => void {
   // closeTimeout is newer than the type definitions.
   const settings: ServerOptions<typeof WsRobotSocket> & { closeTimeout: number } = {
     noServer: true,
@@ -68,7 +65,6 @@ export function takeUpgrades(
       stream.off('error', destroy)
       engine.handleUpgrade(request, stream, head, (socket) => {
         isUpgraded = true
-        onOpen(socket)
         socket.opened(stream, asked.remoteAddress, admission.open)
       })
     }
@@ -105,7 +101,8 @@ function serveAsRequest(server: Server, request: IncomingMessage, stream: Duplex
   const response = new ServerResponse(request)
   response.shouldKeepAlive = false
   response.assignSocket(stream as Socket)
-  response.on('finish', () => stream.end())
+  // Without what parses requests, nothing would ever end a connection that the client keeps open on its side.
+  response.on('finish', () => hangUp(stream))
   request.push(null)
   server.emit('request', request, response)
 }
@@ -118,10 +115,14 @@ function writeRaw(stream: Duplex, answer: Answer): void {
     'content-length': String(Buffer.byteLength(answer.body)),
   }
   const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`)
-  stream.end(
-    `HTTP/1.1 ${answer.status} ${reasonOf(answer.status)}\r\n${lines.join('')}\r\n${answer.body}`,
-    () => stream.destroy(),
-  )
+  stream.write(`HTTP/1.1 ${answer.status} ${reasonOf(answer.status)}\r\n${lines.join('')}\r\n${answer.body}`)
+  hangUp(stream)
+}
+
+/** Ends a connection once all is written, and in a few seconds where the client does not read that. */
+function hangUp(stream: Duplex): void {
+  stream.end(() => stream.destroy())
+  ;(stream as Socket).setTimeout(CLOSE_TIMEOUT_MS, destroy)
 }
 
 export function answer(request: IncomingMessage, response: ServerResponse, options: AnswerOptions): void {

@@ -10,7 +10,6 @@ import {
   Server as NetServer,
   type Socket,
 } from 'node:net'
-import type { WebSocket } from 'ws'
 import { readCertificate, renewCertificate } from '../tls.ts'
 import { isWebSocketUpgrade } from './handshake.ts'
 import type { Engine, GatewayListener, ListenOptions } from './transport.ts'
@@ -20,7 +19,7 @@ export { isWebSocketUpgrade }
 
 /** Carries robot sessions on the `ws` engine. Answers with a function that stops taking upgrades. */
 export function attachWsTransport(options: WsTransportOptions): () => void {
-  return takeUpgrades(options, () => {})
+  return takeUpgrades(options)
 }
 
 const { version } = createRequire(import.meta.url)('ws/package.json') as { version: string }
@@ -38,7 +37,7 @@ const BACKLOG = 4096
 
 async function listen(options: ListenOptions): Promise<GatewayListener> {
   const { clock, log, tls } = options
-  const sockets = new Set<WebSocket>()
+  const connections = new Set<Socket>()
   const http: HttpOptions & { shouldUpgradeCallback: typeof isWebSocketUpgrade } = {
     headersTimeout: HEADERS_TIMEOUT_MS,
     requestTimeout: REQUEST_TIMEOUT_MS,
@@ -55,13 +54,15 @@ async function listen(options: ListenOptions): Promise<GatewayListener> {
     : createServer(http)
   server.on('request', (request, response) => answer(request, response, options))
   server.on('clientError', (error, stream) => refuseGarbage(error, stream as Socket, options))
-  const detach = takeUpgrades({ ...options, server }, (socket) => {
-    sockets.add(socket)
-    socket.on('close', forget)
+  // All of them: the server itself forgets those that upgrade, and does not know those still in their TLS handshake.
+  server.on('connection', (connection: Socket) => {
+    connections.add(connection)
+    connection.on('close', forget)
   })
-  function forget(this: WebSocket): void {
-    sockets.delete(this)
+  function forget(this: Socket): void {
+    connections.delete(this)
   }
+  const detach = takeUpgrades({ ...options, server })
   const { address } = await lookup(options.host)
   server.listen(bindOptions(address, options))
   await once(server, 'listening')
@@ -90,12 +91,10 @@ async function listen(options: ListenOptions): Promise<GatewayListener> {
     stop: async () => {
       stopped = true
       endRenewal()
-      // Gives the port back at once. It calls back when the last connection is gone, and one that has not finished its
-      // TLS handshake cannot be told from here; it times out.
+      // Gives the port back at once.
       server.close()
       detach()
-      server.closeAllConnections()
-      for (const socket of sockets) socket.terminate()
+      for (const connection of connections) connection.destroy()
     },
   }
 }

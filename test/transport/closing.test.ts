@@ -1,7 +1,10 @@
+import { once } from 'node:events'
+import { connect as tlsConnect } from 'node:tls'
 import { afterEach, describe, expect, it } from 'vitest'
 import { CLOSE_TIMEOUT_MS, MAX_HELD_BYTES, MAX_HELD_BYTES_IN_ALL } from '../../src/transport/transport.ts'
+import { writeCertificate } from '../support/certificate.ts'
 import { eventually } from '../support/eventually.ts'
-import { frameOf, OPCODE, RawPeer } from '../support/raw-peer.ts'
+import { frameOf, OPCODE, RawPeer, upgradeRequest } from '../support/raw-peer.ts'
 import { ALL, LISTENING, type RealEngine } from './real-engines.ts'
 import { Recorder } from './recorder.ts'
 
@@ -236,5 +239,43 @@ describe.each(LISTENING)('$name, stopped,', (engine) => {
     recorder.call((socket) => socket.close(4000, 'too late'))
     const refused = new RawPeer(peer.socket.remotePort ?? 1)
     await refused.ended
+  })
+
+  it('drops upgrades that are being decided, and opens none of them any more', async () => {
+    const recorder = new Recorder()
+    let accept: (() => void) | undefined
+    const listener = await engine.listen({
+      admit: () =>
+        new Promise((resolve) => {
+          accept = () => resolve({ kind: 'accept', open: (socket) => recorder.opened(socket) })
+        }),
+    })
+    const peer = new RawPeer(listener.port)
+    peers.push(peer)
+    peer.write(upgradeRequest([]))
+    await eventually(() => accept)
+    await listener.stop()
+    await peer.ended
+    accept!()
+    await new Promise((resolve) => setImmediate(resolve))
+    expect(recorder.socket).toBeUndefined()
+    expect(peer.text).toBe('')
+  })
+
+  it('drops connections that have not finished their TLS handshake', async () => {
+    const certificate = await writeCertificate()
+    stops.push(async () => certificate.remove())
+    const listener = await engine.listen({ tls: certificate })
+    const startedAt = performance.now()
+    const peer = new RawPeer(listener.port)
+    peers.push(peer)
+    // So that it was taken for sure: whoever came before was, too.
+    const other = tlsConnect({ port: listener.port, host: '127.0.0.1', rejectUnauthorized: false })
+    other.on('error', () => {})
+    await once(other, 'secureConnect')
+    const otherEnded = once(other, 'close')
+    await listener.stop()
+    await Promise.all([peer.ended, otherEnded])
+    expect(performance.now() - startedAt).toBeLessThan(5_000)
   })
 })

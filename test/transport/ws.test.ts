@@ -5,6 +5,8 @@ import { WebSocket } from 'ws'
 import { createLog } from '../../src/observe/log.ts'
 import { MAX_MESSAGE_BYTES, type UpgradeRequest } from '../../src/transport/transport.ts'
 import { attachWsTransport } from '../../src/transport/ws.ts'
+import { eventually } from '../support/eventually.ts'
+import { RawPeer } from '../support/raw-peer.ts'
 import { connectWebSocket } from '../support/ws-robot.ts'
 
 let server: Server
@@ -46,6 +48,13 @@ afterEach(async () => {
   server.closeAllConnections()
   await new Promise((resolve) => server.close(resolve))
 })
+
+const connections = () =>
+  new Promise<number>((resolve, reject) => {
+    server.getConnections((error, count) => (error ? reject(error) : resolve(count)))
+  })
+const expectNoConnections = () =>
+  eventually(async () => (await connections()) === 0, 'the last connection to go')
 
 /** Sends raw bytes and answers with all that comes back until the server hangs up. */
 function raw(lines: readonly string[]): Promise<string> {
@@ -92,6 +101,30 @@ describe('an upgrade request', () => {
     ])
     expect(posted).toMatch(/^HTTP\/1.1 (400|200) /)
     expect(requests).toEqual([])
+  })
+
+  it('to another protocol leaves no connection that its client keeps half open', async () => {
+    const peer = new RawPeer(port, { allowHalfOpen: true })
+    peer.write('GET / HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n')
+    await peer.until(() => peer.text.includes('plain'))
+    if (/\r\nconnection: close\r\n/i.test(peer.text)) await expectNoConnections()
+    peer.socket.destroy()
+  })
+
+  it('that is refused leaves no connection, though its client never reads that', {
+    timeout: 20_000,
+  }, async () => {
+    const peer = new RawPeer(port)
+    await new Promise((resolve) => peer.socket.once('connect', resolve))
+    peer.socket.pause()
+    server.prependOnceListener('upgrade', (_request, stream) => {
+      // As much as the kernel takes at both ends, and more.
+      stream.write(Buffer.alloc(32 * 1024 * 1024))
+    })
+    peer.write('GET /elsewhere HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n')
+    await eventually(async () => (await connections()) === 1)
+    await expectNoConnections()
+    peer.socket.destroy()
   })
 
   it('without a key is a problem of ours, with the headers of every refusal', async () => {
