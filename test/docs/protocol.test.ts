@@ -21,7 +21,7 @@ function table(head: string): string[][] {
     .map((cells) => cells?.map((cell) => cell.trim()))
   const first = rows.findIndex((cells) => cells?.[0] === head)
   const after = rows.slice(first + 2)
-  const end = after.findIndex((cells) => cells === undefined)
+  const end = after.indexOf(undefined)
   return after.slice(0, end) as string[][]
 }
 

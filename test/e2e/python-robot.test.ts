@@ -189,4 +189,31 @@ describe.skipIf(python === undefined)('the robot in Python', () => {
     await eventually(async () => (await scene.operator.robot(id)).connection === 'online')
     expect(await scene.operator.keyById(keyId)).toMatchObject({ uses: 1 })
   })
+
+  test('obeys Retry-After, and stops only for a 401 in the words of a control plane', async () => {
+    const answers = [
+      '401 Unauthorized\r\nContent-Type: text/html',
+      '503 Service Unavailable\r\nRetry-After: 2\r\nContent-Type: application/problem+json',
+      '401 Unauthorized\r\nContent-Type: application/problem+json; charset=utf-8',
+    ]
+    const askedAt: number[] = []
+    const between = createServer((_request, response) => {
+      const { port } = between.address() as AddressInfo
+      const gateway_url = `ws://127.0.0.1:${port}/agent/ws`
+      response.writeHead(201, { 'content-type': 'application/json' })
+      response.end(JSON.stringify({ robot_id: 'r', name: 'py-8', gateway_url }))
+    })
+    between.on('upgrade', (_request, socket) => {
+      const answer = answers[askedAt.length] ?? answers.at(-1)
+      askedAt.push(performance.now())
+      socket.end(`HTTP/1.1 ${answer}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n`)
+    })
+    await new Promise<void>((resolve) => void between.listen(0, '127.0.0.1', resolve))
+    const { port } = between.address() as AddressInfo
+    const robot = start(await newFolder(), 'py-8', `rf_enroll_${'0'.repeat(64)}`, `http://127.0.0.1:${port}`)
+    expect(await robot.exited).toBe(3)
+    between.close()
+    expect(askedAt).toHaveLength(3)
+    expect(askedAt[2]! - askedAt[1]!).toBeGreaterThan(1_990)
+  })
 })
