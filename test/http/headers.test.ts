@@ -203,7 +203,7 @@ describe('on the wire', () => {
     ['an ordinary request', ['GET /healthz HTTP/1.1', 'Host: x'], '200'],
     ['an upgrade elsewhere', upgrade('/elsewhere', ...HANDSHAKE), '404'],
     ['an upgrade with a bad token', upgrade('/agent/ws', ...HANDSHAKE), '401'],
-    ['an upgrade with a body', upgrade('/agent/ws', 'Content-Length: 2', ...HANDSHAKE), '401'],
+    ['an upgrade with a body', upgrade('/agent/ws', 'Content-Length: 2', ...HANDSHAKE), '400'],
   ])('the answer to %s', async (_, lines, status) => {
     const answer = await send(lines)
     expect(answer.status).toContain(` ${status} `)
