@@ -17,6 +17,12 @@ export function backoffDelay(attempt: number, fraction: number): number {
   return Math.floor(backoffCeiling(attempt) * fraction)
 }
 
+/** What time it was where an answer came from: a date in it is of that clock, and this robot's may be years off. */
+export function timeOfAnswer(dateHeader: string | undefined, now: number): number {
+  const time = Date.parse(dateHeader ?? '')
+  return Number.isNaN(time) ? now : time
+}
+
 /** Milliseconds that a Retry-After header (seconds, or an HTTP date) asks for; undefined when it says nothing usable. */
 export function retryAfterMs(header: string | undefined, now: number): number | undefined {
   if (header === undefined) return undefined

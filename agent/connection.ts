@@ -3,7 +3,7 @@ import WebSocket from 'ws'
 import { decodeServerFrame, encodeFrame } from '../src/protocol/codec.ts'
 import type { HelloFrame, RobotFrame, WelcomeFrame } from '../src/protocol/frames.ts'
 import { SUBPROTOCOL } from '../src/protocol/limits.ts'
-import { retryAfterMs } from './backoff.ts'
+import { retryAfterMs, timeOfAnswer } from './backoff.ts'
 import type { Ending } from './ending.ts'
 import { collect, objectIn, problemCode, problemText } from './http.ts'
 import type { Log } from './log.ts'
@@ -20,14 +20,15 @@ import {
   step,
   wakeAt,
 } from './session.ts'
-import type { Spool } from './spool.ts'
+import type { Spool, SpoolEntry } from './spool.ts'
 import { describeError } from './text.ts'
 
 /** Answers to what a session brings about. */
 interface ConnectionListener {
-  welcomed(welcome: WelcomeFrame, isFirst: boolean): void
+  /** `answeredInMs`: since the hello, for the first. */
+  welcomed(welcome: WelcomeFrame, isFirst: boolean, answeredInMs: number): void
   intervalChanged(intervalMs: number, serverIntervalMs: number): void
-  acknowledged(seq: number): void
+  acknowledged(from: number, to: number): void
   eventsAcknowledged(ids: readonly string[]): void
   /** The server wants a new token. */
   tokenWanted(reason: string): void
@@ -44,8 +45,6 @@ export interface ConnectionParts {
   readonly token: string
   readonly hello: () => HelloFrame
   readonly ownIntervalMs: number | undefined
-  /** Highest heartbeat sent by this process before. */
-  readonly everSentSeq: number
   readonly listener: ConnectionListener
 }
 
@@ -64,8 +63,8 @@ export class Connection {
   #socket: WebSocket | undefined
   #session: SessionState | undefined
   #timer: Timer | undefined
-  #everSentSeq: number
   readonly #roundTrip: RoundTrip
+  #helloAt = 0
   #error: string | undefined
 
   constructor(parts: ConnectionParts) {
@@ -73,7 +72,6 @@ export class Connection {
     this.ended = promise
     this.#settle = resolve
     this.#parts = parts
-    this.#everSentSeq = parts.everSentSeq
     this.#roundTrip = new RoundTrip(parts.clock)
     this.#dial()
   }
@@ -83,13 +81,9 @@ export class Connection {
     return this.#session
   }
 
-  get everSentSeq(): number {
-    return this.#session?.everSentSeq ?? this.#everSentSeq
-  }
-
-  /** The spool holds something new. */
-  backlogGrew(): void {
-    this.#feed({ kind: 'backlog' })
+  /** The spool holds a new heartbeat. */
+  beat(seq: number): void {
+    this.#feed({ kind: 'beat', seq })
   }
 
   /** Sends a heartbeat that nobody will acknowledge, if the session is open. */
@@ -154,8 +148,8 @@ export class Connection {
     })
     socket.on('unexpected-response', (_request, response) => this.#refused(response))
     socket.on('open', () => {
-      const { ownIntervalMs, everSentSeq } = this.#parts
-      this.#apply(openSession(clock.monotonic(), { ownIntervalMs, everSentSeq }))
+      const { ownIntervalMs } = this.#parts
+      this.#apply(openSession(clock.monotonic(), { ownIntervalMs }))
     })
     socket.on('message', (data, isBinary) => this.#received(data, isBinary))
     socket.on('ping', () => this.#feed({ kind: 'heard' }))
@@ -178,7 +172,10 @@ export class Connection {
         status,
         code: problemCode(body),
         why: detail ? `${detail} (HTTP ${status})` : `the server answers HTTP ${status}`,
-        notBeforeMs: retryAfterMs(response.headers['retry-after'], this.#parts.clock.now()),
+        notBeforeMs: retryAfterMs(
+          response.headers['retry-after'],
+          timeOfAnswer(response.headers.date, this.#parts.clock.now()),
+        ),
       })
     }
     collect(response).then(finish, () => finish(''))
@@ -237,13 +234,17 @@ export class Connection {
     const { listener, log } = this.#parts
     switch (effect.kind) {
       case 'send_hello':
+        this.#helloAt = this.#parts.clock.monotonic()
         this.#send(this.#parts.hello())
         break
       case 'send_bye':
         this.#send({ type: 'bye', reason: effect.reason })
         break
       case 'send_heartbeats':
-        this.#sendHeartbeats(effect.afterSeq, effect.atMost)
+        this.#sendHeartbeats(effect)
+        break
+      case 'send_beside':
+        this.#sendBeside(effect)
         break
       case 'ping':
         this.#ping()
@@ -255,13 +256,13 @@ export class Connection {
         this.#socket?.terminate()
         break
       case 'welcomed':
-        listener.welcomed(effect.welcome, effect.isFirst)
+        listener.welcomed(effect.welcome, effect.isFirst, this.#parts.clock.monotonic() - this.#helloAt)
         break
       case 'interval':
         listener.intervalChanged(effect.intervalMs, effect.serverIntervalMs)
         break
       case 'acknowledged':
-        listener.acknowledged(effect.seq)
+        listener.acknowledged(effect.from, effect.to)
         break
       case 'events_acknowledged':
         listener.eventsAcknowledged(effect.ids)
@@ -291,18 +292,29 @@ export class Connection {
     if (this.#socket?.readyState === WebSocket.OPEN) this.#socket.send(text, () => {})
   }
 
-  #sendHeartbeats(afterSeq: number, atMost: number): void {
-    const entries = this.#parts.spool.after(afterSeq, atMost + 1)
+  #sendHeartbeats(wish: Extract<SessionEffect, { kind: 'send_heartbeats' }>): void {
+    const { afterSeq, belowSeq, atMost } = wish
+    const entries = this.#parts.spool.after(afterSeq, atMost + 1, belowSeq)
+    const { count, throughSeq } = this.#sendEntries(entries.slice(0, atMost), afterSeq)
+    const isBlocked = count < Math.min(entries.length, atMost)
+    this.#feed({ kind: 'sent', throughSeq, count, isAll: count === entries.length, isBlocked })
+  }
+
+  #sendBeside({ afterSeq, atMost }: Extract<SessionEffect, { kind: 'send_beside' }>): void {
+    const { throughSeq } = this.#sendEntries(this.#parts.spool.after(afterSeq, atMost), afterSeq)
+    this.#feed({ kind: 'sent_beside', afterSeq, throughSeq })
+  }
+
+  #sendEntries(entries: readonly SpoolEntry[], afterSeq: number): { count: number; throughSeq: number } {
     let count = 0
     let throughSeq = afterSeq
-    for (const entry of entries.slice(0, atMost)) {
+    for (const entry of entries) {
       if ((this.#socket?.bufferedAmount ?? 0) > MAX_BUFFERED_BYTES) break
       this.#sendText(entry.text)
       throughSeq = entry.seq
       count++
     }
-    const isBlocked = count < Math.min(entries.length, atMost)
-    this.#feed({ kind: 'sent', throughSeq, count, isAll: count === entries.length, isBlocked })
+    return { count, throughSeq }
   }
 }
 

@@ -2,7 +2,7 @@ import { v7 } from 'uuid'
 import { displayName } from '../src/protocol/text.ts'
 import { hashToken, mintCheckedToken } from '../src/protocol/tokens.ts'
 import { claimAddressOf } from './addresses.ts'
-import { backoffDelay } from './backoff.ts'
+import { backoffDelay, timeOfAnswer } from './backoff.ts'
 import { readClaimAnswer } from './claim-answer.ts'
 import type { Credential } from './credential.ts'
 import { ClaimRefused, EXIT } from './exit.ts'
@@ -100,7 +100,7 @@ async function ask(wish: EnrolmentWish, claim: PendingClaim, parts: EnrolmentPar
   try {
     const limits = { timeoutMs: ANSWER_TIMEOUT_MS, network, signal }
     const answer = await postJson(claimAddressOf(wish.server), wish.credential.secret, body, limits)
-    return readClaimAnswer(answer, wish.credential.isSetupToken, clock.now())
+    return readClaimAnswer(answer, wish.credential.isSetupToken, timeOfAnswer(answer.date, clock.now()))
   } catch (error) {
     signal.throwIfAborted()
     const why = `${wish.server} cannot be reached: ${describeError(error)}`

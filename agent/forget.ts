@@ -18,7 +18,9 @@ function belongs(name: string, stem: string): boolean {
   if (name === stem) return true
   return (
     name.startsWith(`${stem}.`) &&
-    /^(bak|seq|faults|sock|(bak\.|seq\.|faults\.)?\d+\.tmp)$/.test(name.slice(stem.length + 1))
+    /^(bak|seq|spool|clock|faults|events|sock|(bak\.|seq\.|clock\.|faults\.|events\.)?\d+\.tmp)$/.test(
+      name.slice(stem.length + 1),
+    )
   )
 }
 
@@ -48,7 +50,7 @@ export async function removeIdentity(
   if (!lock) throw new AgentExit(EXIT.conflict, 'an agent runs on this identity: stop it first')
   try {
     const files = filesOf(places)
-    for (const file of files) rmSync(file, { force: true })
+    for (const file of files) rmSync(file, { recursive: true, force: true })
     afterwards()
     return files
   } catch (error) {

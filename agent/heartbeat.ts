@@ -94,7 +94,10 @@ const CUTS: readonly ((body: HeartbeatBody) => HeartbeatBody)[] = [
   ({ faults, ...rest }) => ({ ...rest, ...(faults ? { faults: gravest(faults, FEW_FAULTS) } : {}) }),
   ({ activity: _, ...rest }) => rest,
   ({ metrics: _, ...rest }) => rest,
-  ({ health }) => (health ? { health } : {}),
+  ({ health, clock_offset_ms }) => ({
+    ...(health ? { health } : {}),
+    ...(clock_offset_ms === undefined ? {} : { clock_offset_ms }),
+  }),
 ]
 
 function shortened(fault: Fault): Fault {

@@ -6,6 +6,8 @@ export interface HttpAnswer {
   readonly status: number
   readonly retryAfter: string | undefined
   readonly location: string | undefined
+  /** The server's clock. */
+  readonly date: string | undefined
   /** The body when it is a JSON object, else undefined. */
   readonly body: Readonly<Record<string, unknown>> | undefined
 }
@@ -50,6 +52,7 @@ export function postJson(
               status: response.statusCode ?? 0,
               retryAfter: response.headers['retry-after'],
               location: response.headers.location,
+              date: response.headers.date,
               body: objectIn(text),
             }),
           ),

@@ -48,7 +48,8 @@ import {
   lookForCredential,
   readSettings,
 } from './settings.ts'
-import { MemorySpool } from './spool.ts'
+import { openRing } from './spool/open.ts'
+import { DiskSpool } from './spool.ts'
 import type { Identity } from './state.ts'
 import { loadState } from './state-file.ts'
 import { identityStatus, NOT_LINKED, readStatus, statusLines } from './status.ts'
@@ -363,51 +364,60 @@ async function work(
     look: () => lookForCredential(flags, env, state.settings, left()),
   }
   const board = new SensorBoard(hostSensors(dirname(places.config), clock), clock)
+  let identity = await firstIdentity(becoming)
+  const ringOf = (owner: string) => openRing({ places, clock, owner, log, maxBytes: settings.spoolBytes })
+  let ring = ringOf(identity.robotId)
   const sequence = new Sequence(places.sequence, clock, (error) =>
     log.warn(`cannot write ${places.sequence}: ${describeError(error)}`),
   )
-  let spool = new MemorySpool()
-  let identity = await firstIdentity(becoming)
   removeUsedUp(places, identity, log)
-  while (!signal.aborted) {
-    const addresses = addressesOf(identity, settings, machine, log)
-    tellProxy(addresses.gatewayUrl, network, log)
-    const robot = new Robot(identity, {
-      clock,
-      random,
-      log,
-      machine,
-      network,
-      sequence,
-      spool,
-      readSensors: () => board.read(),
-      readLocal: () => local.read(),
-      events,
-      ...addresses,
-      ownIntervalMs: settings.ownIntervalMs,
-      keepIdentity: (changed) => store.keepIdentity(changed),
-      signal,
-    })
-    teller.tell(
-      () => ({ ...identityStatus(store.identity), ...about, link: robot.status(), local: local.status() }),
-      () => robot.isStuck,
-    )
-    const refusal = await endOf(robot)
-    if (!refusal) return
-    teller.tell(() => ({
-      ...identityStatus(store.identity),
-      ...about,
-      link: NOT_LINKED,
-      local: local.status(),
-    }))
-    const next = await nextIdentity(becoming, refusal)
-    removeUsedUp(places, next, log)
-    // What another robot measured is none of this one's.
-    if (next.robotId !== identity.robotId) {
-      spool = new MemorySpool()
-      events.clear()
+  sequence.goAbove(ring.highest)
+  try {
+    while (!signal.aborted) {
+      const addresses = addressesOf(identity, settings, machine, log)
+      tellProxy(addresses.gatewayUrl, network, log)
+      const robot = new Robot(identity, {
+        clock,
+        random,
+        log,
+        machine,
+        network,
+        sequence,
+        spool: new DiskSpool(ring),
+        readSensors: () => board.read(),
+        readLocal: () => local.read(),
+        events,
+        ...addresses,
+        ownIntervalMs: settings.ownIntervalMs,
+        keepIdentity: (changed) => store.keepIdentity(changed),
+        signal,
+      })
+      teller.tell(
+        () => ({ ...identityStatus(store.identity), ...about, link: robot.status(), local: local.status() }),
+        () => robot.isStuck,
+      )
+      const refusal = await endOf(robot).finally(() => ring.flush())
+      if (!refusal) return
+      teller.tell(() => ({
+        ...identityStatus(store.identity),
+        ...about,
+        link: NOT_LINKED,
+        local: local.status(),
+      }))
+      const next = await nextIdentity(becoming, refusal)
+      removeUsedUp(places, next, log)
+      // What another robot measured is none of this one's.
+      if (next.robotId !== identity.robotId) {
+        ring.clear()
+        ring.close()
+        ring = ringOf(next.robotId)
+        sequence.goAbove(ring.highest)
+        events.clear()
+      }
+      identity = next
     }
-    identity = next
+  } finally {
+    ring.close()
   }
 }
 

@@ -15,6 +15,7 @@ import type { Clock, Random } from './runtime.ts'
 import type { Reading } from './sensors/board.ts'
 import { type Judgement, judge } from './sensors/judgement.ts'
 import type { Sequence } from './sequence.ts'
+import { ServerTime } from './server-time.ts'
 import type { Spool } from './spool.ts'
 import type { Identity } from './state.ts'
 import type { LinkStatus } from './status.ts'
@@ -52,15 +53,17 @@ export class Robot {
   readonly #pulse: Pulse
   readonly #instanceId: string
   readonly #tokens: TokenKeeper
+  readonly #serverTime: ServerTime
   #identity: Identity
   #connection: Connection | undefined
   #lifecycle: Lifecycle | undefined
   #faults: Judgement['faults'] = []
-  #everSentSeq = -1
   #droppedTold = 0
   #isCut = false
   #connectedAt: number | undefined
   #lastAckAt: number | undefined
+  /** The same on the monotonic clock. */
+  #ackedAt = 0
   #lastError: string | undefined
   #nextAttemptAt: number | undefined
   /** Attempts in a row that found nobody who knows of robots. */
@@ -77,6 +80,7 @@ export class Robot {
       identity.heartbeatIntervalMs,
       parts.ownIntervalMs ?? identity.heartbeatIntervalMs,
     )
+    this.#serverTime = new ServerTime(parts.clock)
     this.#pulse = new Pulse(parts.clock, intervalMs, () => this.#beat())
     parts.events.whenKept(() => this.#sendEvents())
   }
@@ -125,7 +129,7 @@ export class Robot {
       lifecycle: this.#lifecycle ?? null,
       heartbeat_interval_ms: session?.welcome ? session.intervalMs : null,
       last_ack_at: time(this.#lastAckAt),
-      last_ack_age_ms: this.#lastAckAt === undefined ? null : Math.max(0, clock.now() - this.#lastAckAt),
+      last_ack_age_ms: this.#lastAckAt === undefined ? null : clock.monotonic() - this.#ackedAt,
       backlog: spool.size,
       backlog_bytes: spool.bytes,
       dropped: spool.dropped,
@@ -175,10 +179,10 @@ export class Robot {
       token,
       hello: () => this.#hello(),
       ownIntervalMs,
-      everSentSeq: this.#everSentSeq,
       listener: {
-        welcomed: (welcome, isFirst) => {
+        welcomed: (welcome, isFirst, answeredInMs) => {
           if (isFirst) this.#openedWith(token)
+          if (isFirst) this.#serverTime.learn(welcome.server_time, answeredInMs)
           this.#welcomed(welcome, isFirst)
         },
         tokenWanted: (reason) => this.#makeToken(reason),
@@ -187,9 +191,10 @@ export class Robot {
           this.#pulse.setInterval(intervalMs)
           this.#learn({ heartbeatIntervalMs: serverIntervalMs })
         },
-        acknowledged: (seq) => {
-          spool.acknowledge(seq)
+        acknowledged: (from, to) => {
+          spool.acknowledge(from, to)
           this.#lastAckAt = clock.now()
+          this.#ackedAt = clock.monotonic()
         },
         eventsAcknowledged: (ids) => {
           this.#parts.events.acknowledge(ids)
@@ -199,7 +204,6 @@ export class Robot {
     })
     this.#connection = connection
     const ending = await connection.ended
-    this.#everSentSeq = connection.everSentSeq
     this.#connection = undefined
     const foundNobody = ending.kind === 'unreachable' || (ending.kind === 'refused' && ending.status === 404)
     this.#foundNobody = foundNobody ? this.#foundNobody + 1 : 0
@@ -320,10 +324,10 @@ export class Robot {
   }
 
   async #beat(): Promise<void> {
-    const { clock, spool, sequence } = this.#parts
+    const { spool, sequence } = this.#parts
     const reading = await this.#parts.readSensors()
     if (!this.#pulse.isRunning) return
-    const at = new Date(clock.now()).toISOString()
+    const { at, clockOffsetMs } = this.#serverTime.stamp()
     const local = this.#parts.readLocal()
     const judgement = judge(readingToJudge(reading, local.software), this.#faults, at)
     this.#faults = judgement.faults
@@ -335,7 +339,10 @@ export class Robot {
       ...local,
       roundTripMs: this.#connection?.roundTripMs,
     })
-    const { text, isCut } = heartbeatText(seq, at, body)
+    const { text, isCut } = heartbeatText(seq, at, {
+      ...body,
+      ...(clockOffsetMs === undefined ? {} : { clock_offset_ms: clockOffsetMs }),
+    })
     this.#tellCut(isCut)
     this.#sendEvents()
     if (this.#lifecycle === 'pending') {
@@ -345,7 +352,7 @@ export class Robot {
     }
     spool.add({ seq, text })
     this.#tellDropped()
-    this.#connection?.backlogGrew()
+    this.#connection?.beat(seq)
   }
 
   #tellCut(isCut: boolean): void {

@@ -25,6 +25,11 @@ export class Sequence {
     this.#mark = this.#next
   }
 
+  /** Hands out no number up to this one any more, for it is known to be taken. */
+  goAbove(seq: number): void {
+    this.#next = Math.max(this.#next, seq + 1)
+  }
+
   /** The number that `next` will hand out. */
   get upcoming(): number {
     return this.#next

@@ -9,6 +9,14 @@ import {
 import { MAX_ASKED_PAUSE_MS } from './backoff.ts'
 import type { Ending } from './ending.ts'
 
+/** Heartbeats that were sent one after the other: all that waited with a `seq` from one to another, both included. */
+interface Sending {
+  readonly from: number
+  readonly to: number
+  /** Higher than all that this session had sent before. */
+  readonly isNewest: boolean
+}
+
 /**
  * The robot's side of one session as a pure function. It begins when the socket is open and is always in one phase:
  *
@@ -28,11 +36,14 @@ export interface SessionState {
   /** When anything last came from the server. */
   readonly heardAt: number
   readonly pingedAt: number
-  /** Highest heartbeat sent in this session, -1 before the first. */
+  /** All that waited up to here were sent in this session; -1 before the first. */
   readonly sentSeq: number
-  /** Highest heartbeat sent in any session of this process: an acknowledgement cannot go beyond it. */
-  readonly everSentSeq: number
-  readonly ackedSeq: number
+  /** While older ones are being sent: those in this range went beside them, as they were made. */
+  readonly beside: { readonly from: number; readonly to: number } | undefined
+  /** Highest heartbeat sent in this session. */
+  readonly highestSent: number
+  /** What was sent and not acknowledged, in the order in which it was sent. */
+  readonly sendings: readonly Sending[]
   /** Since when sent heartbeats wait without any being acknowledged. */
   readonly unackedSince: number | undefined
   /** The spool may hold entries above `sentSeq`. */
@@ -57,7 +68,10 @@ export type SessionEvent =
   | { readonly kind: 'fault'; readonly message: string }
   /** A ping, a pong, a frame of a type unknown here. */
   | { readonly kind: 'heard' }
-  | { readonly kind: 'backlog' }
+  /** The spool holds a new heartbeat. */
+  | { readonly kind: 'beat'; readonly seq: number }
+  /** Answer to the effect `send_beside`. */
+  | { readonly kind: 'sent_beside'; readonly afterSeq: number; readonly throughSeq: number }
   /** Answer to the effect `send_heartbeats`. `isAll`: the spool holds no more; `isBlocked`: the socket takes no more now. */
   | {
       readonly kind: 'sent'
@@ -74,7 +88,14 @@ export type SessionEvent =
 
 export type SessionEffect =
   | { readonly kind: 'send_hello' }
-  | { readonly kind: 'send_heartbeats'; readonly afterSeq: number; readonly atMost: number }
+  | {
+      readonly kind: 'send_heartbeats'
+      readonly afterSeq: number
+      readonly belowSeq: number
+      readonly atMost: number
+    }
+  /** As `send_heartbeats`, ahead of older ones that wait. */
+  | { readonly kind: 'send_beside'; readonly afterSeq: number; readonly atMost: number }
   | { readonly kind: 'send_bye'; readonly reason: string }
   | { readonly kind: 'ping' }
   | { readonly kind: 'close'; readonly code: number; readonly reason: string }
@@ -86,7 +107,8 @@ export type SessionEffect =
   | { readonly kind: 'make_token'; readonly reason: string }
   /** The server has the token with this hash in its database. */
   | { readonly kind: 'token_stored'; readonly tokenHash: string }
-  | { readonly kind: 'acknowledged'; readonly seq: number }
+  /** All that were sent with a `seq` in this range, both included, are in the server's database. */
+  | { readonly kind: 'acknowledged'; readonly from: number; readonly to: number }
   | { readonly kind: 'events_acknowledged'; readonly ids: readonly string[] }
   | { readonly kind: 'remark'; readonly level: 'info' | 'warn'; readonly sentence: string }
 
@@ -102,6 +124,8 @@ export const CLOSE_TIMEOUT_MS = 500
 /** Heartbeats per second, so that a fleet with a long backlog does not fall upon its server. */
 export const SEND_RATE = 50
 const SEND_BURST = 5
+/** Heartbeats go beside older ones only while no more stretches than these wait for their acknowledgement. */
+const MAX_SENDINGS = 512
 /** A connection is kept warm at least this often, whatever the interval. */
 const MAX_PING_INTERVAL_MS = 60_000
 const MIN_INTERVAL_MS = 100
@@ -112,10 +136,7 @@ const MIN_INTERVAL_MS = 100
 const ACK_PATIENCE = 10
 
 /** The session of a socket that has just opened. */
-export function openSession(
-  now: number,
-  from: { readonly ownIntervalMs: number | undefined; readonly everSentSeq: number },
-): Step {
+export function openSession(now: number, from: { readonly ownIntervalMs: number | undefined }): Step {
   const state: SessionState = {
     phase: 'greeting',
     welcome: undefined,
@@ -125,8 +146,9 @@ export function openSession(
     heardAt: now,
     pingedAt: now,
     sentSeq: -1,
-    everSentSeq: from.everSentSeq,
-    ackedSeq: -1,
+    beside: undefined,
+    highestSent: -1,
+    sendings: [],
     unackedSince: undefined,
     hasBacklog: true,
     allowance: SEND_BURST,
@@ -152,8 +174,10 @@ export function step(state: SessionState, event: SessionEvent, now: number): Ste
       return onFrame({ ...state, heardAt: now }, event.frame, now)
     case 'fault':
       return onFault({ ...state, heardAt: now, faults: state.faults + 1 }, event.message, now)
-    case 'backlog':
-      return pump({ ...state, hasBacklog: true }, now)
+    case 'beat':
+      return onBeat(state, event.seq, now)
+    case 'sent_beside':
+      return { state: onSentBeside(state, event, now), effects: [] }
     case 'sent':
       return onSent(state, event, now)
     case 'tick':
@@ -240,15 +264,57 @@ function withInterval(state: SessionState, serverIntervalMs: number): Step {
   return { state: { ...state, intervalMs }, effects: [{ kind: 'interval', intervalMs, serverIntervalMs }] }
 }
 
+/**
+ * The server stores what a session sends in the order in which it came, and names the highest `seq` that it has stored.
+ * So it acknowledges the newest sending that it reaches into and all that was sent before that; of an older heartbeat
+ * that was sent later it says nothing yet.
+ */
 function onAck(state: SessionState, seq: number, now: number): Step {
-  const ackedSeq = Math.min(seq, state.everSentSeq)
-  if (ackedSeq <= state.ackedSeq) return { state, effects: [] }
-  const isAll = ackedSeq >= state.sentSeq
-  const acked = { ...state, ackedSeq, unackedSince: isAll ? undefined : now }
+  const reached = state.sendings.findLastIndex(({ isNewest, from }) => isNewest && from <= seq)
+  if (reached < 0) return { state, effects: [] }
+  const { from, to } = state.sendings[reached]!
+  const through = Math.min(seq, to)
+  const rest = through < to ? [{ from: through + 1, to, isNewest: true }] : []
+  const sendings = [...rest, ...state.sendings.slice(reached + 1)]
+  const acked = { ...state, sendings, unackedSince: sendings.length === 0 ? undefined : now }
   const left = acked.phase === 'leaving' && isFinished(acked) ? sayGoodbye(acked, now) : undefined
+  const ranges = [...state.sendings.slice(0, reached), { from, to: through }]
+  const told = ranges.map(
+    (range): SessionEffect => ({ kind: 'acknowledged', from: range.from, to: range.to }),
+  )
+  return { state: left?.state ?? acked, effects: [...told, ...(left?.effects ?? [])] }
+}
+
+function onBeat(state: SessionState, seq: number, now: number): Step {
+  const isBehind = state.phase === 'open' && takesHeartbeats(state) && state.hasBacklog
+  if (!isBehind || state.sendings.length >= MAX_SENDINGS) return pump({ ...state, hasBacklog: true }, now)
+  // Older ones still wait for their turn: this one shows how the robot is now.
+  const afterSeq = state.beside?.to ?? seq - 1
+  return { state, effects: [{ kind: 'send_beside', afterSeq, atMost: SEND_BURST }] }
+}
+
+function onSentBeside(
+  state: SessionState,
+  { afterSeq, throughSeq }: Extract<SessionEvent, { kind: 'sent_beside' }>,
+  now: number,
+): SessionState {
+  if (throughSeq <= afterSeq) return state
+  const beside = { from: state.beside?.from ?? afterSeq + 1, to: throughSeq }
+  return withSending({ ...state, beside }, afterSeq + 1, throughSeq, now)
+}
+
+function withSending(state: SessionState, from: number, to: number, now: number): SessionState {
+  const isNewest = from > state.highestSent
+  const last = state.sendings.at(-1)
+  const goesOn = last !== undefined && last.isNewest === isNewest && last.to + 1 === from
+  const sendings = goesOn
+    ? [...state.sendings.slice(0, -1), { ...last, to }]
+    : [...state.sendings, { from, to, isNewest }]
   return {
-    state: left?.state ?? acked,
-    effects: [{ kind: 'acknowledged', seq: ackedSeq }, ...(left?.effects ?? [])],
+    ...state,
+    sendings,
+    highestSent: Math.max(state.highestSent, to),
+    unackedSince: state.unackedSince ?? now,
   }
 }
 
@@ -259,14 +325,16 @@ function onFault(state: SessionState, message: string, now: number): Step {
 }
 
 function onSent(state: SessionState, event: Extract<SessionEvent, { kind: 'sent' }>, now: number): Step {
-  const sentSeq = Math.max(state.sentSeq, event.throughSeq)
+  const { throughSeq, count } = event
+  const noted = count > 0 ? withSending(state, state.sentSeq + 1, throughSeq, now) : state
+  // With the older ones done, those that went beside them are part of what was sent.
+  const hasCaughtUp = event.isAll && state.beside !== undefined
   const sent: SessionState = {
-    ...state,
-    sentSeq,
-    everSentSeq: Math.max(state.everSentSeq, sentSeq),
-    hasBacklog: !event.isAll,
-    allowance: event.isBlocked ? 0 : Math.max(0, state.allowance - event.count),
-    unackedSince: event.count > 0 ? (state.unackedSince ?? now) : state.unackedSince,
+    ...noted,
+    sentSeq: hasCaughtUp ? state.beside.to : Math.max(state.sentSeq, throughSeq),
+    beside: hasCaughtUp ? undefined : state.beside,
+    hasBacklog: !event.isAll || hasCaughtUp,
+    allowance: event.isBlocked ? 0 : Math.max(0, state.allowance - count),
   }
   return sent.phase === 'leaving' && isFinished(sent) ? sayGoodbye(sent, now) : { state: sent, effects: [] }
 }
@@ -304,7 +372,14 @@ function pump(state: SessionState, now: number): Step {
   if (allowance < 1) return { state: paced, effects: [] }
   return {
     state: { ...paced, hasBacklog: false },
-    effects: [{ kind: 'send_heartbeats', afterSeq: state.sentSeq, atMost: Math.floor(allowance) }],
+    effects: [
+      {
+        kind: 'send_heartbeats',
+        afterSeq: state.sentSeq,
+        belowSeq: state.beside?.from ?? Infinity,
+        atMost: Math.floor(allowance),
+      },
+    ],
   }
 }
 
@@ -342,7 +417,7 @@ function takesHeartbeats(state: SessionState): boolean {
 }
 
 function isFinished(state: SessionState): boolean {
-  return !takesHeartbeats(state) || (!state.hasBacklog && state.ackedSeq >= state.sentSeq)
+  return !takesHeartbeats(state) || (!state.hasBacklog && state.sendings.length === 0)
 }
 
 function silenceLimit(state: SessionState): number {

@@ -35,6 +35,8 @@ export interface AgentSettings {
   /** The longest pause between heartbeats that the robot itself wants. */
   readonly ownIntervalMs: number | undefined
   readonly logLevel: LogLevel
+  /** What waits for the server may take so much of the disk. */
+  readonly spoolBytes: number
   readonly network: NetworkSettings
 }
 
@@ -45,6 +47,8 @@ export interface NetworkSettings {
 }
 
 export const DEFAULT_SERVER = 'http://127.0.0.1:8080'
+const DEFAULT_SPOOL_MB = 16
+const MAX_SPOOL_MB = 4_096
 const MIN_SECONDS = MIN_HEARTBEAT_INTERVAL_MS / 1_000
 const MAX_SECONDS = MAX_HEARTBEAT_INTERVAL_MS / 1_000
 
@@ -53,6 +57,11 @@ const serverSchema = z
   .regex(/^https?:\/\/[^\s/?#@]+(\/[^\s?#]*)?$/i, 'must be an http or https address without user or query')
   .refine((url) => URL.canParse(url), 'must be an http or https address')
   .transform((url) => url.replace(/\/+$/, ''))
+const megabytesSchema = z
+  .string()
+  .regex(/^[1-9]\d{0,8}$/, 'must be a whole number of megabytes')
+  .transform(Number)
+  .refine((megabytes) => megabytes <= MAX_SPOOL_MB, `must be at most ${MAX_SPOOL_MB}`)
 const secondsSchema = z
   .string()
   .regex(/^\d+(\.\d+)?$/, 'must be a number of seconds')
@@ -108,6 +117,10 @@ export function readSettings(
       ['heartbeat_seconds in agent.toml', file.heartbeatSeconds?.toString()],
     ),
   )
+  const spoolMb = take(
+    megabytesSchema,
+    first(['BEACON_SPOOL_MB', env.BEACON_SPOOL_MB], ['spool_mb in agent.toml', file.spoolMb?.toString()]),
+  )
   const logLevel = take(
     levelSchema,
     first(
@@ -130,6 +143,7 @@ export function readSettings(
     credential,
     ownIntervalMs: seconds === undefined ? undefined : Math.round(seconds * 1_000),
     logLevel: logLevel ?? 'info',
+    spoolBytes: (spoolMb ?? DEFAULT_SPOOL_MB) * 1024 * 1024,
     network,
   }
 }

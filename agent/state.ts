@@ -40,6 +40,7 @@ export interface FileSettings {
   readonly enrollmentKeyFile?: string
   readonly heartbeatSeconds?: number
   readonly logLevel?: string
+  readonly spoolMb?: number
   readonly caFile?: string
 }
 
@@ -64,6 +65,7 @@ const settingsShape = {
   enrollment_key_file: z.string().optional(),
   heartbeat_seconds: z.number().optional(),
   log_level: z.string().optional(),
+  spool_mb: z.number().optional(),
   ca_file: z.string().optional(),
 }
 type SettingsTable = z.infer<z.ZodObject<typeof settingsShape>>
@@ -149,6 +151,7 @@ function settingsIn(table: SettingsTable): FileSettings {
     enrollmentKeyFile: table.enrollment_key_file,
     heartbeatSeconds: table.heartbeat_seconds,
     logLevel: table.log_level,
+    spoolMb: table.spool_mb,
     caFile: table.ca_file,
   }
   return Object.fromEntries(Object.entries(found).filter(([, value]) => value !== undefined))
@@ -193,6 +196,7 @@ export function renderState(state: AgentState): string {
     enrollment_key_file: settings.enrollmentKeyFile,
     heartbeat_seconds: settings.heartbeatSeconds,
     log_level: settings.logLevel,
+    spool_mb: settings.spoolMb,
     ca_file: settings.caFile,
     robot_id: identity?.robotId,
     site_id: identity?.siteId,

@@ -15,6 +15,7 @@ const answer = (status: number, more: Partial<HttpAnswer> = {}): HttpAnswer => (
   status,
   retryAfter: undefined,
   location: undefined,
+  date: undefined,
   body: undefined,
   ...more,
 })

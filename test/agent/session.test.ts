@@ -13,8 +13,8 @@ import {
   WELCOME_TIMEOUT_MS,
   wakeAt,
 } from '../../agent/session.ts'
-import { MemorySpool } from '../../agent/spool.ts'
 import type { Lifecycle, WelcomeFrame } from '../../src/protocol/frames.ts'
+import { ArraySpool } from './support/array-spool.ts'
 
 const INTERVAL_MS = 1_000
 const SILENCE_MS = 3 * INTERVAL_MS + 5_000
@@ -37,12 +37,12 @@ const ack = (seq: number): SessionEvent => ({ kind: 'frame', frame: { type: 'ack
 class Bench {
   state: SessionState
   now = 0
-  readonly spool = new MemorySpool()
+  readonly spool = new ArraySpool()
   readonly effects: SessionEffect[] = []
   readonly sent: { seq: number; at: number }[] = []
 
-  constructor(from: { ownIntervalMs?: number; everSentSeq?: number } = {}) {
-    const opened = openSession(0, { ownIntervalMs: from.ownIntervalMs, everSentSeq: from.everSentSeq ?? -1 })
+  constructor(from: { ownIntervalMs?: number } = {}) {
+    const opened = openSession(0, { ownIntervalMs: from.ownIntervalMs })
     this.state = opened.state
     this.carryOut(opened.effects)
   }
@@ -56,24 +56,34 @@ class Bench {
   carryOut(effects: readonly SessionEffect[]): void {
     for (const effect of effects) {
       this.effects.push(effect)
-      if (effect.kind === 'acknowledged') this.spool.acknowledge(effect.seq)
+      if (effect.kind === 'acknowledged') this.spool.acknowledge(effect.from, effect.to)
+      if (effect.kind === 'send_beside') {
+        const throughSeq = this.send(effect.afterSeq, effect.atMost).throughSeq
+        this.feed({ kind: 'sent_beside', afterSeq: effect.afterSeq, throughSeq })
+      }
       if (effect.kind !== 'send_heartbeats') continue
-      const entries = this.spool.after(effect.afterSeq, effect.atMost + 1)
-      const taken = entries.slice(0, effect.atMost)
-      for (const entry of taken) this.sent.push({ seq: entry.seq, at: this.now })
       this.feed({
         kind: 'sent',
-        throughSeq: taken.at(-1)?.seq ?? effect.afterSeq,
-        count: taken.length,
-        isAll: taken.length === entries.length,
         isBlocked: false,
+        ...this.send(effect.afterSeq, effect.atMost, effect.belowSeq),
       })
+    }
+  }
+
+  send(afterSeq: number, atMost: number, belowSeq = Infinity) {
+    const entries = this.spool.after(afterSeq, atMost + 1, belowSeq)
+    const taken = entries.slice(0, atMost)
+    for (const entry of taken) this.sent.push({ seq: entry.seq, at: this.now })
+    return {
+      throughSeq: taken.at(-1)?.seq ?? afterSeq,
+      count: taken.length,
+      isAll: taken.length === entries.length,
     }
   }
 
   beat(seq: number): void {
     this.spool.add({ seq, text: String(seq) })
-    this.feed({ kind: 'backlog' })
+    this.feed({ kind: 'beat', seq })
   }
 
   pass(ms: number): void {
@@ -198,12 +208,14 @@ describe('a session', () => {
     ).toEqual([true, false])
   })
 
-  test('an acknowledgement reaches no further than what was ever sent', () => {
-    const bench = new Bench({ everSentSeq: 7 })
+  test('an acknowledgement reaches no further than what this session sent', () => {
+    const bench = new Bench()
     bench.spool.add({ seq: 6, text: '6' })
-    bench.spool.add({ seq: 9, text: '9' })
     bench.feed(ack(1_000_000))
-    expect(bench.spool.after(-1, 9).map((entry) => entry.seq)).toEqual([9])
+    expect(bench.spool.size).toBe(1)
+    bench.feed(welcome())
+    bench.feed(ack(1_000_000))
+    expect(bench.spool.size).toBe(0)
   })
 
   test('leaves when all is acknowledged', () => {
@@ -259,35 +271,63 @@ describe('sending', () => {
           bench.pass(1_000)
           bench.feed({ kind: 'heard' })
         }
-        expect(bench.sent.map(({ seq }) => seq)).toEqual(
-          Array.from({ length: count + live }, (_, at) => at + 1),
+        const sent = bench.sent.map(({ seq }) => seq)
+        const isOld = (seq: number) => seq <= count
+        expect(sent.filter(isOld)).toEqual(Array.from({ length: count }, (_, at) => at + 1))
+        expect(sent.filter((seq) => !isOld(seq))).toEqual(
+          Array.from({ length: live }, (_, at) => count + at + 1),
         )
         for (const first of bench.sent) {
-          const within = bench.sent.filter(({ at }) => at >= first.at && at < first.at + 1_000).length
-          expect(within).toBeLessThanOrEqual(SEND_RATE + 6)
+          const within = bench.sent.filter(({ at }) => at >= first.at && at < first.at + 1_000)
+          expect(within.length).toBeLessThanOrEqual(SEND_RATE + 6 + 8)
         }
       }),
       { numRuns: 25 },
     )
   })
 
-  test('whatever happens, numbers only grow, and what is acknowledged is not sent after', () => {
+  test('what is made while older ones wait goes out at once', () => {
+    const bench = new Bench()
+    for (let seq = 1; seq <= 500; seq++) bench.spool.add({ seq, text: String(seq) })
+    bench.feed(welcome())
+    bench.pass(2_000)
+    bench.beat(501)
+    expect(bench.sent.at(-1)).toEqual({ seq: 501, at: 2_000 })
+    const before = bench.sent.length
+    // It covers what was sent before it, and of the others none.
+    bench.pass(1_000)
+    bench.feed(ack(501))
+    expect(bench.spool.after(-1, 1)[0]!.seq).toBe(before)
+    expect(bench.spool.size).toBe(501 - before)
+    // What was sent after it waits for the next.
+    bench.feed(ack(501))
+    expect(bench.spool.size).toBe(501 - before)
+    bench.beat(502)
+    bench.feed(ack(502))
+    expect(bench.spool.after(-1, 1)[0]!.seq).toBe(before + 50)
+  })
+
+  test('whatever happens, nothing is forgotten that the server has not stored, and nothing sent twice', () => {
     const happenings = fc.array(
       fc.oneof(
         { weight: 18, arbitrary: fc.constant('beat' as const) },
-        { weight: 12, arbitrary: fc.record({ pass: fc.integer({ min: 1, max: 3_000 }) }) },
-        { weight: 9, arbitrary: fc.record({ ack: fc.nat({ max: 60 }) }) },
-        { weight: 3, arbitrary: fc.constantFrom<Lifecycle>('pending', 'active', 'maintenance') },
+        { weight: 12, arbitrary: fc.record({ pass: fc.integer({ min: 1, max: 900 }) }) },
+        { weight: 12, arbitrary: fc.record({ store: fc.nat({ max: 30 }) }) },
+        { weight: 1, arbitrary: fc.constantFrom<Lifecycle>('pending', 'active', 'maintenance') },
         { weight: 3, arbitrary: fc.constantFrom('fault' as const, 'heard' as const) },
         { weight: 1, arbitrary: fc.constant('leave' as const) },
       ),
       { maxLength: 150 },
     )
     fc.assert(
-      fc.property(happenings, (list) => {
-        const bench = openBench()
+      fc.property(happenings, fc.nat(300), (list, waiting) => {
+        const bench = new Bench()
         let seq = 0
-        let acked = -1
+        while (seq < waiting) bench.spool.add({ seq: ++seq, text: 'x' })
+        bench.feed(welcome())
+        // The server stores in the order in which things come, and names the highest that it has.
+        let stored = 0
+        let named = -1
         for (const happening of list) {
           if (happening === 'beat') bench.beat(++seq)
           else if (happening === 'fault') bench.feed({ kind: 'fault', message: 'x' })
@@ -296,18 +336,26 @@ describe('sending', () => {
           else if (typeof happening === 'string') bench.feed(welcome(happening))
           else if ('pass' in happening) bench.pass(happening.pass)
           else {
-            const isOver = bench.state.phase === 'over'
-            bench.feed(ack(happening.ack))
-            if (isOver) continue
-            acked = Math.max(acked, Math.min(happening.ack, bench.state.everSentSeq))
+            const before = stored
+            stored = Math.min(bench.sent.length, stored + happening.store)
+            named = Math.max(named, ...bench.sent.slice(before, stored).map((entry) => entry.seq))
+            if (named >= 0) bench.feed(ack(named))
           }
           const sent = bench.sent.map((entry) => entry.seq)
-          expect(sent).toEqual([...new Set(sent)].toSorted((one, other) => one - other))
-          // All that was made and not acknowledged is still there.
-          expect(bench.spool.after(-1, Infinity).map((entry) => entry.seq)).toEqual(
-            Array.from({ length: seq }, (_, at) => at + 1).filter((number) => number > acked),
-          )
+          expect(new Set(sent).size).toBe(sent.length)
+          const inDatabase = new Set(sent.slice(0, stored))
+          const held = new Set(bench.spool.after(-1, Infinity).map((entry) => entry.seq))
+          for (let made = 1; made <= seq; made++) expect(held.has(made) || inDatabase.has(made)).toBe(true)
         }
+        if (bench.state.phase !== 'open' || bench.state.welcome?.lifecycle === 'pending') return
+        // Once all is sent, one more that is stored settles everything.
+        for (let turn = 0; turn < 12; turn++) {
+          bench.pass(900)
+          bench.feed({ kind: 'heard' })
+        }
+        bench.beat(++seq)
+        bench.feed(ack(seq))
+        expect(bench.spool.size).toBe(0)
       }),
     )
   })
@@ -315,7 +363,7 @@ describe('sending', () => {
   test('it never asks to be woken in the past twice over', () => {
     const bench = openBench()
     for (let seq = 1; seq <= 200; seq++) bench.spool.add({ seq, text: 'x' })
-    bench.feed({ kind: 'backlog' })
+    bench.feed({ kind: 'beat', seq: 200 })
     for (let turn = 0; turn < 500 && bench.state.phase === 'open'; turn++) {
       const wake = wakeAt(bench.state)
       expect(wake).toBeGreaterThan(bench.now)

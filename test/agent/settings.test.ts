@@ -34,6 +34,7 @@ describe('settings', () => {
       credential: expect.objectContaining({ secret: KEY, isSetupToken: false }),
       ownIntervalMs: 5_000,
       logLevel: 'info',
+      spoolBytes: 16 * 1024 * 1024,
       network: expect.anything(),
     })
     expect(read({ enrollmentKey: KEY }, {}, file)).toMatchObject({
