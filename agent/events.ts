@@ -1,4 +1,5 @@
-import type { RobotEventFrame } from '../src/protocol/frames.ts'
+import { type RobotEventFrame, robotEventSchema } from '../src/protocol/frames.ts'
+import type { KeptFile } from './kept-file.ts'
 import type { Clock } from './runtime.ts'
 
 /**
@@ -31,17 +32,24 @@ interface WaitingEvent {
   sentAt: number | undefined
 }
 
-/** Events that wait for their acknowledgement, in memory. When it is full, the newest are refused: none is lost unseen. */
+/** Events that wait for their acknowledgement, also over a restart when there is a file for them. When it is full, the newest are refused: none is lost unseen. */
 export class EventQueue implements EventKeeper {
   readonly #clock: Clock
   readonly #bounds: EventBounds
   readonly #waiting = new Map<string, WaitingEvent>()
   #bytes = 0
+  readonly #file: KeptFile | undefined
   #kept: () => void = () => {}
 
-  constructor(clock: Clock, bounds: EventBounds = EVENT_BOUNDS) {
+  constructor(clock: Clock, bounds: EventBounds = EVENT_BOUNDS, file?: KeptFile) {
     this.#clock = clock
     this.#bounds = bounds
+    const before = file?.read()
+    for (const event of Array.isArray(before) ? before : []) {
+      const parsed = robotEventSchema.safeParse(event)
+      if (parsed.success) this.keepEvent(parsed.data)
+    }
+    this.#file = file
   }
 
   get waitingEvents(): number {
@@ -55,6 +63,7 @@ export class EventQueue implements EventKeeper {
     if (this.#waiting.size >= this.#bounds.entries || this.#bytes + bytes > this.#bounds.bytes) return false
     this.#waiting.set(event.id, { text, bytes, sentAt: undefined })
     this.#bytes += bytes
+    this.#write()
     this.#kept()
     return true
   }
@@ -68,6 +77,7 @@ export class EventQueue implements EventKeeper {
   clear(): void {
     this.#waiting.clear()
     this.#bytes = 0
+    this.#write()
   }
 
   acknowledge(ids: readonly string[]): void {
@@ -75,6 +85,16 @@ export class EventQueue implements EventKeeper {
       this.#bytes -= this.#waiting.get(id)?.bytes ?? 0
       this.#waiting.delete(id)
     }
+    this.#write()
+  }
+
+  /** Writes down what waits, at the end. */
+  stop(): void {
+    this.#file?.stop()
+  }
+
+  #write(): void {
+    this.#file?.write(() => [...this.#waiting.values()].map(({ text }) => JSON.parse(text)))
   }
 
   /** A new session knows nothing of what was sent in the one before. */

@@ -1,6 +1,6 @@
 import { existsSync, statSync } from 'node:fs'
 import { homedir, userInfo } from 'node:os'
-import { dirname } from 'node:path'
+import { dirname, join } from 'node:path'
 import { gatewayFor } from './addresses.ts'
 import { type BecomingParts, firstIdentity, nextIdentity } from './becoming.ts'
 import { type Check, checked, checkLine } from './check.ts'
@@ -11,6 +11,7 @@ import { AgentExit, EXIT, TokenRefused } from './exit.ts'
 import { filesOf, forgetIdentity } from './forget.ts'
 import { credentialsLeft, removeUsedUp } from './handed-over.ts'
 import { forgetForImage } from './image.ts'
+import { KeptFile } from './kept-file.ts'
 import { remembering } from './last-errors.ts'
 import { socketToCall } from './local/address.ts'
 import { askLocally, type LocalCommand } from './local/commands.ts'
@@ -317,7 +318,8 @@ async function hearing(
   run: (local: Local, events: EventQueue) => Promise<void>,
 ): Promise<void> {
   const { bootId } = readMachine(places)
-  const events = new EventQueue(clock)
+  const eventFile = new KeptFile(join(places.stateDir, `${places.stem}.events`), clock, log)
+  const events = new EventQueue(clock, undefined, eventFile)
   const settings = readLocalSettings(places, env)
   const local = new Local({ settings, places, bootId, env, clock, random, log, events })
   await local.start()
@@ -325,6 +327,7 @@ async function hearing(
     await run(local, events)
   } finally {
     await local.stop()
+    events.stop()
   }
 }
 

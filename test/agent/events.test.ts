@@ -1,7 +1,12 @@
+import { readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { EventQueue } from '../../agent/events.ts'
+import { KeptFile } from '../../agent/kept-file.ts'
 import type { RobotEventFrame } from '../../src/protocol/frames.ts'
 import { ManualClock } from '../support/clock.ts'
+import { temporaryFolder } from './support/agent-process.ts'
+import { silentLog } from './support/silent-log.ts'
 
 function event(id: string, message = ''): RobotEventFrame {
   return { type: 'event', id, at: '2026-01-01T00:00:00Z', level: 'info', code: 'test', message }
@@ -75,5 +80,36 @@ describe('events that wait', () => {
     queue.keepEvent(event('a'))
     queue.keepEvent(event('b'))
     expect(told).toBe(1)
+  })
+})
+
+describe('events in a file', () => {
+  test('are there after a restart, without those that were acknowledged, and the file is written seldom', () => {
+    const clock = new ManualClock()
+    const path = join(temporaryFolder(), 'events')
+    const open = () => new EventQueue(clock, undefined, new KeptFile(path, clock, silentLog))
+    const queue = open()
+    queue.keepEvent(event('a', 'first'))
+    expect(idsSent(open())).toEqual(['a'])
+    const written = readFileSync(path, 'utf8')
+    for (let number = 0; number < 10; number++) queue.keepEvent(event(`e${number}`))
+    queue.acknowledge(['a', 'e0'])
+    expect(readFileSync(path, 'utf8')).toBe(written)
+    clock.advance(2_000)
+    expect(idsSent(open())).toEqual(['e1', 'e2', 'e3', 'e4', 'e5', 'e6', 'e7', 'e8', 'e9'])
+    queue.clear()
+    queue.stop()
+    expect(idsSent(open())).toEqual([])
+  })
+
+  test('that is damaged, or holds something else, costs what cannot be read', () => {
+    const clock = new ManualClock()
+    const path = join(temporaryFolder(), 'events')
+    for (const text of ['', '{', '{}', 'null', '[1, {"type":"event"}]']) {
+      writeFileSync(path, text)
+      expect(new EventQueue(clock, undefined, new KeptFile(path, clock, silentLog)).waitingEvents).toBe(0)
+    }
+    writeFileSync(path, JSON.stringify([7, event('a')]))
+    expect(idsSent(new EventQueue(clock, undefined, new KeptFile(path, clock, silentLog)))).toEqual(['a'])
   })
 })

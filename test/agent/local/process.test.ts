@@ -71,8 +71,8 @@ test('faults decide the robot’s health, and outlive an agent that was killed',
   expect(existsSync(`${robot.config}.sock`)).toBe(false)
 })
 
-test('events are sent until they are acknowledged, also in the next session', async () => {
-  const { robot, server, session } = await enrolled()
+test('events are sent until they are acknowledged, also by an agent that was killed and started again', async () => {
+  const { robot, agent, server, session } = await enrolled()
   const data = JSON.stringify({ door: 3 })
   expect(
     await robot.command('event', 'door is open', '--code', 'door', '--level', 'warn', '--data', data),
@@ -80,7 +80,9 @@ test('events are sent until they are acknowledged, also in the next session', as
   const event = await session.frames.next(({ type }) => type === 'event')
   expect(event).toMatchObject({ level: 'warn', code: 'door', message: 'door is open', data: { door: 3 } })
   expect((await robot.status())!.local!.events_waiting).toBe(1)
-  session.vanish()
+  agent.kill('SIGKILL')
+  await agent.exited
+  robot.run()
 
   const [, second] = await server.sessions.first(2)
   expect(await second!.frames.next(({ type }) => type === 'event')).toEqual(event)
