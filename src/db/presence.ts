@@ -45,7 +45,7 @@ export const ORPHANS_PER_STATEMENT = 1_000
 /**
  * Robots of servers that are gone, silent for 2.5 of their intervals: from online to stale. Answers with them; as many
  * as fit into a statement mean that there may be more. Robots that are just now being opened elsewhere are left alone:
- * waiting for them would hold up those who open them.
+ * waiting for them would hold up those who open them. So are those of a server that is on the list after all.
  */
 export async function markOrphansStale(
   database: Database,
@@ -59,6 +59,7 @@ export async function markOrphansStale(
       WHERE s.server_id = ANY (${[...serverIds]}::uuid[]) AND s.connection = 'online'
         AND s.last_seen_at < ${now}::timestamptz
           - coalesce(f.heartbeat_interval_ms, ${defaultIntervalMs}::int) * 2.5 * interval '1 millisecond'
+        AND NOT EXISTS (SELECT FROM servers alive WHERE alive.id = s.server_id)
       ORDER BY s.robot_id LIMIT ${sql.lit(ORPHANS_PER_STATEMENT)}
       FOR NO KEY UPDATE OF s SKIP LOCKED
     )
@@ -89,6 +90,7 @@ export async function markOrphansOffline(
       JOIN robot_status s USING (server_id) JOIN robots r ON r.id = s.robot_id JOIN fleets f ON f.id = r.fleet_id
       WHERE s.connection IN ('online', 'stale')
         AND gone.gone_for_ms >= ${returnMs}::int + 5000 + 3 * coalesce(f.heartbeat_interval_ms, ${defaultIntervalMs}::int)
+        AND NOT EXISTS (SELECT FROM servers alive WHERE alive.id = s.server_id)
       ORDER BY s.robot_id LIMIT ${sql.lit(ORPHANS_PER_STATEMENT)}
       FOR NO KEY UPDATE OF s SKIP LOCKED
     )

@@ -1,6 +1,7 @@
 import { sql } from 'kysely'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { markOrphansOffline, markOrphansStale, ORPHANS_PER_STATEMENT } from '../../src/db/presence.ts'
+import { beatServer, removeServer } from '../../src/db/servers.ts'
 import { inTransaction } from '../../src/db/transaction.ts'
 import { newId } from '../../src/ids.ts'
 import { createTestDatabase, type TestDatabase } from '../support/postgres.ts'
@@ -42,6 +43,15 @@ test('robots that somebody is opening at this moment are left alone, and nobody 
     expect(offline.toSorted()).toEqual(others)
   })
   expect(await markOrphansStale(db.database, [serverId], INTERVAL_MS, NOW)).toEqual([robotIds[2]])
+})
+
+test('robots of a server that was thought dead and says that it lives are left alone', async () => {
+  const { serverId, robotIds } = await orphans(2)
+  await beatServer(db.database, { id: serverId, hostname: 'back', processId: 1 })
+  expect(await markOrphansStale(db.database, [serverId], INTERVAL_MS, NOW)).toEqual([])
+  expect(await markOrphansOffline(db.database, [serverId], [300_000], 60_000, INTERVAL_MS, NOW)).toEqual([])
+  await removeServer(db.database, serverId)
+  expect(await markOrphansStale(db.database, [serverId], INTERVAL_MS, NOW)).toHaveLength(robotIds.length)
 })
 
 test('many are taken in parts', async () => {
