@@ -23,14 +23,12 @@ async function openSilent(url: URL, count: number): Promise<Socket[]> {
 /** How a new connection fares: an answer's status, or the code of its failure. */
 function knock(url: URL): Promise<number | string> {
   return new Promise((resolve) => {
-    get(new URL('/healthz', url), { agent: false, timeout: 2_000 }, (response) => {
+    const request = get(new URL('/healthz', url), { agent: false, timeout: 2_000 }, (response) => {
       response.resume()
       resolve(response.statusCode!)
     })
-      .on('timeout', function () {
-        this.destroy(Object.assign(new Error('no answer'), { code: 'ETIMEDOUT' }))
-      })
-      .on('error', (error: NodeJS.ErrnoException) => resolve(error.code ?? error.name))
+    request.on('timeout', () => request.destroy(Object.assign(new Error('no answer'), { code: 'ETIMEDOUT' })))
+    request.on('error', (error: NodeJS.ErrnoException) => resolve(error.code ?? error.name))
   })
 }
 
