@@ -125,6 +125,7 @@ function identityFrom(
     robotToken: claim.robotToken,
     tokenMadeAt: new Date(clock.now()).toISOString(),
     machineId: machine.machineId,
+    boundTo: machine.boardId,
     credentialHash: credential.hash,
   }
 }

@@ -15,11 +15,14 @@ export interface Machine {
   readonly mac: string | undefined
   /** A hash: the machine's own id is nobody else's business. Undefined where machines have none. */
   readonly machineId: string | undefined
+  /** A hash, too, and the same wherever on this machine an agent keeps its identity. */
+  readonly boardId: string | undefined
   readonly bootId: string | undefined
 }
 
 /** Reads what this machine is. */
 export function readMachine(places: Places): Machine {
+  const id = firstLine('/etc/machine-id') ?? firstLine('/var/lib/dbus/machine-id')
   return {
     hostname: hostname().slice(0, 253),
     os: osName().slice(0, 128),
@@ -27,7 +30,8 @@ export function readMachine(places: Places): Machine {
     arch: arch(),
     version: agentVersion,
     mac: macAddress(),
-    machineId: machineIdFor(firstLine('/etc/machine-id') ?? firstLine('/var/lib/dbus/machine-id'), places),
+    machineId: machineIdFor(id, places),
+    boardId: id && createHash('sha256').update(`beacon board ${id}`).digest('hex'),
     bootId: firstLine('/proc/sys/kernel/random/boot_id'),
   }
 }

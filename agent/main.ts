@@ -1,34 +1,18 @@
 import { existsSync, statSync } from 'node:fs'
 import { homedir, userInfo } from 'node:os'
-import { dirname, join } from 'node:path'
-import { gatewayFor } from './addresses.ts'
-import { type BecomingParts, firstIdentity, nextIdentity } from './becoming.ts'
 import { type Check, checked, checkLine } from './check.ts'
 import { examine } from './doctor/doctor.ts'
 import { reportLines } from './doctor/report.ts'
-import { EventQueue } from './events.ts'
-import { AgentExit, EXIT, TokenRefused } from './exit.ts'
+import { AgentExit, EXIT } from './exit.ts'
 import { filesOf, forgetIdentity } from './forget.ts'
-import { credentialsLeft, removeUsedUp } from './handed-over.ts'
+import { credentialsLeft } from './handed-over.ts'
 import { forgetForImage } from './image.ts'
-import { KeptFile } from './kept-file.ts'
-import { remembering } from './last-errors.ts'
 import { socketToCall } from './local/address.ts'
 import { askLocally, type LocalCommand } from './local/commands.ts'
-import { Local } from './local/local.ts'
-import { readLocalSettings } from './local/settings.ts'
-import { takeLock } from './lock.ts'
-import { createLog, type Log, type LogOutput } from './log.ts'
-import { type Machine, readMachine } from './machine.ts'
-import type { Network } from './network/dial.ts'
-import { proxyFor, shownProxy } from './network/proxy.ts'
-import { Trust } from './network/trust.ts'
+import { createLog, type LogOutput } from './log.ts'
 import { followed, type Places, placesOf, SERVICE_CONFIG } from './places.ts'
-import { Robot, type RobotParts } from './robot.ts'
+import { runUnderLock } from './run.ts'
 import { systemClock, systemRandom } from './runtime.ts'
-import { SensorBoard } from './sensors/board.ts'
-import { hostSensors } from './sensors/host.ts'
-import { Sequence } from './sequence.ts'
 import {
   type InstallFlags,
   installService,
@@ -40,23 +24,15 @@ import {
 } from './service/command.ts'
 import { type ServiceHost, thisHost } from './service/host.ts'
 import { SYSTEM_LAYOUT } from './service/layout.ts'
-import { Teller } from './service/teller.ts'
 import {
   type AgentFlags,
   type AgentSettings,
   configPathIn,
   type Environment,
-  lookForCredential,
   readSettings,
 } from './settings.ts'
-import { openRing } from './spool/open.ts'
-import { DiskSpool } from './spool.ts'
-import type { Identity } from './state.ts'
 import { loadState } from './state-file.ts'
-import { identityStatus, NOT_LINKED, readStatus, statusLines } from './status.ts'
-import { Store } from './store.ts'
-import { describeError } from './text.ts'
-import { agentVersion } from './version.ts'
+import { readStatus, statusLines } from './status.ts'
 
 /** Where the agent's commands write. */
 export interface AgentOutput {
@@ -78,7 +54,7 @@ export async function runAgent(flags: AgentFlags, env: Environment, output: Agen
     // Mistakes in the settings are told before anything is made or taken.
     const settings = settingsFor(places, flags, env)
     log = createLog(settings.logLevel, output.log, clock)
-    await underLock(places, flags, env, log)
+    await runUnderLock(places, flags, env, log)
     return EXIT.fine
   } catch (error) {
     if (!(error instanceof AgentExit)) throw error
@@ -272,202 +248,4 @@ function settingsFor(places: Places, flags: AgentFlags, env: Environment): Agent
   const { state } = loadState(places)
   const left = credentialsLeft(places, env.CREDENTIALS_DIRECTORY)
   return readSettings(flags, env, state.settings, state.identity !== undefined, left)
-}
-
-function aboutThis({ config }: Places) {
-  return { running: true, config, pid: process.pid, version: agentVersion }
-}
-
-async function underLock(places: Places, flags: AgentFlags, env: Environment, plainLog: Log): Promise<void> {
-  const lock = await takeLock(places, clock, random)
-  if (!lock)
-    throw new AgentExit(
-      EXIT.conflict,
-      `another agent runs on ${places.config}. Stop it, or give this one a --config of its own`,
-    )
-  const memory = remembering(plainLog, clock)
-  const { log } = memory
-  const ending = endSignal(log)
-  const about = aboutThis(places)
-  const teller = new Teller({ lock, env, clock, log, lastErrors: memory.lastErrors }, () => ({
-    ...identityStatus(undefined),
-    ...about,
-    link: NOT_LINKED,
-  }))
-  ending.signal.addEventListener('abort', () => void teller.stopping())
-  try {
-    await hearing(places, env, log, (local, events) =>
-      work(places, flags, env, teller, local, events, log, ending.signal),
-    )
-  } catch (error) {
-    if (error instanceof AgentExit) await teller.stopping(error.message)
-    if (!ending.signal.aborted || error instanceof AgentExit) throw error
-    log.info('stopped before it was enrolled')
-  } finally {
-    ending.release()
-    await teller.stopping()
-    lock.release()
-  }
-}
-
-/** Hears the robot's own software while `run` goes on. */
-async function hearing(
-  places: Places,
-  env: Environment,
-  log: Log,
-  run: (local: Local, events: EventQueue) => Promise<void>,
-): Promise<void> {
-  const { bootId } = readMachine(places)
-  const eventFile = new KeptFile(join(places.stateDir, `${places.stem}.events`), clock, log)
-  const events = new EventQueue(clock, undefined, eventFile)
-  const settings = readLocalSettings(places, env)
-  const local = new Local({ settings, places, bootId, env, clock, random, log, events })
-  await local.start()
-  try {
-    await run(local, events)
-  } finally {
-    await local.stop()
-    events.stop()
-  }
-}
-
-async function work(
-  places: Places,
-  flags: AgentFlags,
-  env: Environment,
-  teller: Teller,
-  local: Local,
-  events: EventQueue,
-  log: Log,
-  signal: AbortSignal,
-): Promise<void> {
-  // Read again now that nobody else can write it.
-  const { state, warnings } = loadState(places)
-  const left = () => credentialsLeft(places, env.CREDENTIALS_DIRECTORY)
-  const settings = readSettings(flags, env, state.settings, state.identity !== undefined, left())
-  for (const warning of warnings) log.warn(warning)
-  const machine = readMachine(places)
-  const about = aboutThis(places)
-
-  const network: Network = {
-    proxies: settings.network.proxies,
-    trust: new Trust(settings.network.trust),
-    clock,
-  }
-  const store = new Store(places, state)
-  const becoming: BecomingParts = {
-    clock,
-    random,
-    log,
-    machine,
-    network,
-    signal,
-    store,
-    settings,
-    look: () => lookForCredential(flags, env, state.settings, left()),
-  }
-  const board = new SensorBoard(hostSensors(dirname(places.config), clock), clock)
-  let identity = await firstIdentity(becoming)
-  const ringOf = (owner: string) => openRing({ places, clock, owner, log, maxBytes: settings.spoolBytes })
-  let ring = ringOf(identity.robotId)
-  const sequence = new Sequence(places.sequence, clock, (error) =>
-    log.warn(`cannot write ${places.sequence}: ${describeError(error)}`),
-  )
-  removeUsedUp(places, identity, log)
-  sequence.goAbove(ring.highest)
-  try {
-    while (!signal.aborted) {
-      const addresses = addressesOf(identity, settings, machine, log)
-      tellProxy(addresses.gatewayUrl, network, log)
-      const robot = new Robot(identity, {
-        clock,
-        random,
-        log,
-        machine,
-        network,
-        sequence,
-        spool: new DiskSpool(ring),
-        readSensors: () => board.read(),
-        readLocal: () => local.read(),
-        events,
-        ...addresses,
-        ownIntervalMs: settings.ownIntervalMs,
-        keepIdentity: (changed) => store.keepIdentity(changed),
-        signal,
-      })
-      teller.tell(
-        () => ({ ...identityStatus(store.identity), ...about, link: robot.status(), local: local.status() }),
-        () => robot.isStuck,
-      )
-      const refusal = await endOf(robot).finally(() => ring.flush())
-      if (!refusal) return
-      teller.tell(() => ({
-        ...identityStatus(store.identity),
-        ...about,
-        link: NOT_LINKED,
-        local: local.status(),
-      }))
-      const next = await nextIdentity(becoming, refusal)
-      removeUsedUp(places, next, log)
-      // What another robot measured is none of this one's.
-      if (next.robotId !== identity.robotId) {
-        ring.clear()
-        ring.close()
-        ring = ringOf(next.robotId)
-        sequence.goAbove(ring.highest)
-        events.clear()
-      }
-      identity = next
-    }
-  } finally {
-    ring.close()
-  }
-}
-
-/** Runs the robot; answers with why its token was refused, if that is what ended it. */
-async function endOf(robot: Robot): Promise<TokenRefused | undefined> {
-  try {
-    await robot.run()
-    return undefined
-  } catch (error) {
-    if (error instanceof TokenRefused) return error
-    throw error
-  }
-}
-
-function addressesOf(
-  identity: Identity,
-  settings: AgentSettings,
-  machine: Machine,
-  log: Log,
-): Pick<RobotParts, 'gatewayUrl' | 'fallbackUrl'> {
-  if (identity.machineId !== undefined && identity.machineId !== machine.machineId)
-    log.warn('this identity was made on another machine or in another place; only one of the two may run')
-  const server = settings.serverIsExplicit ? settings.server : identity.server
-  const gateway = gatewayFor(identity, server, settings.serverIsExplicit)
-  for (const remark of gateway.remarks) log.warn(remark)
-  return { gatewayUrl: gateway.url, fallbackUrl: gateway.fallback }
-}
-
-function tellProxy(address: string, { proxies }: Network, log: Log): void {
-  const proxy = URL.canParse(address) ? proxyFor(new URL(address), proxies) : undefined
-  if (proxy) log.info(`connecting through the proxy ${shownProxy(proxy)} (${proxy.variable})`)
-}
-
-/** Aborts at the first SIGTERM or SIGINT; the second one ends the process where it stands. */
-function endSignal(log: Log): { signal: AbortSignal; release(): void } {
-  const ending = new AbortController()
-  const names = ['SIGTERM', 'SIGINT'] as const
-  const onSignal = (name: NodeJS.Signals) => {
-    if (ending.signal.aborted) process.exit(EXIT.error)
-    log.info(`${name}: stopping`)
-    ending.abort()
-  }
-  for (const name of names) process.on(name, onSignal)
-  return {
-    signal: ending.signal,
-    release: () => {
-      for (const name of names) process.removeListener(name, onSignal)
-    },
-  }
 }

@@ -13,6 +13,8 @@ export interface Places {
   readonly stem: string
   /** High-water mark of heartbeat numbers. */
   readonly sequence: string
+  /** Number of the newest session. */
+  readonly sessionCount: string
   /** False for the one place per machine and user where an agent is expected. */
   readonly isCustom: boolean
 }
@@ -61,6 +63,7 @@ function places(config: string, stateDir: string, isCustom: boolean): Places {
     stateDir,
     stem,
     sequence: join(stateDir, `${stem}.seq`),
+    sessionCount: join(stateDir, `${stem}.session`),
     isCustom,
   }
 }

@@ -16,6 +16,7 @@ import type { Reading } from './sensors/board.ts'
 import { type Judgement, judge } from './sensors/judgement.ts'
 import type { Sequence } from './sequence.ts'
 import { ServerTime } from './server-time.ts'
+import type { SessionCount } from './session-count.ts'
 import type { Spool } from './spool.ts'
 import type { Identity } from './state.ts'
 import type { LinkStatus } from './status.ts'
@@ -29,6 +30,7 @@ export interface RobotParts {
   readonly machine: Machine
   readonly network: Network
   readonly sequence: Sequence
+  readonly sessionCount: SessionCount
   readonly spool: Spool
   readonly readSensors: () => Promise<Reading>
   /** What the robot's own software told. */
@@ -181,6 +183,8 @@ export class Robot {
       ownIntervalMs,
       listener: {
         welcomed: (welcome, isFirst, answeredInMs) => {
+          // Before anything is sent in it: whatever the server stores of this session, the robot knows of it.
+          if (isFirst) this.#parts.sessionCount.opened(welcome.session_no)
           if (isFirst) this.#openedWith(token)
           if (isFirst) this.#serverTime.learn(welcome.server_time, answeredInMs)
           this.#welcomed(welcome, isFirst)
@@ -220,7 +224,7 @@ export class Robot {
   }
 
   #hello(): HelloFrame {
-    const { machine, spool, sequence } = this.#parts
+    const { machine, spool, sequence, sessionCount } = this.#parts
     const { version, hostname, os, platform, arch } = machine
     return {
       type: 'hello',
@@ -230,6 +234,7 @@ export class Robot {
       resume_seq: spool.oldestSeq ?? sequence.upcoming,
       ...(machine.machineId ? { machine_id: machine.machineId } : {}),
       ...(machine.bootId ? { boot_id: machine.bootId } : {}),
+      ...(sessionCount.last === undefined ? {} : { last_session_no: sessionCount.last }),
     }
   }
 

@@ -20,6 +20,7 @@ export interface AgentFlags {
   readonly heartbeatSeconds?: string
   readonly logLevel?: string
   readonly caFile?: string
+  readonly adopt?: boolean
 }
 
 export type Environment = Readonly<Record<string, string | undefined>>
@@ -38,6 +39,8 @@ export interface AgentSettings {
   /** What waits for the server may take so much of the disk. */
   readonly spoolBytes: number
   readonly network: NetworkSettings
+  /** An identity that is bound to another machine is bound to this one. */
+  readonly adopts: boolean
 }
 
 /** How the robot's network wants to be used. */
@@ -74,6 +77,11 @@ const secondsSchema = z
 const levelSchema = z
   .enum(['trace', ...LOG_LEVELS, 'fatal'], `must be one of ${LOG_LEVELS.join(', ')}`)
   .transform((level): LogLevel => (level === 'trace' ? 'debug' : level === 'fatal' ? 'error' : level))
+const yesSchema = z.stringbool({
+  truthy: ['true', '1', 'yes'],
+  falsy: ['false', '0', 'no'],
+  error: 'must be true or false',
+})
 /** The config file that a flag or the environment names. */
 export function configPathIn(flags: AgentFlags, env: Environment): string | undefined {
   return flags.config || env.BEACON_CONFIG || undefined
@@ -130,6 +138,7 @@ export function readSettings(
     ),
   )
   const network = networkIn(flags, env, file, mistakes)
+  const adopt = take(yesSchema, first(['BEACON_ADOPT', env.BEACON_ADOPT]))
   const credential = isEnrolled ? undefined : readCredential(sourcesOf(flags, env, file, left), mistakes)
   if (!isEnrolled && credential === undefined && mistakes.length === 0)
     mistakes.push(
@@ -145,6 +154,7 @@ export function readSettings(
     logLevel: logLevel ?? 'info',
     spoolBytes: (spoolMb ?? DEFAULT_SPOOL_MB) * 1024 * 1024,
     network,
+    adopts: flags.adopt ?? adopt ?? false,
   }
 }
 

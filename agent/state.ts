@@ -18,6 +18,8 @@ export interface Identity {
   readonly tokenMadeAt?: string | undefined
   /** Hash of the machine that enrolled; undefined where machines have no id. */
   readonly machineId: string | undefined
+  /** Hash of the machine that alone may use it, whatever place it is kept in; undefined: not bound yet. */
+  readonly boundTo?: string | undefined
   /** SHA-256 in hex of the claim credential that it enrolled with; undefined: an agent of before did not keep it. */
   readonly credentialHash?: string | undefined
   /** The same of others that the server refused since: none is sent again. */
@@ -82,6 +84,7 @@ const identityShape = {
   next_token: robotToken.optional(),
   token_made_at: z.string().optional(),
   machine_id: z.string().optional(),
+  bound_to: z.string().optional(),
   credential_sha256: sha256.optional(),
   refused_credentials: z.array(sha256).optional(),
 }
@@ -179,6 +182,7 @@ function identityIn(table: z.infer<typeof enrolledSchema>): Identity {
     nextToken: table.next_token,
     tokenMadeAt: table.token_made_at,
     machineId: table.machine_id,
+    boundTo: table.bound_to,
     credentialHash: table.credential_sha256,
     refusedCredentials: table.refused_credentials,
   }
@@ -204,6 +208,7 @@ export function renderState(state: AgentState): string {
     gateway_url: identity?.gatewayUrl,
     heartbeat_interval_ms: identity?.heartbeatIntervalMs,
     machine_id: identity?.machineId,
+    bound_to: identity?.boundTo,
     credential_sha256: identity?.credentialHash,
     refused_credentials: identity?.refusedCredentials?.length ? [...identity.refusedCredentials] : undefined,
     token_made_at: identity?.tokenMadeAt,

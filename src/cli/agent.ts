@@ -38,6 +38,7 @@ export function fillAgent(agent: Command): void {
     .option('--config <path>', CONFIG)
     .option('--heartbeat-seconds <seconds>', 'beat faster than the server asks (BEACON_HEARTBEAT_SECONDS)')
     .option('--ca-file <file>', 'certificates in PEM form to trust besides the system’s (BEACON_CA_FILE)')
+    .option('--adopt', 'take over an identity whose disk was moved from another machine (BEACON_ADOPT=true)')
     .option('--log-level <level>', 'debug, info, warn, error or silent (BEACON_LOG_LEVEL; default info)')
     .addHelpText('after', DEFAULTS)
     .action(async (flags: AgentFlags) => {

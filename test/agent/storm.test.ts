@@ -7,6 +7,7 @@ import { EventQueue } from '../../agent/events.ts'
 import type { Log } from '../../agent/log.ts'
 import { Robot } from '../../agent/robot.ts'
 import { Sequence } from '../../agent/sequence.ts'
+import { SessionCount } from '../../agent/session-count.ts'
 import type { HeartbeatFrame } from '../../src/protocol/frames.ts'
 import { mintCheckedToken } from '../../src/protocol/tokens.ts'
 import { ManualClock } from '../support/clock.ts'
@@ -57,9 +58,13 @@ async function robotOf(server: ControlPlane, gatewayUrl = `ws://127.0.0.1:${serv
         version: 'test',
         mac: undefined,
         machineId: undefined,
+        boardId: undefined,
         bootId: undefined,
       },
       network: plainNetwork(clock),
+      sessionCount: new SessionCount(join(folder, 'session'), ROBOT_ID, (why) => {
+        throw new Error(why)
+      }),
       sequence: new Sequence(join(folder, 'sequence'), clock, (error) => {
         throw error
       }),
