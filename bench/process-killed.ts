@@ -1,6 +1,7 @@
 import { availableParallelism } from 'node:os'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { withChildren } from './support/child.ts'
+import { databaseCpuSeconds } from './support/database.ts'
 import { ENGINE_NAMES, type EngineName, enginesAsked } from './support/engines.ts'
 import { robotsByProcess, silencesSince } from './support/evidence.ts'
 import { GrowingFleet } from './support/fleet.ts'
@@ -10,6 +11,7 @@ import { Histogram } from './support/histogram.ts'
 import { spreadOf } from './support/measure.ts'
 import { optionsGiven, readOptions } from './support/options.ts'
 import { withPostgres } from './support/postgres.ts'
+import { cpuSecondsOfMachine, cpuSecondsOfTree } from './support/proc.ts'
 import { type BarChart, type Figure, saveReport } from './support/report.ts'
 
 // One of five gateway processes is killed: how long are its robots away beyond the pause that they make themselves, and
@@ -35,6 +37,8 @@ const options = readOptions({
 /** Robots that are not back by then are lost. */
 const PATIENCE_SECONDS = 120
 const LOOK_EVERY_MS = 250
+/** What the processors do is told apart for this long from the kill on. */
+const AFTERMATH_SECONDS = 5
 
 interface Kill {
   readonly held: number
@@ -51,11 +55,22 @@ interface Kill {
   readonly ratio: number
   /** Others' p99 in each second from the kill on. */
   readonly secondsP99Ms: readonly number[]
+  /** Processors that were busy, of all that there are: before, and from the kill on for some seconds. */
+  readonly busyBefore: Busy
+  readonly busyAfter: Busy
   /** The same ratio as timed by the processes that also close and dial a fifth of the robots. */
   readonly crowdsRatio: number
   readonly refused: Readonly<Record<string, number>>
   readonly stale: number
   readonly offline: number
+}
+
+/** Processors, for the server with all its processes, PostgreSQL, the robots, and the machine as a whole. */
+interface Busy {
+  readonly server: number
+  readonly database: number
+  readonly robots: number
+  readonly machine: number
 }
 
 if (options.processes < 2) throw new Error('--processes takes two or more')
@@ -84,6 +99,13 @@ for (const engine of enginesAsked(options.engine))
       }
       const witnesses = new FleetCrowds(common)
       const crowds = new FleetCrowds({ ...common, after: witnesses })
+      const database = await databaseCpuSeconds(databaseUrl)
+      const usage = (): Busy => ({
+        server: cpuSecondsOfTree(server.child.pid),
+        database: database(),
+        robots: [...witnesses.pids, ...crowds.pids].reduce((sum, pid) => sum + cpuSecondsOfTree(pid), 0),
+        machine: cpuSecondsOfMachine(),
+      })
       const begun = performance.now()
       await witnesses.growTo(options.witnesses)
       await crowds.growTo(options.robots - options.witnesses)
@@ -97,7 +119,7 @@ for (const engine of enginesAsked(options.engine))
       await sleep(options.settle * 1000)
       for (let kill = 0; kill < options.kills; kill++) {
         await server.complete()
-        kills.push(await killOne(server.gateways(), databaseUrl, witnesses, crowds))
+        kills.push(await killOne(server.gateways(), databaseUrl, witnesses, crowds, usage))
         process.stderr.write(`${engine}: ${JSON.stringify(kills.at(-1))}\n`)
       }
     })
@@ -109,11 +131,15 @@ async function killOne(
   databaseUrl: string,
   witnesses: FleetCrowds,
   crowds: FleetCrowds,
+  usage: () => Busy,
 ): Promise<Kill> {
   const all = [witnesses, crowds]
   const watch = () => Promise.all(all.map((some) => some.watch()))
   await watch()
+  const usageBefore = usage()
   await sleep(options.before * 1000)
+  const usageAtKill = usage()
+  let busyAfter: Busy | undefined
   const before = await witnesses.look()
   const crowdsBefore = await crowds.look()
   const holders = await robotsByProcess(databaseUrl)
@@ -134,6 +160,8 @@ async function killOne(
     if (performance.now() > end) break
     await sleep(LOOK_EVERY_MS)
     losses = await lossesOf(all)
+    const seconds = (Date.now() - killedAt) / 1000
+    if (seconds >= AFTERMATH_SECONDS) busyAfter ??= busyBetween(usageAtKill, usage(), seconds)
     if (Date.now() - killedAt < (secondsP99Ms.length + 1) * 1000) continue
     const { latencies } = await witnesses.look()
     during.add(latencies.counts())
@@ -166,10 +194,21 @@ async function killOne(
     duringP99Ms,
     ratio: duringP99Ms / beforeP99Ms,
     secondsP99Ms,
+    busyBefore: busyBetween(usageBefore, usageAtKill, options.before),
+    busyAfter: busyAfter ?? busyBetween(usageAtKill, usage(), (Date.now() - killedAt) / 1000),
     crowdsRatio: crowdsDuring.latencies.quantileMs(0.99) / crowdsBefore.latencies.quantileMs(0.99),
     refused,
     stale: silences.filter((entry) => entry.code === 'stale').length,
     offline: silences.filter((entry) => entry.code === 'offline').length,
+  }
+}
+
+function busyBetween(from: Busy, to: Busy, seconds: number): Busy {
+  return {
+    server: (to.server - from.server) / seconds,
+    database: (to.database - from.database) / seconds,
+    robots: (to.robots - from.robots) / seconds,
+    machine: (to.machine - from.machine) / seconds,
   }
 }
 
@@ -198,6 +237,10 @@ const figures: Figure[] = Object.entries(rounds).flatMap(([engine, { kills }]) =
     of('others’ p99 before, ms', (kill) => kill.beforeP99Ms, 1),
     of('others’ p99 meanwhile, ms', (kill) => kill.duringP99Ms, 1),
     of('others’ p99 in the worst second, ms', (kill) => Math.max(...kill.secondsP99Ms), 1),
+    ...(['server', 'database', 'robots', 'machine'] as const).flatMap((who) => [
+      of(`processors busy before, ${who}`, (kill) => kill.busyBefore[who], 2),
+      of(`processors busy in the first ${AFTERMATH_SECONDS} s, ${who}`, (kill) => kill.busyAfter[who], 2),
+    ]),
     of('the same ratio, timed by those who also close and dial', (kill) => kill.crowdsRatio, 2),
     of('sessions opened per second until then', (kill) => kill.sessionsPerSecond),
     of('robots of other processes that lost their session', (kill) => kill.strangers, 0, true),

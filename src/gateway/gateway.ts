@@ -39,6 +39,8 @@ export interface GatewayParts {
   readonly defaultIntervalMs: number
   /** Undefined: operators are told, and no more. */
   readonly clonePolicy?: ClonePolicy
+  /** How long heartbeats wait for company; undefined: as suits the only process. */
+  readonly heartbeatLingerMs?: number
   /** Robot sessions that this process opens in a second; 0: as many as come. */
   readonly sessionsPerSecond: number
   /** The same for the whole server, of which this process is one; undefined: it is the only one. */
@@ -119,6 +121,7 @@ export class Gateway {
     this.#sessions = new Sessions({
       ...parts,
       clonePolicy: parts.clonePolicy ?? 'alert',
+      heartbeatLingerMs: parts.heartbeatLingerMs,
       persist,
       robots: this.#robots,
       registry: this.#registry,

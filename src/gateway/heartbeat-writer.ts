@@ -42,6 +42,15 @@ const MAX_WAITING_BYTES = 64 * 1024 * 1024
  * statement costs as much as dozens of heartbeats do, and without this, the quicker the database, the more of them.
  */
 const LINGER_MS = 5
+const LONGEST_LINGER_MS = 50
+
+/**
+ * The same, in milliseconds, for one of so many gateway processes: where they share processors, the statements of each
+ * keep the others waiting, so that fewer of them are answered sooner than many.
+ */
+export function lingerFor(processes: number, processors: number): number {
+  return Math.min(Math.max(LINGER_MS, Math.ceil((LINGER_MS * processes) / processors)), LONGEST_LINGER_MS)
+}
 
 /**
  * Writes heartbeats to the database, all that wait together and one group at a time, so that they are stored in the
@@ -51,6 +60,7 @@ export class HeartbeatWriter {
   readonly #database: Database
   readonly #parts: PersistParts
   readonly #onDrained: () => void
+  readonly #lingerMs: number
   #waiting: PendingHeartbeat[] = []
   #waitingBytes = 0
   #working = false
@@ -65,10 +75,11 @@ export class HeartbeatWriter {
   #settled = 0
   #flushes: { readonly settled: number; readonly resolve: () => void }[] = []
 
-  constructor(database: Database, parts: PersistParts, onDrained: () => void) {
+  constructor(database: Database, parts: PersistParts, onDrained: () => void, lingerMs = LINGER_MS) {
     this.#database = database
     this.#parts = parts
     this.#onDrained = onDrained
+    this.#lingerMs = lingerMs
   }
 
   get waiting(): number {
@@ -86,7 +97,7 @@ export class HeartbeatWriter {
     this.#waitingBytes += row.body.length
     this.#added += 1
     if (this.#waiting.length >= MAX_GROUP) this.#start()
-    else if (!this.#due) this.#linger ??= this.#parts.clock.after(LINGER_MS, () => this.#start())
+    else if (!this.#due) this.#linger ??= this.#parts.clock.after(this.#lingerMs, () => this.#start())
   }
 
   /** Resolves once every heartbeat handed in so far is stored, or given up. */

@@ -37,6 +37,7 @@ export interface SessionsParts {
   readonly server: { readonly id: string }
   readonly defaultIntervalMs: number
   readonly clonePolicy: ClonePolicy
+  readonly heartbeatLingerMs: number | undefined
   readonly persist: PersistParts
   readonly robots: Robots<Connection>
   readonly registry: Registry<Connection>
@@ -73,7 +74,12 @@ export class Sessions implements ConnectionHost {
     const { database, bus, clock, metrics, server, clonePolicy, persist } = parts
     this.#parts = parts
     this.#opener = new SessionOpener(database, server.id, clonePolicy, clock, metrics)
-    this.#heartbeats = new HeartbeatWriter(database, persist, () => this.#resumeAll())
+    this.#heartbeats = new HeartbeatWriter(
+      database,
+      persist,
+      () => this.#resumeAll(),
+      parts.heartbeatLingerMs,
+    )
     this.#nextTokens = new NextTokenWriter(database, persist)
     this.#announce = new Grouping({
       maxGroup: 500,

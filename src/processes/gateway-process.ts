@@ -85,6 +85,7 @@ export async function startGatewayProcess(
       server: { id: settings.serverId, hostname: hostname(), processId: process.pid },
       defaultIntervalMs: settings.heartbeatIntervalMs,
       clonePolicy: settings.clonePolicy,
+      heartbeatLingerMs: settings.heartbeatLingerMs,
       sessionsPerSecond: settings.sessionsPerSecond,
       supervised: true,
       onRoomChanged: (hasRoom) => tell({ type: 'room', hasRoom }),

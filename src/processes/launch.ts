@@ -15,13 +15,15 @@ const MALLOC_SETTING = 'glibc.malloc.tcache_count=0'
 const PROGRAM = join(import.meta.dirname, `main${fileURLToPath(import.meta.url).slice(-3)}`)
 
 /**
- * Starts gateway processes as workers of a cluster: the ws engine shares its port by the cluster's round robin, which
- * every Node has; uws binds the port in each process by itself. No setting is in their arguments or environment.
+ * Starts gateway processes as workers of a cluster, for there the ws engine shares a port on every Node: each worker takes
+ * its connections from one socket by itself. Handed out by the primary, the cluster's other way, each connection waits until
+ * the one before has been received, which held a worker to some 600 a second. uws binds the port in each process by
+ * itself. No setting is in their arguments or environment.
  */
 export function createLaunch(): Launch {
   const given = inherited('GLIBC_TUNABLES')
   const tunables = given ? `${given}:${MALLOC_SETTING}` : MALLOC_SETTING
-  cluster.schedulingPolicy = cluster.SCHED_RR
+  cluster.schedulingPolicy = cluster.SCHED_NONE
   cluster.setupPrimary({ exec: PROGRAM, args: [], stdio: ['ignore', 'inherit', 'inherit', 'ipc'] })
   return (handlers) => {
     const worker = cluster.fork({ ...withoutSettings(), GLIBC_TUNABLES: tunables })

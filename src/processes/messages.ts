@@ -20,6 +20,7 @@ export interface GatewaySettings {
   readonly logLevel: string
   readonly heartbeatIntervalMs: number
   readonly clonePolicy: ClonePolicy
+  readonly heartbeatLingerMs: number
   /** Its share at first; 0: as many as come. */
   readonly sessionsPerSecond: number
   /** Servers that are gone, as their robots still say. */

@@ -1,5 +1,7 @@
+import { availableParallelism } from 'node:os'
 import type { Config } from '../config.ts'
 import type { Gateway } from '../gateway/gateway.ts'
+import { lingerFor } from '../gateway/heartbeat-writer.ts'
 import { newId } from '../ids.ts'
 import type { Log } from '../observe/log.ts'
 import type { Metrics } from '../observe/metrics.ts'
@@ -147,6 +149,7 @@ async function openInProcesses(parts: RobotPortParts): Promise<RobotPort> {
       logLevel: config.logLevel,
       heartbeatIntervalMs: config.heartbeatIntervalMs,
       clonePolicy: config.clonePolicy,
+      heartbeatLingerMs: lingerFor(config.gatewayProcesses, availableParallelism()),
       sessionsPerSecond,
       goneServers: [],
     }),

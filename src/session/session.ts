@@ -149,6 +149,7 @@ function welcome(state: LiveState & { phase: 'opening' }, grant: SessionGrant, n
     highestSeq: grant.latestSeq ?? -1,
     latestSeq: numbersAnew(state.hello) ? -1 : (grant.latestSeq ?? -1),
     latestAt: grant.latestAt ?? Number.NEGATIVE_INFINITY,
+    cameSeq: -1,
     storedSeq: -1,
     faultCodes: grant.faultCodes,
   }
@@ -206,8 +207,8 @@ function takeHeartbeat(state: OpenSession, heartbeat: Heartbeat): Step {
   if (state.facts.lifecycle === 'pending')
     return { state, effects: [{ type: 'refuse_heartbeat', reason: 'pending' }] }
   const { seq, time, faults } = heartbeat
-  const { highestSeq, latestSeq, latestAt, faultCodes } = state
-  const latest = seq > latestSeq || time > latestAt
+  const { highestSeq, latestSeq, latestAt, cameSeq, faultCodes } = state
+  const latest = seq > latestSeq || (time > latestAt && seq > cameSeq)
   const store: SessionEffect = { type: 'store_heartbeat', heartbeat, recheck: seq <= highestSeq, latest }
   // Written out: with so many members, `...` is by far the slowest part of the step.
   const next: OpenSession = {
@@ -217,6 +218,7 @@ function takeHeartbeat(state: OpenSession, heartbeat: Heartbeat): Step {
     highestSeq: Math.max(highestSeq, seq),
     latestSeq: latest ? seq : latestSeq,
     latestAt: latest ? time : latestAt,
+    cameSeq: Math.max(cameSeq, seq),
     storedSeq: state.storedSeq,
     faultCodes,
   }
@@ -241,6 +243,7 @@ function acknowledge(state: OpenSession, seq: number): Step {
     highestSeq: state.highestSeq,
     latestSeq: state.latestSeq,
     latestAt: state.latestAt,
+    cameSeq: state.cameSeq,
     storedSeq: seq,
     faultCodes: state.faultCodes,
   }

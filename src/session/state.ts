@@ -32,6 +32,8 @@ export interface OpenSession {
   readonly latestSeq: number
   /** The robot's own time of the heartbeat shown as the latest, in milliseconds. */
   readonly latestAt: number
+  /** Highest seq that came in this session; -1 for none. What comes below it is from before, whatever its time says. */
+  readonly cameSeq: number
   /** Highest seq of this session known to be in the database; -1 for none. */
   readonly storedSeq: number
   /** Codes of the faults that the robot last reported. */

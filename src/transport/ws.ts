@@ -99,7 +99,7 @@ async function listen(options: ListenOptions): Promise<GatewayListener> {
   }
 }
 
-/** Within a cluster its primary shares the port out; elsewhere the kernel does, where Node can ask it to (22.12 on). */
+/** Within a cluster its primary shares the socket; elsewhere the kernel shares the port, where Node can ask it to (22.12 on). */
 function bindOptions(host: string, { port, shared }: ListenOptions): BindOptions & { reusePort: boolean } {
   return {
     host,

@@ -3,7 +3,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import type { Database } from '../../src/db/database.ts'
 import type { HeartbeatRow } from '../../src/db/heartbeat-writes.ts'
 import type { Tables } from '../../src/db/tables.ts'
-import { HeartbeatWriter } from '../../src/gateway/heartbeat-writer.ts'
+import { HeartbeatWriter, lingerFor } from '../../src/gateway/heartbeat-writer.ts'
 import { createLog } from '../../src/observe/log.ts'
 import { createMetrics } from '../../src/observe/metrics.ts'
 import { ManualClock } from '../support/clock.ts'
@@ -158,6 +158,29 @@ describe('the next group', () => {
     await isTold(second)
     await isTold(third)
     expect(written).toHaveLength(2)
+  })
+
+  it('waits longer where more processes than processors have statements of their own', () => {
+    expect(lingerFor(1, 2)).toBe(5)
+    expect(lingerFor(2, 2)).toBe(5)
+    expect(lingerFor(5, 2)).toBe(13)
+    expect(lingerFor(55, 2)).toBe(50)
+  })
+
+  it('waits as long as it is told', async () => {
+    const slow = new HeartbeatWriter(
+      db.database,
+      { clock, log: createLog('silent'), metrics: createMetrics(), signal: new AbortController().signal },
+      () => {},
+      20,
+    )
+    const sender = new Sender()
+    slow.add({ ...heartbeatRow(robotIds[0]!), sender })
+    clock.advance(19)
+    expect(slow.waiting).toBe(1)
+    clock.advance(1)
+    expect(slow.waiting).toBe(0)
+    await isTold(sender)
   })
 
   it('goes at once when it has waited while one was written', async () => {

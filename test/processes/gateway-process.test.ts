@@ -40,6 +40,7 @@ async function settingsFor(engine: 'ws' | 'uws', databaseUrl: string): Promise<G
     logLevel: 'silent',
     heartbeatIntervalMs: 10_000,
     clonePolicy: 'alert',
+    heartbeatLingerMs: 5,
     sessionsPerSecond: 0,
     goneServers: [],
   }

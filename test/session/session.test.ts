@@ -138,6 +138,21 @@ describe('heartbeats', () => {
     ])
   })
 
+  it('sent late beside newer ones are never the latest, not even with a time that lies years ahead', () => {
+    const yearsAhead = { at: new Date(NOW + 5 * 365 * 86_400_000).toISOString() }
+    const rows = stored(
+      run(
+        [heartbeat(9), heartbeat(4, yearsAhead), heartbeat(10)],
+        open({ latestSeq: 5, latestAt: NOW }, { resume_seq: 4 }),
+      ).effects,
+    )
+    expect(rows.map(({ seq, latest }) => ({ seq, latest }))).toEqual([
+      { seq: 9, latest: true },
+      { seq: 4, latest: false },
+      { seq: 10, latest: true },
+    ])
+  })
+
   it('of a robot that counts from the start again are the latest nevertheless', () => {
     const fresh = open({ latestSeq: 5000, latestAt: NOW + 60_000_000 })
     const rows = stored(run([heartbeat(1), heartbeat(2)], fresh).effects)
