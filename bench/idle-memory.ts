@@ -4,7 +4,7 @@ import { comparedWithBare } from './support/compared.ts'
 import { RobotCrowd } from './support/crowd.ts'
 import { type EngineName, enginesAsked, startBareServer } from './support/engines.ts'
 import { enrolRobots } from './support/fleet.ts'
-import { alternate, ratiosOf, spreadOf } from './support/measure.ts'
+import { ratiosOf, spreadOf } from './support/measure.ts'
 import { MEMORY_QUESTION, type MemoryAnswer } from './support/memory-question.ts'
 import { readOptions } from './support/options.ts'
 import { withPostgres } from './support/postgres.ts'
@@ -22,13 +22,15 @@ const MOST = COUNTS[1]
 const AIMS: Readonly<Record<EngineName, number>> = { ws: 1.6, uws: 2 }
 const PROBE = new URL('./programs/memory-probe.js', import.meta.url)
 
-/** Bytes of the server's process without connections, and with each count of them. */
-interface Round {
-  readonly resident: readonly [empty: number, ...with_: number[]]
-  /** After its garbage was collected by force, without connections and with the most; and what of it is live heap. */
-  readonly collected: readonly [empty: number, full: number]
-  readonly liveHeap: readonly [empty: number, full: number]
+/** Of the server's process, without connections and with each count of them. */
+interface Point {
+  /** Resident bytes as they settle by themselves, and after garbage was collected by force. */
+  readonly settled: number
+  readonly collected: number
+  /** What of the heap is alive. */
+  readonly liveHeap: number
 }
+type Round = readonly [empty: Point, few: Point, most: Point]
 
 interface Server {
   readonly child: Child
@@ -43,26 +45,23 @@ function measure(
   return withChildren<Round>(async (start) => {
     const { child, port } = await startServer(start)
     const crowd = await RobotCrowd.start(start, { port })
-    const collect = async () => {
+    // Without robots, too, what the start has left behind has to be over: V8 gives back space for young objects only after
+    // a rest.
+    const look = async (): Promise<Point> => {
+      const settled = await settledBytesAfterStorm(child.pid)
       const { heapUsed } = await child.ask<MemoryAnswer>({ question: MEMORY_QUESTION })
       await settledBytesOf(child.pid)
-      return { heapUsed, resident: residentBytesOf(child.pid) }
+      return { settled, collected: residentBytesOf(child.pid), liveHeap: heapUsed }
     }
-    const emptyCollected = await collect()
-    const resident: [number, ...number[]] = [await settledBytesOf(child.pid)]
-    let connected = 0
-    for (const count of COUNTS) {
+    const empty = await look()
+    const [few, most] = [await lookWith(COUNTS[0], 0), await lookWith(MOST, COUNTS[0])]
+    await crowd.child.stop()
+    return [empty, few, most]
+
+    async function lookWith(count: number, connected: number): Promise<Point> {
       await crowd.connect(tokens.slice(connected, count))
       await crowd.beatOnce()
-      connected = count
-      resident.push(await settledBytesAfterStorm(child.pid))
-    }
-    const fullCollected = await collect()
-    await crowd.child.stop()
-    return {
-      resident,
-      collected: [emptyCollected.resident, fullCollected.resident],
-      liveHeap: [emptyCollected.heapUsed, fullCollected.heapUsed],
+      return look()
     }
   })
 }
@@ -70,16 +69,19 @@ function measure(
 function measureEngine(engine: EngineName) {
   return withPostgres(async (databaseUrl) => {
     const tokens = (await enrolRobots(databaseUrl, MOST)).map((robot) => robot.token)
-    return alternate(ROUNDS, {
-      beacon: () =>
-        measure(tokens, async (start) => {
+    const rounds: { beacon: Round[]; bare: Round[] } = { beacon: [], bare: [] }
+    for (let round = 0; round < ROUNDS; round++) {
+      rounds.beacon.push(
+        await measure(tokens, async (start) => {
           // The sessions say nothing while they are measured, and nobody shall call them lost for it.
           const settings = { BEACON_HEARTBEAT_SECONDS: '3600' }
           const beacon = await startBeaconServer(start, { databaseUrl, engine, settings, preload: PROBE })
           return { child: beacon.child, port: beacon.gatewayPort }
         }),
-      bare: () => measure(tokens, (start) => startBareServer(start, engine, PROBE)),
-    })
+      )
+      rounds.bare.push(await measure(tokens, (start) => startBareServer(start, engine, PROBE)))
+    }
+    return rounds
   })
 }
 
@@ -104,18 +106,26 @@ function figuresOf(engine: EngineName, rounds: Rounds): Figure[] {
       },
     ]
   }
-  const { beacon, bare } = of(({ resident }) => resident[0] / 2 ** 20)
+  const { beacon, bare } = of(([empty]) => empty.collected / 2 ** 20)
   return [
-    ...compare(`${most} sessions`, ({ resident }) => (resident[2]! - resident[0]) / MOST, true),
+    ...compare(`${most} sessions`, bytesPerSession, true),
     ...compare(
       `each from ${few} to ${most}`,
-      ({ resident }) => (resident[2]! - resident[1]!) / (MOST - COUNTS[0]),
+      ([, less, more]) => (more.collected - less.collected) / (MOST - COUNTS[0]),
     ),
-    ...compare(`${most} after forced collection`, ({ collected: [empty, full] }) => (full - empty) / MOST),
-    ...compare(`${most}, live heap of these`, ({ liveHeap: [empty, full] }) => (full - empty) / MOST),
+    ...compare(
+      `${most} as they settle by themselves`,
+      ([empty, , more]) => (more.settled - empty.settled) / MOST,
+    ),
+    ...compare(`${most}, live heap of these`, ([empty, , more]) => (more.liveHeap - empty.liveHeap) / MOST),
     { what: `${engine}: server without sessions, MiB`, spread: spreadOf(beacon) },
     { what: `${engine}: bare server without connections, MiB`, spread: spreadOf(bare) },
   ]
+}
+
+/** Garbage on both sides collected, for neither collects while nothing happens. */
+function bytesPerSession([empty, , most]: Round): number {
+  return (most.collected - empty.collected) / MOST
 }
 
 const figures: Figure[] = []
@@ -124,12 +134,11 @@ const rounds: Partial<Record<EngineName, Rounds>> = {}
 for (const name of enginesAsked(engine)) {
   rounds[name] = await measureEngine(name)
   figures.push(...figuresOf(name, rounds[name]))
-  const bytes = ({ resident }: Round) => (resident[2]! - resident[0]) / MOST
   groups.push(
     comparedWithBare(
       name,
       'bytes per connection',
-      { ours: rounds[name].beacon.map(bytes), bare: rounds[name].bare.map(bytes) },
+      { ours: rounds[name].beacon.map(bytesPerSession), bare: rounds[name].bare.map(bytesPerSession) },
       { times: AIMS[name], good: 'below' },
     ),
   )
@@ -139,7 +148,7 @@ await saveReport({
   name: 'idle-memory',
   question:
     'Resident memory of the server process for each authenticated, welcomed session that is idle after a heartbeat, ' +
-    'against a connection of the bare engine after the same frames',
+    'against a connection of the bare engine after the same frames; both with their garbage collected',
   figures,
   chart: { title: `Resident memory with ${MOST.toLocaleString('en')} idle sessions`, groups },
   settings: { rounds: ROUNDS, counts: COUNTS },
