@@ -289,7 +289,8 @@ export class Crowd {
           if (this.#state[robot] === STATE.greeting) this.#greeted(robot)
           break
         case OLDEST:
-          if (this.inFlight(robot) > 0) this.#answeredUpTo(robot, this.#answeredSeq[robot]! + 1)
+          for (let left = this.#options.dialect.answersIn?.(payload) ?? 1; left > 0; left--)
+            if (this.inFlight(robot) > 0) this.#answeredUpTo(robot, this.#answeredSeq[robot]! + 1)
           break
         case DRAIN:
           this.#toldMs[robot] = JSON.parse(payload.toString('utf8')).reconnect_in_ms

@@ -8,7 +8,7 @@ export const GREETING = -2
 /** The server means to say how its robot shall come back: `drain {reconnect_in_ms}`. */
 export const DRAIN = -3
 export const ERROR = -4
-/** The oldest heartbeat that is on the way. */
+/** The oldest heartbeats that are on the way: as many as `answersIn` says. */
 export const OLDEST = -5
 
 /** How robots talk with one kind of server. */
@@ -20,6 +20,8 @@ export interface Dialect {
   heartbeat(seq: number, at: number): Buffer
   /** One of the meanings above, or the highest heartbeat that is now answered. */
   meaningOf(payload: Buffer): number
+  /** Undefined: one. */
+  answersIn?(payload: Buffer): number
 }
 
 /** `upgrade`: nothing is said at all. */
@@ -99,8 +101,10 @@ const nats = (): Dialect => {
       if (text.startsWith('-ERR')) return ERROR
       // The CONNECT is answered with +OK of its own, before or along with the PONG.
       if (text.includes('PONG')) return GREETING
-      return text.startsWith('+OK') ? OLDEST : NOTHING
+      // Several may come in one frame, and a PING of the server's along with them.
+      return text.includes('+OK') ? OLDEST : NOTHING
     },
+    answersIn: (payload) => payload.toString('latin1').split('+OK').length - 1,
   }
 }
 
