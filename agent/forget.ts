@@ -18,7 +18,7 @@ function belongs(name: string, stem: string): boolean {
   if (name === stem) return true
   return (
     name.startsWith(`${stem}.`) &&
-    /^(bak|seq|spool|clock|faults|events|sock|(bak\.|seq\.|clock\.|faults\.|events\.)?\d+\.tmp)$/.test(
+    /^(bak|seq|session|spool|clock|faults|events|sock|((bak|seq|session|clock|faults|events)\.)?\d+\.tmp)$/.test(
       name.slice(stem.length + 1),
     )
   )

@@ -136,13 +136,14 @@ async function fill(databaseUrl: string, fleet: GrowingFleet, counts: readonly n
         sockets: after.sockets - before.sockets,
       })
       process.stderr.write(`${JSON.stringify(steps.at(-1))}\n`)
-      await keepReport(report())
+      await keepReport(report('it was ended by hand, after this step'))
       await crowds.hush()
     }
   })
 }
 
-function report(): Report {
+/** `end`: what stopped it, where nothing else did. */
+function report(end: string): Report {
   const most = steps.reduce((best, step) => (step.connected > best.connected ? step : best))
   const perRobot = (mib: number) => (mib * 1024) / most.connected
   const figure = (what: string, value: number, digits = 0, headline = false): Figure => ({
@@ -156,7 +157,7 @@ function report(): Report {
     question:
       `Robots with a session each on one machine, robots and PostgreSQL included, in gateway processes of at most ` +
       `${options['per-process'].toLocaleString('en')} (${ENGINE_NAMES[options.engine as EngineName]}). ` +
-      `What stopped it: ${stoppedBy ?? 'nothing; more were not asked for'}`,
+      `What stopped it: ${stoppedBy ?? end}`,
     figures: [
       figure('robots connected and heard', most.connected, 0, true),
       figure('gateway processes', most.processes),
@@ -203,7 +204,7 @@ try {
     },
     { max_connections: String(100 + processes * CONNECTIONS_PER_PROCESS) },
   )
-  await saveReport(report())
+  await saveReport(report('nothing; more were not asked for'))
 } finally {
   clearInterval(guard)
 }

@@ -36,6 +36,7 @@ describe('settings', () => {
       logLevel: 'info',
       spoolBytes: 16 * 1024 * 1024,
       network: expect.anything(),
+      adopts: false,
     })
     expect(read({ enrollmentKey: KEY }, {}, file)).toMatchObject({
       server: 'https://file.example',

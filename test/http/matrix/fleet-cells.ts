@@ -49,6 +49,8 @@ const decisions =
 
 /** Calls about the server itself, sites, fleets and robots. */
 export const FLEET_CELLS: CellTable = {
+  'GET /install.sh': once('/install.sh'),
+  'GET /install/{file}': once('/install/SHA256SUMS'),
   'GET /healthz': once('/healthz'),
   'GET /readyz': once('/readyz'),
   'GET /api/info': once('/api/info'),
