@@ -107,13 +107,16 @@ function measure(startServer: Contestant['start']): Promise<Round> {
     const { pid, collect, port, dialect, tokens } = await startServer(start)
     const idle = await RobotCrowd.start(start, { port, dialect })
     // What is left of starting would be given back while connections come, and make these look cheaper than they are.
+    await settledBytesAfterStorm(pid)
     await collect?.()
     const empty = await settledBytesOf(pid)
     const [begun, cpu] = [performance.now(), cpuSecondsOf(pid)]
     await idle.connect(tokens)
     const seconds = (performance.now() - begun) / 1000
     const connecting = cpuSecondsOf(pid) - cpu
-    const full = await settledBytesAfterStorm(pid)
+    await settledBytesAfterStorm(pid)
+    await collect?.()
+    const full = await settledBytesOf(pid)
     await idle.child.stop()
 
     const talking = await RobotCrowd.start(start, { port, dialect, firstAddress: 10 })
