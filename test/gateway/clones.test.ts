@@ -5,7 +5,7 @@ import { ManualClock } from '../support/clock.ts'
 import { eventually } from '../support/eventually.ts'
 import { createTestDatabase, type TestDatabase } from '../support/postgres.ts'
 import { insertFleet, insertRobot, type TestRobot } from '../support/robots.ts'
-import { connect, type Robot, type RunningGateway, startGateway } from './support.ts'
+import { connect, type Robot, type RunningGateway, startGateway, stopGateway } from './support.ts'
 
 let db: TestDatabase
 let clock: ManualClock
@@ -28,16 +28,7 @@ beforeEach(async () => {
     .where('id', '=', robot.id)
     .execute()
 })
-afterEach(async () => {
-  let stopped = false
-  void running.gateway.stop().then(() => {
-    stopped = true
-  })
-  await eventually(() => {
-    clock.advance(5)
-    return stopped
-  })
-})
+afterEach(() => stopGateway(running, clock))
 
 async function start(clonePolicy: ClonePolicy): Promise<void> {
   running = await startGateway(db.database, clock, undefined, { clonePolicy })

@@ -6,7 +6,7 @@ import { createTestDatabase, type TestDatabase } from '../support/postgres.ts'
 import { frameOf, OPCODE, RawPeer } from '../support/raw-peer.ts'
 import { insertFleet, insertRobot, type TestFleet } from '../support/robots.ts'
 import { LISTENING } from '../transport/real-engines.ts'
-import { connect, startGateway } from './support.ts'
+import { connect, startGateway, stopGateway } from './support.ts'
 
 /** How far the clock of the gateway goes with each look: slowly enough for the database to keep up. */
 const STEP_MS = 30
@@ -24,16 +24,7 @@ afterAll(() => db.drop())
 async function start() {
   const clock = new ManualClock(Date.now())
   const running = await startGateway(db.database, clock)
-  onTestFinished(async () => {
-    let stopped = false
-    void running.gateway.stop().then(() => {
-      stopped = true
-    })
-    await eventually(() => {
-      clock.advance(5)
-      return stopped
-    })
-  })
+  onTestFinished(() => stopGateway(running, clock))
   return { clock, running }
 }
 

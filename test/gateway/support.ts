@@ -7,6 +7,7 @@ import { newId } from '../../src/ids.ts'
 import { createLog } from '../../src/observe/log.ts'
 import { createMetrics } from '../../src/observe/metrics.ts'
 import { type Clock, systemRandom } from '../../src/runtime.ts'
+import type { ManualClock } from '../support/clock.ts'
 import { eventually } from '../support/eventually.ts'
 import { connectInMemory, type MemoryRobotEnd } from '../support/memory-transport.ts'
 import type { TestRobot } from '../support/robots.ts'
@@ -103,4 +104,16 @@ export async function connect(
   connected.say({ type: 'hello', protocol: 1, agent: { version: 'test' }, ...options.hello })
   await connected.hears('welcome')
   return connected
+}
+
+/** Stops a gateway, and moves its clock until it has stopped: it waits for time to pass. */
+export async function stopGateway({ gateway }: RunningGateway, clock: ManualClock): Promise<void> {
+  let stopped = false
+  void gateway.stop().then(() => {
+    stopped = true
+  })
+  await eventually(() => {
+    clock.advance(5)
+    return stopped
+  })
 }
