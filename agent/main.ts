@@ -1,5 +1,5 @@
 import { existsSync, statSync } from 'node:fs'
-import { homedir, userInfo } from 'node:os'
+import { accountHome } from './account-home.ts'
 import { type Check, checked, checkLine } from './check.ts'
 import { examine } from './doctor/doctor.ts'
 import { reportLines } from './doctor/report.ts'
@@ -233,15 +233,6 @@ function refuseServicesPlace({ config, stateDir }: Places): void {
     EXIT.usage,
     `${config} is the identity of this machine's service. Start that with "systemctl start beacon-agent", or give this agent a --config of its own`,
   )
-}
-
-/** A process may run as a user that the system does not know. */
-function accountHome(): string {
-  try {
-    return userInfo().homedir
-  } catch {
-    return homedir()
-  }
 }
 
 function settingsFor(places: Places, flags: AgentFlags, env: Environment): AgentSettings {
