@@ -1,5 +1,5 @@
 import { isFinalCloseCode } from '../src/protocol/close-codes.ts'
-import { backoffDelay } from './backoff.ts'
+import { backoffCeiling, backoffDelay } from './backoff.ts'
 import { EXIT, type ExitCode } from './exit.ts'
 import { duration } from './text.ts'
 
@@ -21,6 +21,8 @@ export type Ending =
       readonly reason: string
       /** Since the first welcome; undefined: there was none. */
       readonly livedMs: number | undefined
+      /** Over how long its server wants the return spread when nobody says when; 0: nothing was acknowledged in it. */
+      readonly spreadMs: number
       /** When the server wants it back, by drain or by the close reason. */
       readonly comeBackInMs: number | undefined
       /** This side ended it, to come back with another token. */
@@ -132,7 +134,12 @@ function afterClose(ending: Extract<Ending, { kind: 'closed' }>, attempt: number
     const sentence = `the server asks to come back (${cause}); connecting again in ${duration(delayMs)}`
     return { kind: 'retry', delayMs, nextAttempt, sentence, isPlanned: false }
   }
-  return retry(`connection lost (${cause})`, failures, fraction)
+  const spreadMs = isSettled ? ending.spreadMs : 0
+  if (spreadMs <= backoffCeiling(failures)) return retry(`connection lost (${cause})`, failures, fraction)
+  // All others may have lost theirs in the same moment. It takes the place of the first backoff, once for each loss.
+  const delayMs = Math.floor(spreadMs * fraction)
+  const sentence = `connection lost (${cause}); trying again in ${duration(delayMs)}, for the server spreads its robots over ${duration(spreadMs)}`
+  return { kind: 'retry', delayMs, nextAttempt: failures + 1, sentence, isPlanned: false }
 }
 
 function retry(what: string, attempt: number, fraction: number, notBeforeMs = 0): Move {

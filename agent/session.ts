@@ -3,6 +3,7 @@ import type { ServerFrame, WelcomeFrame } from '../src/protocol/frames.ts'
 import {
   MAX_FRAME_ERRORS,
   MAX_HEARTBEAT_INTERVAL_MS,
+  MAX_RECONNECT_SPREAD_MS,
   OFFLINE_AFTER_INTERVALS,
   OFFLINE_EXTRA_MS,
 } from '../src/protocol/limits.ts'
@@ -30,6 +31,8 @@ export interface SessionState {
   /** The last welcome. */
   readonly welcome: WelcomeFrame | undefined
   readonly welcomedAt: number | undefined
+  /** Something that was sent in this session was acknowledged. */
+  readonly hasAck: boolean
   /** The longest interval the robot itself wants. */
   readonly ownIntervalMs: number | undefined
   readonly intervalMs: number
@@ -141,6 +144,7 @@ export function openSession(now: number, from: { readonly ownIntervalMs: number 
     phase: 'greeting',
     welcome: undefined,
     welcomedAt: undefined,
+    hasAck: false,
     ownIntervalMs: from.ownIntervalMs,
     intervalMs: MAX_HEARTBEAT_INTERVAL_MS,
     heardAt: now,
@@ -213,6 +217,7 @@ export function endingOf(state: SessionState, code: number, reason: string, now:
     reason: reason || (state.dropReason ?? ''),
     livedMs: state.welcomedAt === undefined ? undefined : now - state.welcomedAt,
     comesBackAtOnce: state.comesBackAtOnce,
+    spreadMs: state.hasAck ? Math.min(state.welcome?.reconnect_spread_ms ?? 0, MAX_RECONNECT_SPREAD_MS) : 0,
     comeBackInMs: asked === undefined ? fromDrain : Math.min(asked, MAX_ASKED_PAUSE_MS),
   }
 }
@@ -276,7 +281,7 @@ function onAck(state: SessionState, seq: number, now: number): Step {
   const through = Math.min(seq, to)
   const rest = through < to ? [{ from: through + 1, to, isNewest: true }] : []
   const sendings = [...rest, ...state.sendings.slice(reached + 1)]
-  const acked = { ...state, sendings, unackedSince: sendings.length === 0 ? undefined : now }
+  const acked = { ...state, hasAck: true, sendings, unackedSince: sendings.length === 0 ? undefined : now }
   const left = acked.phase === 'leaving' && isFinished(acked) ? sayGoodbye(acked, now) : undefined
   const ranges = [...state.sendings.slice(0, reached), { from, to: through }]
   const told = ranges.map(

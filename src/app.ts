@@ -224,6 +224,7 @@ export function createBeacon(config: Config, parts: BeaconParts): Beacon {
     const sessionsPerSecond = config.sessionsPerSecond / doors
     let robotPort: RobotPort | undefined
     let goneServers: readonly string[] = []
+    let expectedRobots = 0
     const gateway = new Gateway({
       database: gatewayDatabase,
       bus,
@@ -236,10 +237,15 @@ export function createBeacon(config: Config, parts: BeaconParts): Beacon {
       clonePolicy: config.clonePolicy,
       sessionsPerSecond,
       returnsPerSecond: config.sessionsPerSecond,
+      reconnectSpreadMs: config.reconnectSpreadMs,
       onDescriptorsGone: (areGone) => robotPort?.shut(areGone),
       onGoneChanged: (serverIds) => {
         goneServers = serverIds
         robotPort?.setGoneServers(serverIds)
+      },
+      onExpectedRobots: (robots) => {
+        expectedRobots = robots
+        robotPort?.setExpectedRobots(robots)
       },
     })
     await gateway.start()
@@ -314,6 +320,7 @@ export function createBeacon(config: Config, parts: BeaconParts): Beacon {
         metrics,
       })
       robotPort.setGoneServers(goneServers)
+      robotPort.setExpectedRobots(expectedRobots)
     }
 
     const url = await http.listen({ host: config.host, port: config.port })

@@ -4,7 +4,11 @@ import { availableParallelism, homedir, userInfo } from 'node:os'
 import { join } from 'node:path'
 import { createSecureContext } from 'node:tls'
 import { z } from 'zod'
-import { MAX_HEARTBEAT_INTERVAL_MS, MIN_HEARTBEAT_INTERVAL_MS } from './protocol/limits.ts'
+import {
+  MAX_HEARTBEAT_INTERVAL_MS,
+  MAX_RECONNECT_SPREAD_MS,
+  MIN_HEARTBEAT_INTERVAL_MS,
+} from './protocol/limits.ts'
 import { isCheckedToken } from './protocol/tokens.ts'
 
 /** Where people may sign in besides with a password. */
@@ -54,6 +58,8 @@ export interface Config {
   readonly gatewayProcesses: number
   /** How many robot sessions all processes of this server together open in a second; 0: as many as come. */
   readonly sessionsPerSecond: number
+  /** Over how long robots whose session breaks without a word come back; undefined: as their number asks for. */
+  readonly reconnectSpreadMs: number | undefined
   /** For both ports; undefined: plain HTTP, for a proxy to wrap. */
   readonly tls: TlsSettings | undefined
   readonly bus: 'local' | 'postgres'
@@ -158,6 +164,15 @@ const schema = z.object({
     .pipe(wholeNumber(1, MAX_GATEWAY_PROCESSES))
     .default(1),
   BEACON_SESSIONS_PER_SECOND: wholeNumber(0, 1_000_000).optional(),
+  BEACON_RECONNECT_SPREAD_SECONDS: z
+    .string()
+    .transform((text) => (text === 'auto' ? undefined : text))
+    .pipe(
+      number(0, MAX_RECONNECT_SPREAD_MS / 1000)
+        .transform((seconds) => Math.round(seconds * 1000))
+        .optional(),
+    )
+    .optional(),
   BEACON_TLS_CERT_FILE: z.string().min(1).optional(),
   BEACON_TLS_KEY_FILE: z.string().min(1).optional(),
   BEACON_BUS: z.enum(['local', 'postgres']).optional(),
@@ -274,6 +289,7 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env): Config {
     gatewayProcesses: values.BEACON_GATEWAY_PROCESSES,
     sessionsPerSecond:
       values.BEACON_SESSIONS_PER_SECOND ?? defaultSessionsPerSecond(values.BEACON_GATEWAY_PROCESSES),
+    reconnectSpreadMs: values.BEACON_RECONNECT_SPREAD_SECONDS,
     tls: tlsOf(values),
     bus:
       values.BEACON_BUS ??

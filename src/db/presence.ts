@@ -39,6 +39,18 @@ export async function countRobotsOfServers(database: Database): Promise<Map<stri
   return new Map(rows.map((row) => [row.server_id, row.robots]))
 }
 
+/** How many robots are connected, or were heard after `since`, on whichever server; counts no further than `atMost`. */
+export async function countExpectedRobots(database: Database, since: Date, atMost: number): Promise<number> {
+  const { rows } = await sql<{ robots: number }>`
+    SELECT count(*)::int AS robots FROM (
+      SELECT FROM robot_status
+      WHERE connection IN ('online', 'stale') OR last_seen_at > ${since}::timestamptz
+      LIMIT ${atMost}::int
+    ) AS expected
+  `.execute(database)
+  return rows[0]?.robots ?? 0
+}
+
 /** How many robots one of the statements below changes at the most. */
 export const ORPHANS_PER_STATEMENT = 1_000
 

@@ -28,6 +28,8 @@ export interface ConnectionHost {
   returnInMs(): number
   /** The robot was heard. */
   heard(connection: Connection, now: number): void
+  /** Over how long a robot welcomed now is to spread its return. */
+  reconnectSpreadMs(): number
   open(connection: Connection, hello: HelloFrame): void
   storeHeartbeat(connection: Connection, row: PendingHeartbeat): void
   heartbeatRefused(reason: string): void
@@ -215,6 +217,7 @@ export class Connection implements SocketHandler, HeartbeatSender {
         name: session.name,
         lifecycle: this.#host.shared(session.lifecycle),
         heartbeatIntervalMs,
+        reconnectSpreadMs: this.#host.reconnectSpreadMs(),
         latestSeq: session.heartbeatSeq,
         latestAt: session.heartbeatAt,
         faultCodes: session.faultCodes ?? NO_FAULTS,

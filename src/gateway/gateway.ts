@@ -20,6 +20,7 @@ import { News } from './news.ts'
 import { Overloaded, OverloadGuard } from './overload.ts'
 import type { PersistParts } from './persist.ts'
 import { PresenceKeeper } from './presence-keeper.ts'
+import { ReconnectSpread } from './reconnect-spread.ts'
 import { type Resources, systemResources } from './resources.ts'
 import { ServerWatch } from './server-watch.ts'
 import { Sessions } from './sessions.ts'
@@ -45,6 +46,10 @@ export interface GatewayParts {
   readonly sessionsPerSecond: number
   /** The same for the whole server, of which this process is one; undefined: it is the only one. */
   readonly returnsPerSecond?: number
+  /** Over how long robots whose session breaks without a word come back; undefined: as their number asks for. */
+  readonly reconnectSpreadMs?: number | undefined
+  /** Told now and then how many robots may come back at once. */
+  readonly onExpectedRobots?: (robots: number) => void
   /** What this process has; undefined: it is measured. */
   readonly resources?: Resources
   /** True for a process whose supervisor watches other servers and says which are gone (`serversGone`). */
@@ -81,6 +86,7 @@ export class Gateway {
   readonly #authenticator: Authenticator
   readonly #timeline: TimelineWriter
   readonly #presence: PresenceKeeper
+  readonly #spread: ReconnectSpread
   readonly #watch: ServerWatch
   readonly #news: News
   readonly #sessions: Sessions
@@ -106,9 +112,12 @@ export class Gateway {
     this.#authenticator = new Authenticator(database)
     this.#timeline = new TimelineWriter(database, persist)
     this.#presence = new PresenceKeeper(database, persist, this.#timeline, this.#robots)
+    const returnsPerSecond = parts.returnsPerSecond ?? parts.sessionsPerSecond
+    this.#spread = new ReconnectSpread({ ...parts, returnsPerSecond, sessions: () => this.#sessions.size })
     this.#watch = new ServerWatch({
       ...parts,
-      returnsPerSecond: parts.returnsPerSecond ?? parts.sessionsPerSecond,
+      returnsPerSecond,
+      spread: this.#spread,
       timeline: this.#timeline,
       onThoughtDead: () => this.#restatePresence(),
     })
@@ -122,6 +131,7 @@ export class Gateway {
       ...parts,
       clonePolicy: parts.clonePolicy ?? 'alert',
       heartbeatLingerMs: parts.heartbeatLingerMs,
+      spread: this.#spread,
       persist,
       robots: this.#robots,
       registry: this.#registry,
@@ -145,6 +155,8 @@ export class Gateway {
     const { clock, metrics } = this.#parts
     await this.#watch.start()
     this.#releases.add('server watch', () => within(clock, LEAVE_DEADLINE_MS, this.#watch.stop()))
+    await this.#spread.start()
+    this.#releases.add('spread', () => within(clock, LEAVE_DEADLINE_MS, this.#spread.stop()))
     this.#news.start()
     this.#guard.start()
     this.#releases.add('overload guard', () => this.#guard.stop())
@@ -162,6 +174,11 @@ export class Gateway {
   /** A supervised process is told which servers are gone. */
   serversGone(serverIds: readonly string[]): void {
     this.#watch.setGone(serverIds)
+  }
+
+  /** A supervised process is told how many robots may come back at once. */
+  setExpectedRobots(robots: number): void {
+    this.#spread.setExpected(robots)
   }
 
   /** Somebody saw a server's process end: its robots are waited for from now on. */

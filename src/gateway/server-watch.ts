@@ -12,6 +12,7 @@ import type { Metrics } from '../observe/metrics.ts'
 import { MAX_RECONNECT_BACKOFF_MS } from '../protocol/limits.ts'
 import type { Clock, Timer } from '../runtime.ts'
 import { presenceEntry } from './presence-keeper.ts'
+import type { ReconnectSpread } from './reconnect-spread.ts'
 import type { TimelineWriter } from './timeline-writer.ts'
 
 /** Robots that return do not come in an even stream. */
@@ -29,6 +30,8 @@ export interface ServerWatchParts {
   readonly defaultIntervalMs: number
   /** How many robots this server with all its processes lets in in a second; 0: as many as come. */
   readonly returnsPerSecond: number
+  /** Over how long robots spread their return by themselves. */
+  readonly spread: Pick<ReconnectSpread, 'ms'>
   /** The others had taken this server for dead: what it knows of its robots has to be said again. */
   readonly onThoughtDead: () => void
   /** True for a process whose supervisor watches the others and tells it who is gone: it only beats. */
@@ -212,11 +215,16 @@ export class ServerWatch {
     await this.#tellAll('stale', 'server_gone', now, () =>
       markOrphansStale(database, serverIds, defaultIntervalMs, at),
     )
-    const returnMs = MAX_RECONNECT_BACKOFF_MS + this.#turnMs(this.#mostAbsent)
+    const returnMs = this.#awayMs + this.#turnMs(this.#mostAbsent)
     await this.#tellAll('offline', 'did_not_return', now, () =>
       markOrphansOffline(database, serverIds, [...this.#gone.values()], returnMs, defaultIntervalMs, at),
     )
     for (const id of serverIds) if (!waitedFor.has(id)) this.#gone.delete(id)
+  }
+
+  /** How long a robot may stay away by itself after a server is there: the end of its spread, or its longest backoff. */
+  get #awayMs(): number {
+    return Math.max(MAX_RECONNECT_BACKOFF_MS, this.#parts.spread.ms)
   }
 
   /** How long it may take until the last of so many robots has its turn to be let in. */

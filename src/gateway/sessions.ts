@@ -21,6 +21,7 @@ import type { News } from './news.ts'
 import { NextTokenWriter } from './next-token-writer.ts'
 import { type PersistParts, unlessAborted } from './persist.ts'
 import type { PresenceKeeper } from './presence-keeper.ts'
+import type { ReconnectSpread } from './reconnect-spread.ts'
 import type { ServerWatch } from './server-watch.ts'
 import { SessionOpener } from './session-opener.ts'
 import { SharedStrings } from './shared-strings.ts'
@@ -38,6 +39,7 @@ export interface SessionsParts {
   readonly defaultIntervalMs: number
   readonly clonePolicy: ClonePolicy
   readonly heartbeatLingerMs: number | undefined
+  readonly spread: Pick<ReconnectSpread, 'ms'>
   readonly persist: PersistParts
   readonly robots: Robots<Connection>
   readonly registry: Registry<Connection>
@@ -177,6 +179,10 @@ export class Sessions implements ConnectionHost {
 
   returnInMs(): number {
     return spreadSeconds(this.#parts.random, 1, 10) * 1000
+  }
+
+  reconnectSpreadMs(): number {
+    return this.#parts.spread.ms
   }
 
   heard(connection: Connection, now: number): void {

@@ -25,6 +25,7 @@ const SILENCE_TIMEOUT_MS = 45_000
 /** A running gateway process. */
 export interface GatewayProcess {
   serversGone(serverIds: readonly string[]): void
+  setExpectedRobots(robots: number): void
   setSessionsPerSecond(perSecond: number): void
   report(): Promise<MetricObject[]>
   /** Comes to the shared port, or leaves it; robots that are here stay. */
@@ -87,11 +88,14 @@ export async function startGatewayProcess(
       clonePolicy: settings.clonePolicy,
       heartbeatLingerMs: settings.heartbeatLingerMs,
       sessionsPerSecond: settings.sessionsPerSecond,
+      returnsPerSecond: settings.returnsPerSecond,
+      reconnectSpreadMs: settings.reconnectSpreadMs,
       supervised: true,
       onRoomChanged: (hasRoom) => tell({ type: 'room', hasRoom }),
       onDescriptorsGone: (areGone) => door?.shut(areGone),
     })
     gateway.serversGone(settings.goneServers)
+    gateway.setExpectedRobots(settings.expectedRobots)
     await gateway.start()
     const refusals = startTellingRefusals(clock, tell)
     releases.add('refusals', () => refusals.stop())
@@ -125,6 +129,7 @@ export async function startGatewayProcess(
     releases.add('gateway', () => gateway.stop())
     return {
       serversGone: (serverIds) => gateway.serversGone(serverIds),
+      setExpectedRobots: (robots) => gateway.setExpectedRobots(robots),
       report: () => metrics.registry.getMetricsAsJSON(),
       sharePort({ listen, elsewhere }) {
         gateway.roomElsewhere(elsewhere)

@@ -41,6 +41,9 @@ async function onMessage(message: ToProcess): Promise<void> {
     case 'servers_gone':
       ;(await running)?.serversGone(message.serverIds)
       break
+    case 'expected_robots':
+      ;(await running)?.setExpectedRobots(message.robots)
+      break
     case 'port':
       ;(await running)?.sharePort(message)
       break

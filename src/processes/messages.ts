@@ -23,6 +23,12 @@ export interface GatewaySettings {
   readonly heartbeatLingerMs: number
   /** Its share at first; 0: as many as come. */
   readonly sessionsPerSecond: number
+  /** Of the whole server; 0: as many as come. */
+  readonly returnsPerSecond: number
+  /** What an operator wants; undefined: as the number of robots asks for. */
+  readonly reconnectSpreadMs: number | undefined
+  /** How many robots may come back at once. */
+  readonly expectedRobots: number
   /** Servers that are gone, as their robots still say. */
   readonly goneServers: readonly string[]
 }
@@ -44,6 +50,8 @@ export type ToProcess =
    * finds room with another process, now or in a moment.
    */
   | { readonly type: 'port'; readonly listen: boolean; readonly elsewhere: boolean }
+  /** How many robots may come back at once. */
+  | { readonly type: 'expected_robots'; readonly robots: number }
   /** How many sessions it may open in a second from now on; 0: as many as come. */
   | { readonly type: 'rate'; readonly sessionsPerSecond: number }
   /** Send all robots away, store what they sent, and end. */

@@ -40,6 +40,7 @@ export interface RobotPort {
   /** Rows of `servers` that belong to it, besides the server's own. */
   serverIds(): readonly string[]
   setGoneServers(serverIds: readonly string[]): void
+  setExpectedRobots(robots: number): void
   /** This process has no descriptors left for whoever connects, or has some again. Other processes see to that themselves. */
   shut(isShut: boolean): void
   /** What all processes that hold robots have counted, this one included, in the text format. */
@@ -118,6 +119,7 @@ async function openHere(parts: RobotPortParts): Promise<RobotPort> {
     isOpen: () => true,
     serverIds: () => [],
     setGoneServers() {},
+    setExpectedRobots() {},
     shut: (isShut) => door.shut(isShut),
     series: () => seriesOf(metrics),
     async stop() {
@@ -151,6 +153,9 @@ async function openInProcesses(parts: RobotPortParts): Promise<RobotPort> {
       clonePolicy: config.clonePolicy,
       heartbeatLingerMs: lingerFor(config.gatewayProcesses, availableParallelism()),
       sessionsPerSecond,
+      returnsPerSecond: config.sessionsPerSecond,
+      reconnectSpreadMs: config.reconnectSpreadMs,
+      expectedRobots: 0,
       goneServers: [],
     }),
     onServerGone: (serverId) => gateway.declareGone(serverId),
@@ -169,6 +174,7 @@ async function openInProcesses(parts: RobotPortParts): Promise<RobotPort> {
     isOpen: () => supervisor.ready > 0,
     serverIds: () => supervisor.serverIds,
     setGoneServers: (serverIds) => supervisor.setGoneServers(serverIds),
+    setExpectedRobots: (robots) => supervisor.setExpectedRobots(robots),
     shut() {},
     series: () => supervisor.seriesText(metrics.registry, OWN_NAME),
     async stop() {

@@ -89,6 +89,7 @@ export class Supervisor {
   readonly #questions = new Map<number, (name: string, series: Series) => void>()
   #lastQuestion = 0
   #goneServers: readonly string[] = []
+  #expectedRobots = 0
   /** Milliseconds during which this process was awake. */
   #awakeMs = 0
   #lookedAt = 0
@@ -147,6 +148,13 @@ export class Supervisor {
     this.#goneServers = serverIds
     for (const { process, slot } of this.#places)
       if (slot.mode === 'ready') process?.send({ type: 'servers_gone', serverIds })
+  }
+
+  /** Tells all processes how many robots may come back at once, and those that are still to come. */
+  setExpectedRobots(robots: number): void {
+    this.#expectedRobots = robots
+    for (const { process, slot } of this.#places)
+      if (slot.mode === 'ready') process?.send({ type: 'expected_robots', robots })
   }
 
   /**
@@ -257,7 +265,10 @@ export class Supervisor {
     const { log, onRefusals } = this.#parts
     switch (message.type) {
       case 'hello':
-        process.send({ type: 'settings', settings: { ...settings, goneServers: this.#goneServers } })
+        process.send({
+          type: 'settings',
+          settings: { ...settings, goneServers: this.#goneServers, expectedRobots: this.#expectedRobots },
+        })
         break
       case 'ready':
         this.#step(place, { type: 'ready' })
@@ -265,6 +276,7 @@ export class Supervisor {
         this.#sharePort()
         // What has changed since it was told.
         process.send({ type: 'servers_gone', serverIds: this.#goneServers })
+        process.send({ type: 'expected_robots', robots: this.#expectedRobots })
         log.info({ process: place.name, pid: process.pid }, 'a gateway process takes robots')
         if (this.ready === this.#places.length) this.#starting?.resolve()
         break

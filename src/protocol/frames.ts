@@ -145,6 +145,8 @@ export const welcomeSchema = z.object({
   heartbeat_interval_ms: z.number().int().positive(),
   server_time: z.string(),
   lifecycle: lifecycleSchema,
+  /** MAX_RECONNECT_SPREAD_MS at most; a robot takes more for that. */
+  reconnect_spread_ms: z.number().int().min(0).optional(),
 })
 /** Every heartbeat up to `seq` is in PostgreSQL. */
 export const ackSchema = z.object({ type: z.literal('ack'), seq: sequence })

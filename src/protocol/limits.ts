@@ -26,3 +26,5 @@ export const OFFLINE_EXTRA_MS = 5_000
 
 /** Longest pause of a robot's exponential backoff: what a restarted server has to grant before it calls anybody lost. */
 export const MAX_RECONNECT_BACKOFF_MS = 60_000
+/** The longest time over which a server spreads robots that lost their sessions without a word of it. */
+export const MAX_RECONNECT_SPREAD_MS = 120_000

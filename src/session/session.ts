@@ -143,6 +143,7 @@ function welcome(state: LiveState & { phase: 'opening' }, grant: SessionGrant, n
       name: grant.name,
       lifecycle: grant.lifecycle,
       heartbeatIntervalMs: grant.heartbeatIntervalMs,
+      reconnectSpreadMs: grant.reconnectSpreadMs,
       rotationAskedAt: undefined,
       tokensNamed: 0,
     },
@@ -272,6 +273,7 @@ function welcomeFrame(facts: SessionFacts, now: number): WelcomeFrame {
     heartbeat_interval_ms: facts.heartbeatIntervalMs,
     server_time: new Date(now).toISOString(),
     lifecycle: facts.lifecycle,
+    ...(facts.reconnectSpreadMs > 0 ? { reconnect_spread_ms: facts.reconnectSpreadMs } : {}),
   }
 }
 

@@ -46,6 +46,8 @@ export interface SessionFacts {
   readonly name: string
   readonly lifecycle: Lifecycle
   readonly heartbeatIntervalMs: number
+  /** Over how long this robot is to spread its return when the session breaks without a word; 0: not at all. */
+  readonly reconnectSpreadMs: number
   /** When the request for a new token was made that this robot was told of last; undefined: of none in this session. */
   readonly rotationAskedAt: number | undefined
   /** Next tokens that the robot named in this session. */
@@ -65,6 +67,7 @@ export interface SessionGrant {
   readonly name: string
   readonly lifecycle: Lifecycle
   readonly heartbeatIntervalMs: number
+  readonly reconnectSpreadMs: number
   readonly latestSeq: number | null
   readonly latestAt: number | null
   readonly faultCodes: readonly string[]

@@ -9,6 +9,7 @@ const closed = (code: number, more: Partial<Extract<Ending, { kind: 'closed' }>>
   code,
   reason: '',
   livedMs: undefined,
+  spreadMs: 0,
   comeBackInMs: undefined,
   comesBackAtOnce: false,
   ...more,
@@ -31,6 +32,7 @@ describe('after an attempt to hold a session', () => {
         code: fc.integer({ min: 1000, max: 4999 }),
         reason: fc.string(),
         livedMs: fc.option(fc.nat(), { nil: undefined }),
+        spreadMs: fc.nat({ max: 120_000 }),
         comeBackInMs: fc.option(fc.nat({ max: 3_600_000 }), { nil: undefined }),
         comesBackAtOnce: fc.boolean(),
       }),
@@ -112,6 +114,36 @@ describe('after an attempt to hold a session', () => {
   test('a settled robot returns exactly when the server asked for it', () => {
     const move = nextMove(closed(1012, { livedMs: SETTLED_AFTER_MS, comeBackInMs: 1_234 }), 3, 0.9)
     expect(move).toMatchObject({ delayMs: 1_234, nextAttempt: 0 })
+  })
+})
+
+describe('the spread of a lost session', () => {
+  const lost = closed(1006, { livedMs: SETTLED_AFTER_MS, spreadMs: 100_000 })
+
+  test('spreads a fleet evenly over it, and comes once: then the backoff goes on from its second step', () => {
+    fc.assert(
+      fc.property(fc.nat({ max: 50 }), fractions, (attempt, fraction) => {
+        const move = nextMove(lost, attempt, fraction)
+        expect(move).toMatchObject({ delayMs: Math.floor(100_000 * fraction), nextAttempt: 1 })
+        const next = nextMove({ kind: 'unreachable', why: 'nobody there' }, 1, fraction)
+        expect(next).toMatchObject({ delayMs: Math.floor(2_000 * fraction) })
+      }),
+    )
+  })
+
+  test('is for sessions that stood, and that no token was changed in', () => {
+    for (const ending of [
+      { ...lost, livedMs: SETTLED_AFTER_MS - 1 },
+      { ...lost, livedMs: undefined },
+    ])
+      expect(nextMove(ending as Ending, 0, 0.5)).toMatchObject({ delayMs: 500 })
+    expect(nextMove({ ...lost, comesBackAtOnce: true } as Ending, 0, 0.5)).toMatchObject({ delayMs: 0 })
+  })
+
+  test('is told, so that nobody takes a robot that waits for one that is stuck', () => {
+    expect(nextMove(lost, 0, 0.42).sentence).toBe(
+      'connection lost (1006); trying again in 42 s, for the server spreads its robots over 2 min',
+    )
   })
 })
 

@@ -182,6 +182,50 @@ describe('a restart of the control plane', () => {
   })
 })
 
+describe('robots that spread their return over 100 s, as their server told them', () => {
+  it('are not offline before the last of them had the time', async () => {
+    const dying = await startGateway(db.database, new ManualClock(clock.now()), undefined, {
+      reconnectSpreadMs: 100_000,
+    })
+    const robot = await insertRobot(db.database, fleet)
+    const last = await insertRobot(db.database, fleet)
+    const link = await connect(dying, clock, robot)
+    expect((await link.hears('welcome')).reconnect_spread_ms).toBe(100_000)
+    await connect(dying, clock, last)
+    // Killed: its clock stands still. Another server comes, that welcomes with the same spread.
+    const after = await startGateway(db.database, clock, undefined, { reconnectSpreadMs: 100_000 })
+    const stale = await passUntil(robot.id, 'stale server_gone')
+    await pass(100_000 - stale)
+    expect(await connection(robot.id)).toBe('stale server_gone')
+    const back = await connect(after, clock, last)
+    let seq = 0
+    const took = await passUntil(robot.id, 'offline did_not_return', async () => {
+      seq += 1
+      back.beat(seq)
+    })
+    // Known to be gone after 20 s; from then on 100 s, 3 intervals and 5 s.
+    expect(Math.max(stale, 100_000) + took).toBeGreaterThanOrEqual(150_000)
+    expect(await connection(last.id)).toBe('online connected')
+    const { rows } = await db.pool.query(
+      "SELECT 1 FROM robot_events WHERE robot_id = $1 AND code = 'offline'",
+      [last.id],
+    )
+    expect(rows).toEqual([])
+    await stop(after)
+  })
+
+  it('are offline by their silence alone while their server lives: it is their own network that is gone', async () => {
+    const gateway = await startGateway(db.database, clock, undefined, { reconnectSpreadMs: 100_000 })
+    const robot = await insertRobot(db.database, fleet)
+    const link = await connect(gateway, clock, robot)
+    link.end.vanish()
+    const stale = await passUntil(robot.id, 'stale connection_lost')
+    const offline = stale + (await passUntil(robot.id, 'offline connection_lost'))
+    expect(offline).toBeLessThan(60_000)
+    await stop(gateway)
+  })
+})
+
 describe('a server that dies without a word', () => {
   it('is noticed by another, and its robots get the same time to return', async () => {
     const dying = await startGateway(db.database, new ManualClock(clock.now()))

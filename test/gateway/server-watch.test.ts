@@ -44,6 +44,7 @@ test('the last of many robots that wait for their turn is waited for, too, when 
     timeline,
     defaultIntervalMs: 10_000,
     returnsPerSecond: 1 / 40,
+    spread: { ms: 0 },
     onThoughtDead() {},
   })
   await watch.start()

@@ -42,6 +42,9 @@ async function settingsFor(engine: 'ws' | 'uws', databaseUrl: string): Promise<G
     clonePolicy: 'alert',
     heartbeatLingerMs: 5,
     sessionsPerSecond: 0,
+    returnsPerSecond: 0,
+    reconnectSpreadMs: undefined,
+    expectedRobots: 0,
     goneServers: [],
   }
 }

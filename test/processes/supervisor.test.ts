@@ -324,6 +324,20 @@ describe('servers that are gone', () => {
   })
 })
 
+describe('how many robots may come back at once', () => {
+  test('is told to all that run, and to those that come later', async () => {
+    const { supervisor, started, come } = scene(2)
+    supervisor.setExpectedRobots(7)
+    await come()
+    expect(started[0]!.settings.expectedRobots).toBe(7)
+    supervisor.setExpectedRobots(9)
+    for (const { told } of started) expect(told.at(-1)).toEqual({ type: 'expected_robots', robots: 9 })
+    started[0]!.exit()
+    started[2]!.comeUp()
+    expect(started[2]!.settings.expectedRobots).toBe(9)
+  })
+})
+
 describe('reports', () => {
   const series = async (sessions: number) => {
     const own = createMetrics()

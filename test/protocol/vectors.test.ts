@@ -5,9 +5,16 @@ import { crc32 } from 'node:zlib'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { backoffCeiling, retryAfterMs } from '../../agent/backoff.ts'
 import { type Ending, nextMove } from '../../agent/ending.ts'
+import {
+  type SessionState as AgentSession,
+  type SessionEvent as AgentSessionEvent,
+  step as agentStep,
+  endingOf,
+  openSession,
+} from '../../agent/session.ts'
 import { CLOSE, reconnectDelayIn } from '../../src/protocol/close-codes.ts'
 import { decodeBySchema, decodeRobotFrame, decodeServerFrame } from '../../src/protocol/codec.ts'
-import type { Lifecycle } from '../../src/protocol/frames.ts'
+import type { Lifecycle, WelcomeFrame } from '../../src/protocol/frames.ts'
 import {
   claimCredentialKind,
   hashToken,
@@ -143,9 +150,41 @@ describe('how sessions end', () => {
   }
   const endings = vectors<{
     closes: ({ code: number; reason: string } & Then)[]
+    losses: {
+      name: string
+      code: number
+      reason: string
+      stood_ms: number
+      has_ack: boolean
+      spread_ms: number | null
+      longest_ms: number
+    }[]
     refusals: ({ status: number; code: string | null; retry_after: string | null } & Then)[]
     backoff_ms: number[]
   }>('endings.json')
+
+  /** Our own agent in a session that was welcomed at 0 and sent a heartbeat. */
+  function agentSession(spreadMs: number | undefined, hasAck: boolean): AgentSession {
+    const welcome: WelcomeFrame = {
+      type: 'welcome',
+      robot_id: '0198c0de-4b1d-7a6e-9c53-0f1e2d3c4b5a',
+      name: 'cart-7',
+      session_no: 42,
+      heartbeat_interval_ms: 10_000,
+      server_time: '2026-01-01T00:00:00Z',
+      lifecycle: 'active',
+      ...(spreadMs === undefined ? {} : { reconnect_spread_ms: spreadMs }),
+    }
+    const events: AgentSessionEvent[] = [
+      { kind: 'frame', frame: welcome },
+      { kind: 'sent', throughSeq: 7, count: 1, isAll: true, isBlocked: false },
+      ...(hasAck ? [{ kind: 'frame' as const, frame: { type: 'ack' as const, seq: 7 } }] : []),
+    ]
+    return events.reduce(
+      (state, event) => agentStep(state, event, 0).state,
+      openSession(0, { ownIntervalMs: undefined }).state,
+    )
+  }
 
   /** What our own agent does, whatever it draws at random. */
   function expectMove(ending: Ending, then: Then, spreadMs: number): void {
@@ -165,10 +204,24 @@ describe('how sessions end', () => {
     const comeBackInMs = reconnectDelayIn(reason)
     expect(comeBackInMs).toBe(then.delay_ms)
     expectMove(
-      { kind: 'closed', code, reason, livedMs: 31_000, comeBackInMs, comesBackAtOnce: false },
+      { kind: 'closed', code, reason, livedMs: 31_000, spreadMs: 0, comeBackInMs, comesBackAtOnce: false },
       then,
       0,
     )
+  })
+
+  test.each(endings.losses)('$name: back within $longest_ms ms', (loss) => {
+    const session = agentSession(loss.spread_ms ?? undefined, loss.has_ack)
+    const ending = endingOf(session, loss.code, loss.reason, loss.stood_ms)
+    const delay = (fraction: number) => {
+      const move = nextMove(ending, 0, fraction)
+      if (move.kind !== 'retry') throw new Error('it must come back')
+      return move.delayMs
+    }
+    const isTold = loss.reason.includes('reconnect_in_ms')
+    expect(delay(0)).toBe(isTold ? loss.longest_ms : 0)
+    expect(delay(0.5)).toBe(isTold ? loss.longest_ms : loss.longest_ms / 2)
+    expect(delay(1 - 2 ** -20)).toBe(isTold ? loss.longest_ms : loss.longest_ms - 1)
   })
 
   test.each(endings.refusals)(
@@ -211,6 +264,7 @@ describe('sessions', () => {
       name: 'cart-7',
       lifecycle,
       heartbeatIntervalMs: 10_000,
+      reconnectSpreadMs: 0,
       latestSeq: null,
       latestAt: null,
       faultCodes: [],

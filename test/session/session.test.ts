@@ -13,6 +13,7 @@ const grant: SessionGrant = {
   name: 'warehouse-bot-01',
   lifecycle: 'active',
   heartbeatIntervalMs: 10_000,
+  reconnectSpreadMs: 0,
   latestSeq: null,
   latestAt: null,
   faultCodes: [],

@@ -22,6 +22,8 @@ Settings, from the environment (secrets also as NAME_FILE, the path of a file th
   BEACON_GATEWAY_PORT       port for robots with uws or several processes (the one after BEACON_PORT; 0 takes a free one)
   BEACON_GATEWAY_PROCESSES  how many processes hold robots; auto: one for each processor (1: the server itself)
   BEACON_SESSIONS_PER_SECOND  how many robot sessions are opened in a second, by all together (1000 for each processor used; 0: all)
+  BEACON_RECONNECT_SPREAD_SECONDS  over how long robots come back that lost the server without a word, 0 to 120
+                            (auto: as long as it takes to let all of them in)
   BEACON_TLS_CERT_FILE      certificate and chain in PEM, for both ports; and BEACON_TLS_KEY_FILE
   BEACON_BUS                local or postgres: how several servers tell each other (postgres with a database URL)
   BEACON_OIDC_ISSUER        an OpenID Connect provider that people may sign in with

@@ -85,6 +85,8 @@ export const MEANINGS: Readonly<Record<string, string>> = {
   'welcome.session_no': 'Grows with every session of this robot.',
   'welcome.heartbeat_interval_ms': 'How often to beat.',
   'welcome.server_time': 'The server’s clock (RFC 3339, UTC).',
+  'welcome.reconnect_spread_ms':
+    'At most 120,000, and more counts as that. When this session ends and nobody says when to come back, wait a random time between 0 and this before the first attempt, once; left out: 0.',
   'welcome.lifecycle': 'While it is `pending`, heartbeats are neither kept nor acknowledged.',
 
   ack: 'Server to robot: heartbeats are in PostgreSQL.',
