@@ -56,6 +56,7 @@ test('the table of limits says what both ends keep, and all of it', () => {
       `${of('OFFLINE_AFTER_INTERVALS')} intervals and ${of('OFFLINE_EXTRA_MS')} ms`,
     ],
     ['backoff', `${of('MAX_RECONNECT_BACKOFF_MS')} ms`],
+    ['`reconnect_spread_ms`', `${of('MAX_RECONNECT_SPREAD_MS')} ms`],
     ['`clock_offset_ms`, either way', `${of('MAX_CLOCK_OFFSET_MS')} ms`],
   ])
   expect([...used].sort()).toEqual(Object.keys(limits).sort())
