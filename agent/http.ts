@@ -1,6 +1,5 @@
-import { request as plainRequest } from 'node:http'
-import { request as secureRequest } from 'node:https'
 import { connectionsTo, type Network } from './network/dial.ts'
+import { httpRequest, httpsRequest } from './network/node-http.ts'
 
 export interface HttpAnswer {
   readonly status: number
@@ -22,7 +21,7 @@ export function postJson(
   limits: { readonly timeoutMs: number; readonly network: Network; readonly signal: AbortSignal },
 ): Promise<HttpAnswer> {
   const content = Buffer.from(JSON.stringify(body))
-  const send = url.startsWith('https:') ? secureRequest : plainRequest
+  const send = url.startsWith('https:') ? httpsRequest : httpRequest
   return new Promise((resolve, reject) => {
     const request = send(url, {
       method: 'POST',

@@ -1,8 +1,9 @@
-import { type ClientRequestArgs, request as httpRequest } from 'node:http'
+import type { ClientRequestArgs } from 'node:http'
 import { connect as connectTcp, isIP, type Socket } from 'node:net'
 import { connect as connectTls, type TLSSocket } from 'node:tls'
 import type { Clock } from '../runtime.ts'
 import { describeError, printable } from '../text.ts'
+import { httpRequest } from './node-http.ts'
 import {
   hostOf,
   type Proxies,
