@@ -202,6 +202,26 @@ describe('imports point one way', () => {
   })
 })
 
+describe('the page', () => {
+  const files = readdirSync(join(root, 'dashboard/src'), { recursive: true, encoding: 'utf8' })
+    .filter((path) => /\.tsx?$/.test(path))
+    .map((path) => join('dashboard/src', path))
+
+  test('shares with the server its rules of who may do what, and otherwise only types', () => {
+    const shared = files.flatMap((path) =>
+      [...readFileSync(join(root, path), 'utf8').matchAll(/^import (?!type\b)[^'"]*['"](\.[^'"]+)['"]/gms)]
+        .map(([, specifier]) => normalize(join(dirname(path), specifier!)))
+        .filter((target) => !target.startsWith('dashboard/')),
+    )
+    expect([...new Set(shared)].sort()).toEqual(['src/access/authority.ts'])
+  })
+
+  test('writes no text that it was given as HTML', () => {
+    const html = /dangerouslySetInnerHTML|innerHTML|outerHTML|insertAdjacentHTML|document\.write/
+    expect(files.filter((path) => html.test(readFileSync(join(root, path), 'utf8')))).toEqual([])
+  })
+})
+
 describe('what the world gives comes in through one door', () => {
   const OWN_CLOCK = ['src/runtime.ts', 'agent/runtime.ts', 'src/main.ts']
 

@@ -11,6 +11,7 @@ import { requestIdOf } from '../request-id.ts'
 import { readCertificate, renewCertificate } from '../tls.ts'
 import { acceptJson } from './body.ts'
 import { browserSessions } from './browser-sessions.ts'
+import { dashboard } from './dashboard.ts'
 import { documentationPage, documentRoutes } from './documentation.ts'
 import { demandScopes, guardRoutes } from './guard.ts'
 import { baseHeaders, setBaseHeaders } from './headers.ts'
@@ -193,6 +194,7 @@ export function createHttp(parts: HttpParts): FastifyInstance {
   const typed = app.withTypeProvider<ZodTypeProvider>() as App
   documentRoutes(typed)
   documentationPage(typed)
+  dashboard(app)
   typed.register(async (api) => {
     demandScopes(api)
     for (const routes of ROUTES) routes(api as App, parts)

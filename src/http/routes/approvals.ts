@@ -42,7 +42,7 @@ import {
 const MAX_DECIDED = 1_000
 const MAX_IDS = 500
 
-const waitingSchema = component(
+export const waitingSchema = component(
   'WaitingRobot',
   z.object({
     id,
@@ -88,7 +88,7 @@ const decidedSchema = component(
   }),
 )
 
-const decisionsSchema = component(
+export const decisionsSchema = component(
   'Decisions',
   z.object({
     dry_run: z.boolean(),

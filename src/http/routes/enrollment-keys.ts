@@ -38,7 +38,7 @@ const MAX_HOURS = 24 * 366 * 10
 const STATUSES = ['active', 'revoked', 'expired', 'exhausted'] as const
 const retrievable = z.boolean().describe('Whether the key can be read again later')
 
-const keySchema = component(
+export const keySchema = component(
   'EnrollmentKey',
   z.object({
     ...credentialFields,

@@ -34,7 +34,7 @@ const interval = z
   .nullable()
   .describe('How often its robots send a heartbeat; null: as often as the deployment says')
 
-const fleetSchema = component(
+export const fleetSchema = component(
   'Fleet',
   z.object({ id, site_id: id, name, heartbeat_interval_ms: interval, created_at: time, updated_at: time }),
 )

@@ -35,7 +35,7 @@ const DAY_SECONDS = 24 * 3600
 
 const STATUSES = ['active', 'revoked', 'expired', 'consumed'] as const
 
-const tokenSchema = component(
+export const tokenSchema = component(
   'ProvisioningToken',
   z.object({
     ...credentialFields,
@@ -45,7 +45,7 @@ const tokenSchema = component(
 )
 type Token = z.infer<typeof tokenSchema>
 
-const madeTokenSchema = component(
+export const madeTokenSchema = component(
   'NewProvisioningToken',
   tokenSchema.extend({
     token: z.string().nullable().describe('Only here, and only once: null when the request is repeated'),

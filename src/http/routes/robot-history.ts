@@ -56,7 +56,7 @@ const numbersSchema = component(
   z.object({ count: z.number().int(), min: z.number(), avg: z.number(), max: z.number() }),
 )
 
-const summarySchema = component(
+export const summarySchema = component(
   'HeartbeatSummary',
   z.object({
     at: time.describe('Where the step begins; steps are counted from 1970'),
@@ -75,7 +75,7 @@ const pickedSchema = component(
   }),
 )
 
-const storedSchema = component('StoredHeartbeat', heartbeatSchema.extend({ session_no: z.number().int() }))
+export const storedSchema = component('StoredHeartbeat', heartbeatSchema.extend({ session_no: z.number().int() }))
 
 const heartbeatPlace = z.strictObject({
   list: z.literal('heartbeats'),
@@ -84,7 +84,7 @@ const heartbeatPlace = z.strictObject({
   seq: z.number().int().min(0),
 })
 
-const eventSchema = component(
+export const eventSchema = component(
   'RobotEvent',
   z.object({
     id,

@@ -26,7 +26,7 @@ const settings = {
     .boolean()
     .describe('A robot takes a new token when another machine says that it is the same'),
 }
-const securitySchema = component('Security', z.object({ ...settings, updated_at: time }))
+export const securitySchema = component('Security', z.object({ ...settings, updated_at: time }))
 const changeSchema = z.strictObject(settings).partial()
 
 const toSecurity = ({ updated_at, ...rest }: SecuritySettings): z.infer<typeof securitySchema> => ({

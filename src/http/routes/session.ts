@@ -28,7 +28,7 @@ import { invalidRequest } from '../validation.ts'
 
 const SESSIONS_LISTED = 100
 
-const sessionSchema = component(
+export const sessionSchema = component(
   'Session',
   z.object({
     id,
@@ -43,7 +43,7 @@ const sessionSchema = component(
   }),
 )
 
-const whoSchema = component(
+export const whoSchema = component(
   'WhoAmI',
   z.object({
     kind: z.enum(['session', 'personal_token']),

@@ -14,7 +14,7 @@ import { setupCommand } from '../setup-command.ts'
 
 const LIFE_SECONDS = 3600
 
-const setupTokenSchema = component(
+export const setupTokenSchema = component(
   'SetupToken',
   z.object({
     id,

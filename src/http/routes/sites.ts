@@ -15,7 +15,7 @@ import type { App, HttpParts } from '../parts.ts'
 import { reachOf } from '../reach.ts'
 import { byId, component, cursor, id, idempotencyHeaders, limit, listOf, name, time } from '../schemas.ts'
 
-const siteSchema = component('Site', z.object({ id, name, created_at: time, updated_at: time }))
+export const siteSchema = component('Site', z.object({ id, name, created_at: time, updated_at: time }))
 const placeSchema = z.strictObject({ list: z.literal('sites'), name, id })
 
 interface Row {

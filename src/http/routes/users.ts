@@ -38,7 +38,7 @@ import { email, rolesSchema, toRole, toUser, userSchema } from '../user-schema.t
 
 const INVITATION_DAYS = 7
 
-const invitedSchema = component(
+export const invitedSchema = component(
   'InvitedUser',
   userSchema.extend({
     invitation_token: z.string().nullable().describe('Shown only here; null in the repetition of an answer'),

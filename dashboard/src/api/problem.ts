@@ -1,0 +1,45 @@
+/** What the server refused, as it says it: a problem document of RFC 9457. */
+export class Problem extends Error {
+  readonly status: number
+  readonly code: string
+  readonly requestId: string | undefined
+  /** What is wrong with which field, as JSON pointers. */
+  readonly errors: readonly { readonly pointer: string; readonly detail: string }[]
+
+  constructor(
+    status: number,
+    document: {
+      code?: string
+      title?: string
+      detail?: string
+      request_id?: string
+      errors?: readonly { pointer: string; detail: string }[]
+    },
+  ) {
+    super(document.detail ?? document.title ?? `The server answered ${status}`)
+    this.status = status
+    this.code = document.code ?? 'unknown'
+    this.requestId = document.request_id
+    this.errors = document.errors ?? []
+  }
+
+  /** What is wrong with a field of the body. */
+  at(field: string): string | undefined {
+    return this.errors.find(({ pointer }) => pointer === `/${field}` || pointer.startsWith(`/${field}/`))
+      ?.detail
+  }
+}
+
+/** The server was not reached at all. */
+export class Unreachable extends Error {
+  constructor() {
+    super('The server cannot be reached')
+  }
+}
+
+/** What to tell a person of whatever went wrong. */
+export function describe(error: unknown): string {
+  if (error instanceof Problem && error.errors.length > 0)
+    return `${error.message}: ${error.errors.map(({ pointer, detail }) => `${pointer} ${detail}`).join('; ')}`
+  return error instanceof Error ? error.message : String(error)
+}

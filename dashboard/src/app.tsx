@@ -1,0 +1,64 @@
+import { useEffect, useState } from 'preact/hooks'
+import { ErrorBoundary, LocationProvider, Route, Router } from 'preact-iso'
+import { AcceptInvitation } from './session/accept-invitation.tsx'
+import { lookAgain, visitor, watchForTheEnd } from './session/session.ts'
+import { SignIn } from './session/sign-in.tsx'
+import { Shell } from './shell.tsx'
+import { startClock } from './ui/clock.ts'
+import { Empty, Failure, Loading } from './ui/states.tsx'
+import { PAGES } from './views/pages.ts'
+
+export function App() {
+  useEffect(() => {
+    const stopClock = startClock()
+    const stopWatch = watchForTheEnd()
+    void lookAgain()
+    return () => {
+      stopClock()
+      stopWatch()
+    }
+  }, [])
+  const found = visitor.value
+  // Also for somebody who is signed in already: the invitation may be another's.
+  if (location.pathname === '/accept-invitation') return <AcceptInvitation />
+  if (found.kind === 'unknown') return <Loading what="Signing in" />
+  if (found.kind === 'failed')
+    return (
+      <main class="gate">
+        <Failure error={found.error} onRetry={lookAgain} />
+      </main>
+    )
+  if (found.kind === 'nobody') return <SignIn />
+  return (
+    <LocationProvider>
+      <Shell>
+        <Pages />
+      </Shell>
+    </LocationProvider>
+  )
+}
+
+function Pages() {
+  const [error, setError] = useState<unknown>()
+  if (error !== undefined) return <Failure error={error} onRetry={() => location.reload()} />
+  return (
+    <ErrorBoundary onError={setError}>
+      <Router
+        onRouteChange={() => document.querySelector<HTMLElement>('#content')?.focus({ preventScroll: true })}
+      >
+        {PAGES.map(({ path, component }) => (
+          <Route key={path} path={path} component={component} />
+        ))}
+        <Route default component={NotFound} />
+      </Router>
+    </ErrorBoundary>
+  )
+}
+
+function NotFound() {
+  return (
+    <Empty title="There is nothing here">
+      <a href="/">Go to the fleet</a>
+    </Empty>
+  )
+}

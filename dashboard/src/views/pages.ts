@@ -1,0 +1,22 @@
+import type { ComponentType } from 'preact'
+import { lazy } from 'preact-iso'
+import type { Scope } from '../../../src/access/scopes.ts'
+
+export interface PageEntry {
+  readonly path: string
+  /** In the navigation; pages without one are reached from others. */
+  readonly title?: string
+  /** What one has to hold somewhere for the page to be of use. */
+  readonly scope?: Scope
+  readonly component: ComponentType
+}
+
+/** Every page, in the order of the navigation. Each is loaded when it is first looked at. */
+export const PAGES: readonly PageEntry[] = [
+  {
+    path: '/',
+    title: 'Fleet',
+    scope: 'robots:read',
+    component: lazy(() => import('./fleet/fleet.tsx').then(({ Fleet }) => Fleet)),
+  },
+]
