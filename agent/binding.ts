@@ -29,6 +29,12 @@ export function demandOwnMachine(
     )
   else log.warn('this identity was bound to another machine, and is bound to this one from now on (--adopt)')
   const bound = { ...identity, boundTo: boardId, machineId: machineId ?? identity.machineId }
-  store.keepIdentity(bound)
+  try {
+    store.keepIdentity(bound)
+  } catch (error) {
+    if (!(error instanceof AgentExit)) throw error
+    // It is believed now, and will be next time: a disk that is full is no reason to stop.
+    log.warn(`${error.message}; this identity is bound to this machine once it can be written`)
+  }
   return bound
 }

@@ -1,15 +1,18 @@
 import {
   closeSync,
-  copyFileSync,
   fsyncSync,
   linkSync,
   mkdirSync,
   openSync,
+  readdirSync,
+  readFileSync,
   renameSync,
   rmSync,
+  statSync,
   writeSync,
 } from 'node:fs'
-import { dirname } from 'node:path'
+import { dirname, join } from 'node:path'
+import { describeError } from './text.ts'
 
 /** Makes the folder for its owner alone, when it is not there yet. */
 export function makeFolder(path: string): void {
@@ -20,7 +23,7 @@ export function makeFolder(path: string): void {
  * Replaces a file whole or not at all, also when the power goes: the new content is on the disk before it takes the
  * name, and `backup`, when given, keeps the content that was there.
  */
-export function replaceFile(path: string, content: string, backup?: string): void {
+export function replaceFile(path: string, content: string | Buffer, backup?: string): void {
   const fresh = `${path}.${process.pid}.tmp`
   makeFolder(dirname(path))
   try {
@@ -34,11 +37,55 @@ export function replaceFile(path: string, content: string, backup?: string): voi
   syncFolder(dirname(path))
 }
 
-function writeSynced(path: string, content: string): void {
+/** Removes what a process that was killed while it replaced a file of this `stem` left. Nobody else may be at it now. */
+export function removeLeftovers(folder: string, stem: string): void {
+  for (const name of namesIn(folder))
+    if (name.startsWith(`${stem}.`) && /^([a-z.]+\.)?\d+\.tmp$/.test(name.slice(stem.length + 1)))
+      rmSync(join(folder, name), { force: true })
+}
+
+function namesIn(folder: string): string[] {
+  try {
+    return readdirSync(folder)
+  } catch {
+    return []
+  }
+}
+
+/** Why a file or folder cannot be read or written, for a person. */
+export function describeFileError(path: string, error: unknown): string {
+  switch ((error as NodeJS.ErrnoException).code) {
+    case 'EACCES':
+    case 'EPERM':
+      return `this user may not (EACCES${ownersOf(path)})`
+    case 'EROFS':
+      return 'its file system is read-only (EROFS); one that became so by itself has found an error on the disk: see dmesg'
+    case 'ENOSPC':
+    case 'EDQUOT':
+      return 'there is no room left on the disk (ENOSPC)'
+    default:
+      return describeError(error)
+  }
+}
+
+function ownersOf(path: string): string {
+  const own = process.geteuid?.()
+  try {
+    const { uid } = statSync(path)
+    if (own !== undefined && own !== uid) return `; it belongs to user ${uid}, and this runs as user ${own}`
+  } catch {
+    // Then nothing more can be said.
+  }
+  return ''
+}
+
+function writeSynced(path: string, content: string | Buffer): void {
   rmSync(path, { force: true })
   const file = openSync(path, 'wx', 0o600)
   try {
-    writeSync(file, content)
+    const bytes = Buffer.from(content as string)
+    // A disk that fills up takes a part, and says so only when it is asked to take the rest.
+    for (let done = 0; done < bytes.length; ) done += writeSync(file, bytes, done)
     fsyncSync(file)
   } finally {
     closeSync(file)
@@ -55,7 +102,7 @@ function keepCopy(path: string, backup: string): void {
     const code = (error as NodeJS.ErrnoException).code
     if (code === 'ENOENT') return
     // Some file systems know no hard links.
-    copyFileSync(path, fresh)
+    writeSynced(fresh, readFileSync(path))
   }
   renameSync(fresh, backup)
 }

@@ -18,7 +18,7 @@ function belongs(name: string, stem: string): boolean {
   if (name === stem) return true
   return (
     name.startsWith(`${stem}.`) &&
-    /^(bak|seq|session|spool|clock|faults|events|sock|((bak|seq|session|clock|faults|events)\.)?\d+\.tmp)$/.test(
+    /^(bak|damaged|seq|seq\.bak|session|spool|clock|faults|events|sock|((bak|seq|seq\.bak|session|clock|faults|events)\.)?\d+\.tmp)$/.test(
       name.slice(stem.length + 1),
     )
   )

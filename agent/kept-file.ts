@@ -1,8 +1,8 @@
 import { readFileSync } from 'node:fs'
-import { replaceFile } from './files.ts'
+import { describeFileError, replaceFile } from './files.ts'
 import type { Log } from './log.ts'
 import type { Clock, Timer } from './runtime.ts'
-import { describeError } from './text.ts'
+import { withoutSum, withSum } from './summed.ts'
 
 /** For the sake of flash memory: at most one write in this time, and the longer a file is, the fewer. */
 const WRITE_PAUSE_MS = 2_000
@@ -23,11 +23,21 @@ export class KeptFile {
     this.#log = log
   }
 
-  /** What the file holds; undefined when there is none, or none that can be read. */
+  /** What the file holds; undefined when there is none, or a damaged one: nothing of that is taken, and it says so. */
   read(): unknown {
+    let text: string
     try {
-      return JSON.parse(readFileSync(this.#path, 'utf8'))
+      text = readFileSync(this.#path, 'utf8')
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ENOENT')
+        this.#log.warn(`cannot read ${this.#path}: ${describeFileError(this.#path, error)}`)
+      return undefined
+    }
+    try {
+      // An agent of before wrote the JSON alone.
+      return JSON.parse(/^[[{]/.test(text) ? text : (withoutSum(text) ?? ''))
     } catch {
+      this.#log.warn(`${this.#path} is damaged: what it held is left out`)
       return undefined
     }
   }
@@ -51,13 +61,17 @@ export class KeptFile {
     const value = this.#waiting
     if (!value) return
     this.#waiting = undefined
-    const text = `${JSON.stringify(value())}\n`
+    const text = withSum(JSON.stringify(value()))
     try {
       replaceFile(this.#path, text)
+      if (this.#isFailing) this.#log.info(`${this.#path} can be written again`)
       this.#isFailing = false
     } catch (error) {
-      if (!this.#isFailing) this.#log.warn(`cannot write ${this.#path}: ${describeError(error)}`)
+      if (!this.#isFailing)
+        this.#log.warn(`cannot write ${this.#path}: ${describeFileError(this.#path, error)}`)
       this.#isFailing = true
+      // Unless there is something newer by then.
+      this.#waiting ??= value
     }
     const pause = Math.max(WRITE_PAUSE_MS, (text.length / BYTES_PER_SECOND) * 1_000)
     this.#timer = this.#clock.after(pause, () => this.#writeNow())

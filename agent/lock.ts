@@ -2,11 +2,10 @@ import { closeSync, openSync, readdirSync, renameSync, rmSync } from 'node:fs'
 import { connect, createServer, type Server } from 'node:net'
 import { join } from 'node:path'
 import { AgentExit, EXIT } from './exit.ts'
-import { makeFolder } from './files.ts'
+import { describeFileError, makeFolder } from './files.ts'
 import { objectIn } from './http.ts'
 import type { Places } from './places.ts'
 import type { Clock, Random } from './runtime.ts'
-import { describeError } from './text.ts'
 
 /** Held while this process is the one agent of an identity. */
 export interface Lock {
@@ -37,6 +36,7 @@ export async function takeLock(places: Places, clock: Clock, random: Random): Pr
     const outcome = await contend(places, own.name, clock)
     if (outcome === 'won') {
       own.answerWith(() => ({}))
+      await removeUnnamed(places, clock)
       return own
     }
     own.release()
@@ -76,11 +76,11 @@ export async function askRunningAgent(places: Places, clock: Clock): Promise<unk
 }
 
 /** Files of this identity's sockets, also those left behind. */
-function socketNames(places: Places): string[] {
-  return namesIn(places.stateDir).filter(
-    (name) =>
-      name.startsWith(`${places.stem}.`) && /^[0-9a-f]{16}\.sock$/.test(name.slice(places.stem.length + 1)),
-  )
+function socketNames(places: Places, ending = ''): string[] {
+  return namesIn(places.stateDir).filter((name) => {
+    if (!name.startsWith(`${places.stem}.`) || !name.endsWith(ending)) return false
+    return /^[0-9a-f]{16}\.sock$/.test(name.slice(places.stem.length + 1, name.length - ending.length))
+  })
 }
 
 function namesIn(folder: string): string[] {
@@ -88,11 +88,15 @@ function namesIn(folder: string): string[] {
     return readdirSync(folder)
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return []
-    throw new AgentExit(EXIT.error, `cannot read the folder ${folder}: ${describeError(error)}`)
+    throw new AgentExit(EXIT.error, `cannot read the folder ${folder}: ${describeFileError(folder, error)}`)
   }
 }
 
-async function announce(places: Places, random: Random): Promise<Lock & { readonly name: string }> {
+async function announce(
+  places: Places,
+  random: Random,
+  triesLeft = TRIES,
+): Promise<Lock & { readonly name: string }> {
   makeStateFolder(places)
   const folder = openFolder(places.stateDir)
   if (!folder) throw new AgentExit(EXIT.error, `the folder ${places.stateDir} went away`)
@@ -110,10 +114,11 @@ async function announce(places: Places, random: Random): Promise<Lock & { readon
   } catch (error) {
     server.close()
     folder.close()
-    throw new AgentExit(
-      EXIT.error,
-      `cannot make a local socket in ${places.stateDir}: ${describeError(error)}`,
-    )
+    // Who got the lock a moment ago may have taken it for one left behind.
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT' && triesLeft > 0)
+      return announce(places, random, triesLeft - 1)
+    const why = describeFileError(places.stateDir, error)
+    throw new AgentExit(EXIT.error, `cannot make a local socket in ${places.stateDir}: ${why}`)
   }
   return {
     name,
@@ -132,7 +137,8 @@ function makeStateFolder(places: Places): void {
   try {
     makeFolder(places.stateDir)
   } catch (error) {
-    throw new AgentExit(EXIT.error, `cannot make the folder ${places.stateDir}: ${describeError(error)}`)
+    const why = describeFileError(places.stateDir, error)
+    throw new AgentExit(EXIT.error, `cannot make the folder ${places.stateDir}: ${why}`)
   }
 }
 
@@ -157,6 +163,19 @@ async function liveSockets(places: Places, clock: Clock): Promise<{ name: string
     folder.close()
   }
   return live
+}
+
+/** Removes sockets of processes that were killed before they had given them a name. */
+async function removeUnnamed(places: Places, clock: Clock): Promise<void> {
+  const folder = openFolder(places.stateDir)
+  if (!folder) return
+  try {
+    for (const name of socketNames(places, '.tmp'))
+      if ((await call(folder.pathOf(name), clock)) === undefined)
+        rmSync(join(places.stateDir, name), { force: true })
+  } finally {
+    folder.close()
+  }
 }
 
 /** What the process behind a socket answers; undefined when there is none. Whatever else goes wrong, somebody may be there. */

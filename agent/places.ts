@@ -7,6 +7,8 @@ export interface Places {
   readonly config: string
   /** The copy before the last change of `config`. */
   readonly backup: string
+  /** An agent.toml that could not be used, after its copy took its place. */
+  readonly damaged: string
   /** Folder of what changes while it runs. */
   readonly stateDir: string
   /** Begins the name of every file in `stateDir`. */
@@ -60,6 +62,7 @@ function places(config: string, stateDir: string, isCustom: boolean): Places {
   return {
     config,
     backup: `${config}.bak`,
+    damaged: `${config}.damaged`,
     stateDir,
     stem,
     sequence: join(stateDir, `${stem}.seq`),

@@ -4,6 +4,7 @@ import { type BecomingParts, firstIdentity, nextIdentity } from './becoming.ts'
 import { demandOwnMachine } from './binding.ts'
 import { EventQueue } from './events.ts'
 import { AgentExit, EXIT, TokenRefused } from './exit.ts'
+import { removeLeftovers } from './files.ts'
 import { credentialsLeft, removeUsedUp } from './handed-over.ts'
 import { KeptFile } from './kept-file.ts'
 import { remembering } from './last-errors.ts'
@@ -33,10 +34,9 @@ import {
 import { openRing } from './spool/open.ts'
 import { DiskSpool } from './spool.ts'
 import type { Identity } from './state.ts'
-import { loadState } from './state-file.ts'
+import { loadState, restoreState } from './state-file.ts'
 import { identityStatus, NOT_LINKED } from './status.ts'
 import { Store } from './store.ts'
-import { describeError } from './text.ts'
 import { agentVersion } from './version.ts'
 
 const clock = systemClock
@@ -62,6 +62,7 @@ export async function runUnderLock(
       EXIT.conflict,
       `another agent runs on ${places.config}. Stop it, or give this one a --config of its own`,
     )
+  for (const folder of [dirname(places.config), places.stateDir]) removeLeftovers(folder, places.stem)
   const memory = remembering(plainLog, clock)
   const { log } = memory
   const ending = endSignal(log)
@@ -119,10 +120,11 @@ async function work(
   signal: AbortSignal,
 ): Promise<void> {
   // Read again now that nobody else can write it.
-  const { state, warnings } = loadState(places)
+  const { state, warnings, isFromCopy } = loadState(places)
   const left = () => credentialsLeft(places, env.CREDENTIALS_DIRECTORY)
   const settings = readSettings(flags, env, state.settings, state.identity !== undefined, left())
   for (const warning of warnings) log.warn(warning)
+  if (isFromCopy) log.warn(restoreState(places, state))
   const machine = readMachine(places)
   const about = aboutThis(places)
 
@@ -147,9 +149,7 @@ async function work(
   let identity = demandOwnMachine(await firstIdentity(becoming), machine, settings.adopts, { log, store })
   const ringOf = (owner: string) => openRing({ places, clock, owner, log, maxBytes: settings.spoolBytes })
   let ring = ringOf(identity.robotId)
-  const sequence = new Sequence(places.sequence, clock, (error) =>
-    log.warn(`cannot write ${places.sequence}: ${describeError(error)}`),
-  )
+  const sequence = new Sequence(places.sequence, clock, (sentence) => log.warn(sentence))
   removeUsedUp(places, identity, log)
   sequence.goAbove(ring.highest)
   try {
@@ -230,7 +230,7 @@ function tellProxy(address: string, { proxies }: Network, log: Log): void {
 }
 
 /** Aborts at the first SIGTERM or SIGINT; the second one ends the process where it stands. */
-function endSignal(log: Log): { signal: AbortSignal; release(): void } {
+export function endSignal(log: Log): { signal: AbortSignal; release(): void } {
   const ending = new AbortController()
   const names = ['SIGTERM', 'SIGINT'] as const
   const onSignal = (name: NodeJS.Signals) => {

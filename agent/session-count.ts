@@ -1,22 +1,23 @@
-import { readFileSync } from 'node:fs'
-import { replaceFile } from './files.ts'
-import { describeError } from './text.ts'
+import { readFileSync, rmSync } from 'node:fs'
+import { describeFileError, replaceFile } from './files.ts'
+import { withoutSum, withSum } from './summed.ts'
 
 /**
  * The number of the newest session that this robot knows of, kept beside its identity. A copy of the disk keeps an older
- * one, and by that the server tells the two apart.
+ * one, and by that the server tells the two apart. So a number that may be too old is never told: none is.
  */
 export class SessionCount {
   readonly #path: string
   readonly #robotId: string
-  readonly #onError: (why: string) => void
+  readonly #tell: (sentence: string) => void
   #last: number | undefined
+  #isFailing = false
 
-  /** What another robot left in the file does not count. `onError` is told what could not be written. */
-  constructor(path: string, robotId: string, onError: (why: string) => void) {
+  /** What another robot left in the file does not count. `tell` hears once what could not be written. */
+  constructor(path: string, robotId: string, tell: (sentence: string) => void) {
     this.#path = path
     this.#robotId = robotId
-    this.#onError = onError
+    this.#tell = tell
     this.#last = read(path, robotId)
   }
 
@@ -29,16 +30,31 @@ export class SessionCount {
   opened(sessionNo: number): void {
     this.#last = sessionNo
     try {
-      replaceFile(this.#path, `${this.#robotId} ${sessionNo}\n`)
+      replaceFile(this.#path, withSum(`${this.#robotId} ${sessionNo}`))
+      this.#isFailing = false
     } catch (error) {
-      this.#onError(`cannot write ${this.#path}: ${describeError(error)}`)
+      this.#forget()
+      if (!this.#isFailing) this.#tell(`cannot write ${this.#path}: ${describeFileError(this.#path, error)}`)
+      this.#isFailing = true
+    }
+  }
+
+  /** After a restart an old number would make this robot look like a copy of itself. Removing it takes no room. */
+  #forget(): void {
+    try {
+      rmSync(this.#path, { force: true })
+    } catch {
+      // A disk that cannot be changed at all keeps the old one.
     }
   }
 }
 
 function read(path: string, robotId: string): number | undefined {
   try {
-    const [id, count = '', ...more] = readFileSync(path, 'utf8').trimEnd().split(' ')
+    const text = readFileSync(path, 'utf8')
+    // An agent of before wrote no checksum; a file cut short lacks its last character.
+    const line = withoutSum(text) ?? (text.endsWith('\n') ? text.slice(0, -1) : '')
+    const [id, count = '', ...more] = line.split(' ')
     return id === robotId && more.length === 0 && /^\d{1,15}$/.test(count) ? Number(count) : undefined
   } catch {
     return undefined

@@ -1,6 +1,7 @@
 import { parse, stringify } from 'smol-toml'
 import { z } from 'zod'
 import { isCheckedToken } from '../src/protocol/tokens.ts'
+import { checksumOf, fitsChecksum } from './checksum.ts'
 
 /** Who this robot is to its control plane, from the moment its claim was granted. */
 export interface Identity {
@@ -108,15 +109,31 @@ const enrolledSchema = z.looseObject({
   pending: pendingShape.optional(),
 })
 
-const KNOWN = new Set(['state', 'pending', ...Object.keys(settingsShape), ...Object.keys(identityShape)])
+const KNOWN = new Set([
+  'state',
+  'checksum',
+  'pending',
+  ...Object.keys(settingsShape),
+  ...Object.keys(identityShape),
+])
 
 /**
  * Reads the text of agent.toml; throws an Error whose message says what is wrong. The first line says what the rest must
- * hold, so that a file cut short is never taken for one without an identity.
+ * hold, so that a file cut short is never taken for one without an identity; the second is a checksum of all that makes
+ * the identity, which a file of before does not have.
  */
 export function parseState(text: string): AgentState {
   if (text.trim() === '') throw new Error('it is empty')
   const table = tableIn(text)
+  const state = stateIn(table)
+  if (!fitsChecksum(table))
+    throw new Error(
+      'its checksum does not fit what it holds (only who changed the identity by hand, knowing why, removes the line "checksum")',
+    )
+  return state
+}
+
+function stateIn(table: Readonly<Record<string, unknown>>): AgentState {
   const others = Object.fromEntries(Object.entries(table).filter(([key]) => !KNOWN.has(key)))
   if (table.state === 'enrolled') {
     const found = checked(enrolledSchema, table)
@@ -128,6 +145,7 @@ export function parseState(text: string): AgentState {
     return { settings: settingsIn(found), pending: pendingIn(found.pending), others }
   }
   if ('robot_token' in table) throw new Error('it holds a robot token, but not state = "enrolled"')
+  if ('pending' in table) throw new Error('it holds a claim, but not state = "claiming"')
   return { settings: settingsIn(checked(newSchema, table)), others }
 }
 
@@ -188,7 +206,9 @@ function identityIn(table: z.infer<typeof enrolledSchema>): Identity {
   }
 }
 
-const REMARK = '# Kept by `beacon agent`. It holds the robot token: whoever reads it can be this robot.\n'
+const REMARK =
+  '# Kept by `beacon agent`. It holds the robot token: whoever reads it can be this robot.\n' +
+  '# Settings may be changed by hand. What makes the identity may not: the checksum is of that.\n'
 
 /** The text of agent.toml. */
 export function renderState(state: AgentState): string {
@@ -218,7 +238,8 @@ export function renderState(state: AgentState): string {
     pending: pending && pendingTable(pending),
   }
   // The state comes before all else, or a file cut short early would read as a new one.
-  return stringify({ state: kind }) + REMARK + stringify(table)
+  const head = { state: kind, checksum: kind && checksumOf({ state: kind, ...table }) }
+  return stringify(head) + REMARK + stringify(table)
 }
 
 function pendingTable(pending: PendingClaim): Record<string, string | undefined> {

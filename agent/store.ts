@@ -20,9 +20,12 @@ export class Store {
     return this.#state.pending
   }
 
-  /** Writes a claim down, or its end; the identity stays until another takes its place. */
+  /**
+   * Writes a claim down, or its end; the identity stays until another takes its place. A claim is written twice, so that the
+   * copy of the file knows of it, too: by a copy without it another one would be made, and burn another use.
+   */
   keepPending(pending: PendingClaim | undefined): void {
-    this.#write({ identity: this.identity, pending })
+    for (let copy = 0; copy < (pending ? 2 : 1); copy++) this.#write({ identity: this.identity, pending })
   }
 
   /** Writes down what changed about the identity. */

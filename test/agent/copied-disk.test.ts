@@ -19,7 +19,9 @@ async function robotWithSession(server: ControlPlane): Promise<TestRobot> {
 function bindTo(robot: TestRobot, board: string): void {
   const text = readFileSync(robot.config, 'utf8')
   expect(text).toMatch(/^bound_to = "[0-9a-f]{64}"$/m)
-  writeFileSync(robot.config, text.replace(/^bound_to = .*$/m, `bound_to = "${board}"`))
+  // Who changes the identity by hand takes the checksum away.
+  const bound = text.replace(/^bound_to = .*$/m, `bound_to = "${board}"`).replace(/^checksum = .*\n/m, '')
+  writeFileSync(robot.config, bound)
 }
 
 /** The first session from now on. */
@@ -53,9 +55,9 @@ test('the number is of this identity alone, and a damaged one is none', async ()
   const server = await startControlPlane()
   const robot = await robotWithSession(server)
   const file = `${robot.config}.session`
-  const [, count] = readFileSync(file, 'utf8').split(' ')
-  expect(count).toBe('1\n')
-  for (const damaged of ['', '1\n', `someone-else ${count}`, `${readFileSync(file, 'utf8').slice(0, -3)}`]) {
+  const whole = readFileSync(file, 'utf8')
+  expect(whole).toMatch(/^[0-9a-f]{8} [0-9a-f-]{36} 1\n$/)
+  for (const damaged of ['', '1\n', 'someone-else 1\n', whole.slice(0, -1), whole.replace(/1\n$/, '2\n')]) {
     writeFileSync(file, damaged)
     const session = nextSession(server)
     const agent = robot.run(['--server', server.url])
@@ -96,7 +98,7 @@ test('an identity from before there was a binding is bound to the machine that i
   const server = await startControlPlane()
   const robot = await robotWithSession(server)
   const board = boardOf(robot)
-  writeFileSync(robot.config, readFileSync(robot.config, 'utf8').replace(/^bound_to = .*\n/m, ''))
+  writeFileSync(robot.config, readFileSync(robot.config, 'utf8').replace(/^(bound_to|checksum) = .*\n/gm, ''))
   const session = nextSession(server)
   const agent = robot.run(['--server', server.url])
   await session

@@ -134,7 +134,7 @@ describe('the file', () => {
     const places = placesAt(join(temporaryFolder(), 'new', 'agent.toml'))
     saveState(places, { settings: { logLevel: 'debug' }, others: {} })
     saveState(places, example)
-    expect(loadState(places)).toEqual({ state: withIdentity(example), warnings: [] })
+    expect(loadState(places)).toEqual({ state: withIdentity(example), warnings: [], isFromCopy: false })
     expect(parseState(readFileSync(places.backup, 'utf8'))).toMatchObject({ settings: { logLevel: 'debug' } })
     expect(readdirSync(places.stateDir).sort()).toEqual(['agent.toml', 'agent.toml.bak'])
     expect(statSync(places.config).mode & 0o777).toBe(0o600)
@@ -193,7 +193,11 @@ describe('the file', () => {
 
   test('absent, there is no identity', () => {
     const places = placesAt(join(temporaryFolder(), 'agent.toml'))
-    expect(loadState(places)).toEqual({ state: { settings: {}, others: {} }, warnings: [] })
+    expect(loadState(places)).toEqual({
+      state: { settings: {}, others: {} },
+      warnings: [],
+      isFromCopy: false,
+    })
     expect(existsSync(places.config)).toBe(false)
   })
 })
