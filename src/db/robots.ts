@@ -7,7 +7,7 @@ import { inOrder, isBehind, type Placed, placeValue, type SortColumn, type Sorte
 import type { Connection, Health, Labels, Tables } from './tables.ts'
 
 /** A robot with its status. A robot without a status row has never been heard of. */
-function selectRobots(db: Database) {
+export function selectRobots(db: Database) {
   return db
     .selectFrom('robots')
     .leftJoin('robot_status as status', 'status.robot_id', 'robots.id')
@@ -69,6 +69,9 @@ export interface RobotFilter {
   readonly credentialId?: string | undefined
   /** Part of the name, or the beginning of the id. */
   readonly text?: string | undefined
+  readonly ids?: readonly string[] | undefined
+  /** Whether the latest heartbeat names a fault. */
+  readonly hasFaults?: boolean | undefined
 }
 
 const SORT_COLUMNS: Record<RobotSort, SortColumn> = {
@@ -78,6 +81,7 @@ const SORT_COLUMNS: Record<RobotSort, SortColumn> = {
   connection_since: { column: sql`coalesce(status.connection_since, robots.created_at)`, type: 'time' },
 }
 const ID = sql`robots.id`
+const HAS_FAULTS = sql<boolean>`coalesce(jsonb_array_length(status.heartbeat -> 'faults') > 0, false)`
 
 /** Robots that pass the filter, sorted, those behind `after` when given; `place` is each one's own. */
 export function listRobots(
@@ -97,6 +101,8 @@ export function listRobots(
   if (filter.connections)
     query = query.where(sql`coalesce(status.connection, 'unseen')`, 'in', filter.connections)
   if (filter.healths) query = query.where(sql`coalesce(status.health, 'unknown')`, 'in', filter.healths)
+  if (filter.ids) query = query.where('robots.id', 'in', filter.ids)
+  if (filter.hasFaults !== undefined) query = query.where(HAS_FAULTS, '=', filter.hasFaults)
   if (text !== undefined) query = query.where(isCalled(text))
   if (credentialId !== undefined) query = query.where(hangsOn(credentialId))
   if (page.after) query = query.where(isBehind(sort, ID, page.descending, page.after))

@@ -166,6 +166,16 @@ describe('listing robots', () => {
     expect(await found(`&q=${b.id}`)).toBe('b')
     expect(await found(`&q=${b.id.toUpperCase()}`)).toBe('b')
     expect(await found(`&site=${newId()}`)).toBe('abc')
+    expect(await found(`&id=${b.id}`)).toBe('b')
+    expect(await found(`&id=${c.id.toUpperCase()}&id=${a.id}&id=${newId()}`)).toBe('ac')
+    expect(await found(`&id=${a.id}&fleet=${other.fleet_id}`)).toBe('')
+    const fault = { code: 'motor_hot', level: 'warn', message: '90 C', since: '2026-01-01T00:00:00Z' }
+    await setStatus(api(), b.id, { heartbeat: JSON.stringify({ faults: [fault] }) })
+    await setStatus(api(), a.id, { heartbeat: JSON.stringify({ faults: [] }) })
+    expect(await found('&faults=true')).toBe('b')
+    expect(await found('&faults=false')).toBe('ac')
+    expectProblem(await api().get('/api/robots?faults=yes'), 400, 'invalid_request')
+    expectProblem(await api().get('/api/robots?id=1'), 400, 'invalid_request')
   })
 
   const SORTS = ['name', 'created_at', 'last_seen_at', 'connection_since']

@@ -41,6 +41,12 @@ const listQuery = z.strictObject({
     .optional()
     .describe('Admitted by this enrollment key or provisioning token, or with a token that came with it'),
   q: freeText(128).optional().describe('Part of the name, or the beginning of the id'),
+  id: repeated(id, 200).optional().describe('These robots alone'),
+  faults: z
+    .enum(['true', 'false'])
+    .transform((text) => text === 'true')
+    .optional()
+    .describe('Whether the latest heartbeat names a fault'),
   sort: z
     .enum(sortKeys(ROBOT_SORTS))
     .default('name')
@@ -86,6 +92,8 @@ export function robotRoutes(app: App, parts: HttpParts): void {
           labels: query.label,
           text: query.q,
           credentialId: query.credential,
+          ids: query.id,
+          hasFaults: query.faults,
         },
         query,
       )
