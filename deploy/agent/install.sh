@@ -21,11 +21,13 @@ Usage: install.sh [options]
   --setup-token-file FILE      file that holds it (BEACON_SETUP_TOKEN_FILE)
   --server URL                 the control plane, where this script did not come from it (BEACON_SERVER)
   --name NAME                  name the robot asks for (BEACON_NAME)
+  --ca-file FILE               certificates in PEM form that the control plane is believed by, too (BEACON_CA_FILE)
   --user                       install for this user, also as root
   --mirror URL|FOLDER          where the agent's files are taken from (BEACON_INSTALL_MIRROR)
   --prefix FOLDER              instead of /usr/local, or ~/.local for a user (BEACON_INSTALL_PREFIX)
   --dry-run                    say what would be done, and do nothing
   --uninstall                  remove the agent and its service; the robot's identity stays
+  --purge                      with --uninstall: the identity, the settings and the key go, too
   --help                       print this
 
 A key in an argument can be seen by other users of this machine while this script runs; one in the environment or in a
@@ -58,8 +60,8 @@ read_arguments() {
   key=${BEACON_ENROLLMENT_KEY:-} key_file=${BEACON_ENROLLMENT_KEY_FILE:-}
   token=${BEACON_SETUP_TOKEN:-} token_file=${BEACON_SETUP_TOKEN_FILE:-}
   server=${BEACON_SERVER:-} name=${BEACON_NAME:-}
-  mirror=${BEACON_INSTALL_MIRROR:-} prefix=${BEACON_INSTALL_PREFIX:-}
-  for_user='' dry_run='' uninstall='' from_arguments=''
+  mirror=${BEACON_INSTALL_MIRROR:-} prefix=${BEACON_INSTALL_PREFIX:-} ca_file=${BEACON_CA_FILE:-}
+  for_user='' dry_run='' uninstall='' purge='' from_arguments=''
   # Nothing that is started from here needs to know them.
   unset BEACON_ENROLLMENT_KEY BEACON_SETUP_TOKEN
 
@@ -67,7 +69,8 @@ read_arguments() {
     option=$1
     shift
     case $option in
-      --enrollment-key | --enrollment-key-file | --setup-token | --setup-token-file | --server | --name | --mirror | --prefix)
+      --enrollment-key | --enrollment-key-file | --setup-token | --setup-token-file | --server | --name | --mirror | --prefix | \
+        --ca-file)
         [ $# -gt 0 ] || fail 2 "$option needs a value"
         value=$1
         shift
@@ -93,9 +96,11 @@ read_arguments() {
       --name) name=$value ;;
       --mirror) mirror=$value ;;
       --prefix) prefix=$value ;;
+      --ca-file) ca_file=$value ;;
       --user) for_user=yes ;;
       --dry-run) dry_run=yes ;;
       --uninstall) uninstall=yes ;;
+      --purge) purge=yes ;;
       -h | --help)
         usage
         exit 0
@@ -104,6 +109,7 @@ read_arguments() {
       *) fail 2 'there is an argument that is not known here' '"install.sh --help" tells what there is' ;;
     esac
   done
+  [ -z "$purge" ] || [ -n "$uninstall" ] || fail 2 '--purge goes with --uninstall'
 }
 
 # Where everything is put: for the machine, or for one user.
@@ -112,9 +118,11 @@ find_places() {
   if [ -n "$for_user" ]; then
     [ -n "${HOME:-}" ] || fail 2 'HOME is not set, and says where a user has their files'
     config=${XDG_CONFIG_HOME:-$HOME/.config}/roboflare
+    state=$config
     prefix=${prefix:-$HOME/.local}
   else
     config=/etc/beacon
+    state=/var/lib/beacon
     prefix=${prefix:-/usr/local}
   fi
   case $prefix in
@@ -127,7 +135,12 @@ find_places() {
 
 # The service of the machine has its identity in its state folder.
 is_enrolled() {
-  [ -e "$config/agent.toml" ] || { [ -z "$for_user" ] && [ -e /var/lib/beacon/agent.toml ]; }
+  [ -e "$config/agent.toml" ] || [ -e "$state/agent.toml" ]
+}
+
+# One that was left for the agent, and is not used yet.
+has_credential() {
+  [ -e "$state/agent.toml.enrollment-key" ] || [ -e "$state/agent.toml.setup-token" ]
 }
 
 # The one credential that was given, in: credential, kind (its file's name and flag), credential_file.
@@ -148,7 +161,7 @@ find_credential() {
       /*) ;;
       *) credential_file=$(pwd)/$credential_file ;;
     esac
-  elif [ -z "$credential" ] && ! is_enrolled; then
+  elif [ -z "$credential" ] && ! is_enrolled && ! has_credential; then
     fail 2 'this robot is not enrolled yet, and there is no key to enrol it with' \
       'give one with --enrollment-key, --enrollment-key-file or --setup-token'
   fi
@@ -203,9 +216,43 @@ choose_file() {
   esac
 }
 
+# need_node <why>...
 need_node() {
-  fail 1 "the agent needs Node 20.19 or newer, and there is none on this machine that it could use" "$1" \
+  fail 1 "the agent needs Node 20.19 or newer, and there is none on this machine that it could use" "$@" \
     'install Node from https://nodejs.org/en/download or with the package manager, then run this again'
+}
+
+# Whoever is believed for the download is believed by the agent, wherever the file lies that names them: sets ca_file, and
+# kept_ca_file for the copy that the agent goes by. The same line again needs no file.
+find_ca_file() {
+  kept_ca_file=''
+  if [ -z "$ca_file" ]; then
+    [ ! -r "$config/agent-ca.pem" ] || ca_file=$config/agent-ca.pem kept_ca_file=$config/agent-ca.pem
+    return 0
+  fi
+  { [ -r "$ca_file" ] && [ ! -d "$ca_file" ]; } || fail 2 "the file of certificates cannot be read: $ca_file"
+  case $(cat "$ca_file") in
+    *-----BEGIN\ CERTIFICATE-----*) kept_ca_file=$config/agent-ca.pem ;;
+    *) fail 2 "there is no certificate in PEM form in $ca_file" ;;
+  esac
+}
+
+# Sets believed: the authorities of the system and those in ca_file. A mirror may have a certificate of either.
+join_authorities() {
+  believed=''
+  [ -n "$ca_file" ] || return 0
+  believed=$workplace/authorities.pem
+  for of_system in "${SSL_CERT_FILE:-}" /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt \
+    /etc/ssl/ca-bundle.pem /etc/ssl/cert.pem; do
+    [ ! -f "$of_system" ] || { cat "$of_system" && break; }
+  done >"$believed"
+  { printf '\n' && cat "$ca_file"; } >>"$believed"
+}
+
+keep_ca_file() {
+  [ -n "$kept_ca_file" ] && [ "$ca_file" != "$kept_ca_file" ] || return 0
+  mkdir -p "$config" || fail 1 "$config cannot be made"
+  place "$ca_file" "$kept_ca_file" 644
 }
 
 # fetch <name> <target>
@@ -218,13 +265,30 @@ fetch() {
       ;;
   esac
   if has curl; then
+    name_of_file=$1
+    set -- -fsSL --connect-timeout 20 --speed-limit 1 --speed-time 60 --retry 3 -o "$2"
+    [ -z "$believed" ] || set -- "$@" --cacert "$believed"
     # What was asked for encrypted is not taken from where it is not.
     case $source in
-      https://*) curl -fsSL --proto-redir '=https' --connect-timeout 20 --retry 3 -o "$2" "$source/$1" </dev/null || not_fetched "$1" ;;
-      *) curl -fsSL --connect-timeout 20 --retry 3 -o "$2" "$source/$1" </dev/null || not_fetched "$1" ;;
+      https://*) set -- "$@" --proto-redir '=https' ;;
     esac
+    curl "$@" "$source/$name_of_file" </dev/null || not_fetched "$name_of_file"
   elif has wget; then
-    wget -q -O "$2" "$source/$1" </dev/null || not_fetched "$1"
+    name_of_file=$1
+    set -- -q -O "$2"
+    # There is more than one wget: what it does not know it is not asked for.
+    known=$(wget --help 2>&1) || :
+    case $known in
+      *--tries*) set -- "$@" --tries=3 --timeout=30 ;;
+    esac
+    if [ -n "$believed" ]; then
+      case $known in
+        *--ca-certificate*) set -- "$@" --ca-certificate="$believed" ;;
+        *) fail 1 'the wget of this machine cannot be told whom to believe' \
+          "install curl, or put the files of $source into a folder and name it with --mirror" ;;
+      esac
+    fi
+    wget "$@" "$source/$name_of_file" </dev/null || not_fetched "$name_of_file"
   else
     fail 1 'neither curl nor wget is on this machine' \
       "install one of them, or put the files of $source into a folder and name it with --mirror"
@@ -232,7 +296,8 @@ fetch() {
 }
 
 not_fetched() {
-  fail 4 "$source/$1 could not be fetched" 'nothing was changed; try again, or give --mirror'
+  fail 4 "$source/$1 could not be fetched" 'nothing was changed; try again, or give --mirror' \
+    'a control plane with a certificate of its own authority needs --ca-file, here and for the script itself'
 }
 
 sum_of() {
@@ -258,7 +323,8 @@ check() {
 }
 
 make_workplace() {
-  workplace=$(umask 077 && mktemp -d "${TMPDIR:-/tmp}/beacon-install.XXXXXX") || fail 1 'there is no place for temporary files'
+  workplace=$(umask 077 && mktemp -d "${TMPDIR:-/tmp}/beacon-install.XXXXXX") ||
+    fail 1 'there is no place for temporary files' 'name a folder for them in TMPDIR'
   trap 'rm -rf "$workplace"' EXIT
   trap 'exit 130' INT
   trap 'exit 143' TERM HUP
@@ -273,20 +339,37 @@ find_sums() {
 
 # place <file> <target> <mode>: whole or not at all.
 place() {
-  { cp "$1" "$2.new" && chmod "$3" "$2.new" && mv -f "$2.new" "$2"; } || fail 1 "$2 cannot be written"
+  { cp "$1" "$2.new" && chmod "$3" "$2.new" && mv -f "$2.new" "$2"; } || {
+    rm -f "$2.new" 2>/dev/null || :
+    fail 1 "$2 cannot be written" 'where that folder is full or read-only, another can be named with --prefix'
+  }
+}
+
+# What is unpacked has to fit where temporary files are, and to run from there.
+unpack() {
+  (cd "$workplace" && gzip -dc "$file" | tar -xf -) ||
+    fail 1 "$file cannot be unpacked in $workplace" \
+      'nothing was changed; it takes 170 MB: where there is no room, name another folder in TMPDIR'
+  node=$workplace/beacon-agent/node
+  ! "$node" --version >/dev/null 2>&1 </dev/null || return 0
+  printf '#!/bin/sh\n' >"$workplace/try" && chmod 755 "$workplace/try"
+  "$workplace/try" 2>/dev/null ||
+    fail 1 "nothing may be run in $workplace" 'nothing was changed; name another folder in TMPDIR, such as /var/tmp'
+  need_node 'the Node that comes with the agent does not run here; it needs Linux with glibc 2.28 or newer, which Alpine' \
+    'and other systems with musl do not have'
 }
 
 place_agent() {
-  if [ -z "$node" ]; then
-    (cd "$workplace" && gzip -dc "$file" | tar -xf -) || fail 1 "$file cannot be unpacked"
-    "$workplace/beacon-agent/node" --version >/dev/null 2>&1 </dev/null ||
-      need_node 'the Node that comes with the agent does not run here; it needs Linux with glibc 2.28 or newer'
-  fi
+  brought=''
+  [ -n "$node" ] || { unpack && brought=$workplace/beacon-agent; }
+  # Before anything is replaced.
+  version=$("$node" "${brought:-$workplace}/beacon-agent.mjs" --version 2>&1 </dev/null) ||
+    fail 1 "the agent does not run here: $version" 'nothing was changed'
   mkdir -p "$library" "$prefix/bin" || fail 1 "$library cannot be made" 'run this as root, or give --user or --prefix'
-  if [ -z "$node" ]; then
-    place "$workplace/beacon-agent/node" "$library/node" 755
-    place "$workplace/beacon-agent/LICENSE" "$library/LICENSE.node" 644
-    place "$workplace/beacon-agent/beacon-agent.mjs" "$library/beacon-agent.mjs" 644
+  if [ -n "$brought" ]; then
+    place "$brought/node" "$library/node" 755
+    place "$brought/LICENSE" "$library/LICENSE.node" 644
+    place "$brought/beacon-agent.mjs" "$library/beacon-agent.mjs" 644
     node=$library/node
   else
     place "$workplace/$file" "$library/beacon-agent.mjs" 644
@@ -301,16 +384,15 @@ TEXT
   version=$("$launcher" --version 2>&1 </dev/null) || fail 1 "the agent does not run: $version"
 }
 
-# keep_credential <folder>: sets credential_file. Not by printf, a program to some shells: its arguments could be seen.
+# keep_credential <file>: leaves the credential there, for its owner alone. Not by printf, a program to some shells: its
+# arguments could be seen.
 keep_credential() {
-  [ -n "$credential" ] || return 0
-  credential_file=$1/$kind
   (
     umask 077
-    mkdir -p "$1" && cat >"$credential_file.new" <<TEXT && mv -f "$credential_file.new" "$credential_file"
+    mkdir -p "${1%/*}" && cat >"$1.new" <<TEXT && mv -f "$1.new" "$1"
 $credential
 TEXT
-  ) || fail 1 "$credential_file cannot be written"
+  ) || fail 1 "$1 cannot be written"
 }
 
 # say_command <argument>...
@@ -338,7 +420,7 @@ plan() {
   if has_service; then
     say '  install and start it as a service of systemd'
   else
-    [ -z "$credential" ] || say "  keep the key in $config/$kind, readable by this user alone"
+    [ -z "$credential" ] || say "  leave the key in $state/agent.toml.$kind, until it is used"
     say '  say how to start it: there is no systemd for it here'
   fi
 }
@@ -346,7 +428,9 @@ plan() {
 install_agent() {
   find_credential
   find_server
+  find_ca_file
   make_workplace
+  join_authorities
   find_node
   find_sums
   choose_file
@@ -358,16 +442,27 @@ install_agent() {
   check "$file" "$workplace/$file"
   place_agent
   say "Beacon's agent $version is in $library"
-  # A service takes what is in the file and keeps it itself, until it is used.
-  if has_service; then keep_credential "$workplace"; else keep_credential "$config"; fi
+  keep_ca_file
+  if [ -n "$credential" ]; then
+    if has_service; then
+      # From there "install" takes it to where the service finds it.
+      credential_file=$workplace/$kind
+      keep_credential "$credential_file"
+    else
+      # Where the agent finds it by itself, and removes it once it has enrolled with it.
+      keep_credential "$state/agent.toml.$kind"
+    fi
+  fi
   set --
   [ -z "$server" ] || set -- "$@" --server "$server"
   [ -z "$credential_file" ] || set -- "$@" "--$kind-file" "$credential_file"
   [ -z "$name" ] || set -- "$@" --name "$name"
   if has_service; then
     [ -z "$for_user" ] || set -- --user "$@"
+    [ -z "$kept_ca_file" ] || set -- "$@" --set "BEACON_CA_FILE=$kept_ca_file"
     "$launcher" install "$@" </dev/null
   else
+    [ -z "$kept_ca_file" ] || set -- "$@" --ca-file "$kept_ca_file"
     # Root's agent is the machine's, unless it is told otherwise.
     [ -z "$for_user" ] || [ "$(id -u)" != 0 ] || set -- "$@" --config "$config/agent.toml"
     say 'There is no systemd for it here. Have this run whenever the machine does:'
@@ -382,23 +477,42 @@ uninstall_agent() {
   done
   if [ -z "$ours" ]; then
     say "there is nothing to remove: no agent is in $library"
+    say_what_stays
     return 0
   fi
   if [ -n "$dry_run" ]; then
     say 'nothing is done; this would be:'
     ! has_service || say '  stop and remove the service'
+    [ -z "$purge" ] || say "  remove the identity, the settings and the key in $config and $state"
     say "  remove $library and $launcher"
     return 0
   fi
-  if has_service && [ -x "$launcher" ]; then
-    if [ -n "$for_user" ]; then set -- --user; else set --; fi
+  [ -z "$purge" ] || [ -z "$for_user" ] || [ "$(id -u)" != 0 ] ||
+    fail 2 "--purge with --user is for other users than root: remove $config by hand"
+  if has_service || [ -n "$purge" ]; then
+    set --
+    [ -z "$for_user" ] || set -- --user
+    [ -z "$purge" ] || set -- "$@" --purge
     "$launcher" uninstall "$@" </dev/null || fail 1 'the service could not be removed; nothing else was'
   fi
   rm -f "$launcher" "$library/beacon-agent.mjs" "$library/node" "$library/LICENSE.node"
   # Whatever else is there is not ours.
   rmdir "$library" 2>/dev/null || :
+  if [ -n "$purge" ]; then
+    rm -f "$config/agent-ca.pem"
+    rmdir "$config" 2>/dev/null || :
+  fi
   say 'the agent is removed'
-  ! is_enrolled || say "who this robot is stays in ${config}; remove that, too, unless it is to come back"
+  say_what_stays
+}
+
+say_what_stays() {
+  for folder in "$state" "$config"; do
+    [ ! -e "$folder/agent.toml" ] || {
+      say "who this robot is stays in $folder; remove that, too, unless it is to come back"
+      return 0
+    }
+  done
 }
 
 beacon_install() {

@@ -1,40 +1,15 @@
-import { execFileSync } from 'node:child_process'
-import { createHash } from 'node:crypto'
-import {
-  chmodSync,
-  existsSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  statSync,
-  symlinkSync,
-  writeFileSync,
-} from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { packAgent } from '../../deploy/agent/archive.mjs'
 import { version } from '../../src/package.ts'
 import { type Scene, startScene, storedHeartbeats } from '../e2e/scene.ts'
 import { eventually } from '../support/eventually.ts'
+import { AGENT, KEY, pathOf, SCRIPT, sum, TOOLS, toolboxOf, without } from './robot.ts'
 import { HANDED_OUT, type Ran, Stranger } from './stranger.ts'
 
 /** install.sh as robots run it, in a home of their own. */
 
-const KEY = `rf_enroll_${'5a'.repeat(32)}`
-const SCRIPT = readFileSync(join(import.meta.dirname, '../../deploy/agent/install.sh'), 'utf8')
-/** What install.sh is let use besides a shell, unless a test says otherwise. */
-const TOOLS =
-  'cat chmod cp curl cut getconf gzip id mkdir mktemp mv node rm rmdir sed sha256sum tar uname wget'.split(
-    ' ',
-  )
-
-const pathOf = (tool: string): string | undefined => {
-  try {
-    return execFileSync('/bin/sh', ['-c', `command -v ${tool}`], { encoding: 'utf8' }).trim() || undefined
-  } catch {
-    return undefined
-  }
-}
 /** Every shell of this machine that robots have, too. */
 const SHELLS = [
   ['sh'],
@@ -49,25 +24,11 @@ afterEach(() => stranger.leave())
 
 const library = () => join(stranger.home, '.local/lib/beacon')
 const command = () => join(stranger.home, '.local/bin/beacon-agent')
-const keyFile = () => join(stranger.home, '.config/roboflare/enrollment-key')
+/** Where the agent finds it by itself. */
+const keyFile = () => join(stranger.home, '.config/roboflare/agent.toml.enrollment-key')
 
-/** A folder with these programs of the machine and nothing else, and what a test puts there itself. */
-function toolbox(tools: readonly string[] = TOOLS, own: Readonly<Record<string, string>> = {}): string {
-  const folder = join(stranger.home, 'tools')
-  mkdirSync(folder)
-  for (const tool of tools) {
-    const found = pathOf(tool)
-    if (found && !(tool in own)) symlinkSync(found, join(folder, tool))
-  }
-  for (const [name, text] of Object.entries(own)) {
-    writeFileSync(join(folder, name), `#!/bin/sh\n${text}\n`)
-    chmodSync(join(folder, name), 0o755)
-  }
-  return folder
-}
-const without = (...tools: string[]) => TOOLS.filter((tool) => !tools.includes(tool))
-
-const sum = (contents: string | Buffer) => createHash('sha256').update(contents).digest('hex')
+const toolbox = (tools?: readonly string[], own?: Readonly<Record<string, string>>) =>
+  toolboxOf(stranger, tools, own)
 
 /** A folder as of a mirror, with an agent that only tells what it is run with. */
 function mirror(agent = AGENT, sums = `${sum(agent)}  beacon-agent.mjs\n`): string {
@@ -77,15 +38,6 @@ function mirror(agent = AGENT, sums = `${sum(agent)}  beacon-agent.mjs\n`): stri
   writeFileSync(join(folder, 'SHA256SUMS'), sums)
   return folder
 }
-const AGENT = `import { readFileSync, statSync, writeFileSync } from 'node:fs'
-const args = process.argv.slice(2)
-if (args[0] === '--version') console.log('9.9.9')
-else {
-  const file = args[args.indexOf('--enrollment-key-file') + 1]
-  const key = args.includes('--enrollment-key-file') ? { mode: statSync(file).mode & 0o777, text: readFileSync(file, 'utf8') } : null
-  writeFileSync(process.env.HOME + '/told.json', JSON.stringify({ args, key, env: Object.keys(process.env) }))
-}
-`
 
 /** Runs install.sh for a user, from its standard input as a pipe from curl has it. */
 function install(
@@ -135,12 +87,14 @@ describe('with a control plane', () => {
       expect(ran.stdout).toContain(`Beacon's agent ${version} is in ${library()}\n`)
       expect(ran.stdout).not.toContain(key_value)
       const said = ran.stdout.split('\n').find((text) => text.includes('beacon-agent run'))!
-      expect(said).toContain(`--server ${url} --enrollment-key-file`)
+      expect(said).toContain(`run --server ${url} --name`)
 
       const agent = stranger.start('/bin/sh', ['-c', `exec ${said.trim()}`])
       const robot = await eventually(async () => (await robots()).find((found) => found.name === name))
       await eventually(async () => (await storedHeartbeats(scene.database.pool, robot.id)).length > 1)
       expect(await agent.stop()).toBe(0)
+      // What it enrolled with is used up.
+      expect(existsSync(keyFile())).toBe(false)
 
       // The same again brings it up to date: a robot that knows who it is needs no key.
       const again = await stranger.run('/bin/sh', ['-c', `curl -fsSL ${url}/install.sh | sh -s -- --user`])
