@@ -11,6 +11,7 @@ import { socketToCall } from './local/address.ts'
 import { askLocally, type LocalCommand } from './local/commands.ts'
 import { createLog, type LogOutput } from './log.ts'
 import { followed, type Places, placesOf, SERVICE_CONFIG } from './places.ts'
+import type { Ros2Flags } from './ros2/settings.ts'
 import { runUnderLock } from './run.ts'
 import { systemClock, systemRandom } from './runtime.ts'
 import {
@@ -23,7 +24,7 @@ import {
   uninstallService,
 } from './service/command.ts'
 import { type ServiceHost, thisHost } from './service/host.ts'
-import { SYSTEM_LAYOUT } from './service/layout.ts'
+import { type Scope, SYSTEM_LAYOUT, userLayout } from './service/layout.ts'
 import {
   type AgentFlags,
   type AgentSettings,
@@ -116,6 +117,12 @@ function hostFor(flags: ServiceFlags, env: Environment): ServiceHost {
   return thisHost({ root: rootOf(flags), uid, home: accountHome(), env })
 }
 
+/** A service of this user, where there is one, is the one that this user asks about. */
+function scopeOfService(): Scope {
+  const own = userLayout(accountHome(), SERVICE_CONFIG).unit
+  return process.getuid?.() !== 0 && existsSync(own) ? 'user' : 'system'
+}
+
 /** `beacon agent doctor`: answers 1 when something failed. */
 export async function examineAgent(
   flags: AgentFlags,
@@ -124,7 +131,7 @@ export async function examineAgent(
   asJson: boolean,
 ): Promise<number> {
   return answering(output, async () => {
-    const report = await examine({ places: whereFor(flags, env), flags, env, clock })
+    const report = await examine({ places: whereFor(flags, env), flags, env, clock, scope: scopeOfService() })
     const lines = asJson ? [JSON.stringify(report, null, 2)] : reportLines(report)
     output.answers.write(`${lines.join('\n')}\n`)
     return report.ok ? EXIT.fine : EXIT.error
@@ -204,6 +211,22 @@ export async function askRunning(
   })
 }
 
+/** `beacon agent ros2`: hands what ROS 2 tells to the running agent until a signal ends it. */
+export async function bridgeRos2(
+  flags: Ros2Flags,
+  env: Environment,
+  output: AgentOutput,
+  rosArgs: readonly string[],
+): Promise<number> {
+  return answering(output, async () => {
+    // What an agent has no use for takes none of its memory.
+    const { startBridge } = await import('./ros2/start.ts')
+    const socket = () => socketToCall(whereFor(flags, env), env, configPathIn(flags, env) !== undefined)
+    await startBridge(flags, { env, output: output.log, rosArgs, socket, clock })
+    return EXIT.fine
+  })
+}
+
 async function answering(output: AgentOutput, command: () => Promise<number>): Promise<number> {
   try {
     return await command()
@@ -214,7 +237,7 @@ async function answering(output: AgentOutput, command: () => Promise<number>): P
   }
 }
 
-function whereFor(flags: AgentFlags, env: Environment): Places {
+function whereFor(flags: Pick<AgentFlags, 'config'>, env: Environment): Places {
   return placesOf({
     config: configPathIn(flags, env),
     env,

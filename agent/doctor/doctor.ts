@@ -5,7 +5,7 @@ import type { Network } from '../network/dial.ts'
 import { Trust } from '../network/trust.ts'
 import type { Places } from '../places.ts'
 import type { Clock } from '../runtime.ts'
-import { UNIT } from '../service/layout.ts'
+import { type Scope, UNIT } from '../service/layout.ts'
 import {
   type AgentFlags,
   DEFAULT_SERVER,
@@ -30,12 +30,14 @@ export interface DoctorParts {
   readonly flags: AgentFlags
   readonly env: Environment
   readonly clock: Clock
+  /** Whose service would run this agent. */
+  readonly scope: Scope
   readonly askService?: AskService
 }
 
 /** Looks at everything that an agent needs, and changes nothing: neither here, nor on the server, nor for a running agent. */
 export async function examine(parts: DoctorParts): Promise<Report> {
-  const { places, clock, askService = askSystemd } = parts
+  const { places, clock, scope, askService = askSystemd } = parts
   const ending = new AbortController()
   const timer = clock.after(EXAMINATION_MS, () => ending.abort())
   const findings: Finding[] = []
@@ -43,7 +45,7 @@ export async function examine(parts: DoctorParts): Promise<Report> {
     const { state, finding } = lookAtIdentity(places)
     findings.push(finding, ...lookAtFiles(places), ...lookAtDisk(places))
     const status = await lookAtAgent(parts, findings)
-    findings.push(await lookAtService(UNIT, status !== undefined, askService))
+    findings.push(await lookAtService(UNIT, scope, status !== undefined, askService))
     await lookAtNetwork(parts, state, ending.signal, findings)
   } finally {
     timer.cancel()

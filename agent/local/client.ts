@@ -20,7 +20,7 @@ export function askAgent(path: string, request: object, clock: Clock): Promise<R
     let text = ''
     socket.setEncoding('utf8')
     socket.once('connect', () => socket.write(`${JSON.stringify(request)}\n`))
-    socket.once('error', (error: NodeJS.ErrnoException) => fail(whyNot(path, error)))
+    socket.once('error', (error: NodeJS.ErrnoException) => fail(whyNoAgent(path, error)))
     socket.on('data', (part) => {
       text += part
       if (text.length > ANSWER_LIMIT_BYTES) fail(`the answer from ${path} is too long`)
@@ -36,13 +36,14 @@ export function askAgent(path: string, request: object, clock: Clock): Promise<R
   })
 }
 
-function whyNot(path: string, error: NodeJS.ErrnoException): string {
+/** Why no agent could be reached there, and what to do. */
+export function whyNoAgent(path: string, error: NodeJS.ErrnoException): string {
   switch (error.code) {
     case 'ENOENT':
     case 'ECONNREFUSED':
       return `no agent listens on ${path}: start it with "beacon agent run", or name its socket in BEACON_AGENT_SOCKET`
     case 'EACCES':
-      return `no right to use ${path}: it takes the agent's own user, or a member of the socket's group`
+      return `no right to use ${path}: it takes the agent's own user or a member of the socket's group, which is beacon-robot for a service`
     default:
       return `cannot reach the agent on ${path}: ${describeError(error)}`
   }

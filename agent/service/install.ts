@@ -67,6 +67,7 @@ export async function planInstall(wish: InstallWish, host: ServiceHost, clock: C
     ],
     remarks: [
       ...remarksOnSystemd(version, hasNotify),
+      ...remarksOnProxies(host, variables),
       ...(isEnrolled || /^BEACON_SERVER=/m.test(variables)
         ? []
         : [`no --server was given, so it looks for its control plane at ${DEFAULT_SERVER}`]),
@@ -182,7 +183,7 @@ function startSteps(
       kind: 'command',
       command: ['loginctl', 'enable-linger'],
       otherwise:
-        'it stops when this user logs out; "sudo loginctl enable-linger <user>" lets it run from boot on',
+        'it stops when this user logs out; "sudo loginctl enable-linger $USER" lets it run from boot on',
     })
   if (!isToStart) return { steps, next: [start] }
   // Not waiting: it is ready only once the control plane has answered.
@@ -191,6 +192,15 @@ function startSteps(
     steps,
     next: [`"beacon agent status" tells how it does, "journalctl${flagOf(scope)} -u ${UNIT}" what it says`],
   }
+}
+
+/** A service sees none of a shell's variables, and a robot that is installed through a proxy seldom does without. */
+function remarksOnProxies({ env }: ServiceHost, variables: string): string[] {
+  const named = ['https_proxy', 'HTTPS_PROXY', 'http_proxy', 'HTTP_PROXY', 'all_proxy', 'ALL_PROXY'].filter(
+    (name) => env[name],
+  )
+  if (named.length === 0 || /^\w*_proxy=/im.test(variables)) return []
+  return [`${named[0]} is set here, and not for the service: if it needs the proxy, add --set ${named[0]}=…`]
 }
 
 function remarksOnSystemd(version: number | undefined, hasNotify: boolean): string[] {

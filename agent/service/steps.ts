@@ -31,7 +31,7 @@ export type Step =
   | {
       readonly kind: 'command'
       readonly command: readonly string[]
-      /** What a person has to know when it fails; undefined: then the whole fails. */
+      /** What a person has to know when it fails, or nothing; undefined: then the whole fails. */
       readonly otherwise?: string
     }
 
@@ -128,6 +128,7 @@ function ran(
 ): string | undefined {
   const { code, err } = host.run(command)
   if (code === 0) return undefined
+  if (otherwise === '') return undefined
   const why = printable(err.trim().split('\n')[0] || `exit code ${code}`)
   if (otherwise !== undefined) return `${otherwise} (${why})`
   throw new AgentExit(EXIT.error, `"${command.join(' ')}" failed: ${why}`)

@@ -39,6 +39,8 @@ export function unitText(wish: UnitWish): string {
     '',
     ...restarting(wish.version),
     'KillMode=mixed',
+    // Not the program's, which is Node: its lines are found by this name.
+    'SyslogIdentifier=beacon-agent',
     'TimeoutStopSec=15s',
     '',
     ...(isSystem ? systemConfinement(wish) : USER_CONFINEMENT),

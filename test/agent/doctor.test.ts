@@ -58,7 +58,7 @@ class Patient {
 
   examine(env: Record<string, string> = {}, clock: Clock = systemClock): Promise<Report> {
     const places = placesAt(this.config)
-    return examine({ places, flags: {}, env, clock, askService: inactive })
+    return examine({ places, flags: {}, env, clock, scope: 'system', askService: inactive })
   }
 }
 
@@ -370,7 +370,18 @@ describe('what is judged by itself', () => {
     ['inactive', false, 'warn'],
     [undefined, false, 'skip'],
   ])('a service that is %s, an agent that runs: %s', async (state, isRunning, verdict) => {
-    expect(await lookAtService('x.service', isRunning, async () => state)).toMatchObject({ verdict })
+    expect(await lookAtService('x.service', 'system', isRunning, async () => state)).toMatchObject({
+      verdict,
+    })
+  })
+
+  test("a user's own service is asked about at that user's systemd, and its remedies are for that", async () => {
+    const ask: AskService = async (unit, own) =>
+      [...own, unit].join(' ') === '--user x.service' ? 'failed' : ''
+    expect(await lookAtService('x.service', 'user', false, ask)).toMatchObject({
+      message: 'x.service is failed',
+      remedy: 'see why: journalctl --user -u x.service -n 50; then: systemctl --user restart x.service',
+    })
   })
 
   test('what comes from elsewhere forges no lines and shows no token', () => {

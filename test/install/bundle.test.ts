@@ -62,6 +62,15 @@ describe('the agent as one file', () => {
     expect(mistake.code).toBe(2)
     expect(mistake.stderr).toContain("unknown command 'rnu'")
   })
+
+  test('names itself as it is called on a robot', async () => {
+    const status = await stranger.run(bundle, ['metric', 'set', 'load=1'])
+    expect(status.stderr).toContain('start it with "beacon-agent run"')
+    expect((await stranger.run(bundle, ['install', '--help'])).stdout).toContain(
+      'beacon-agent install --server',
+    )
+    expect(readFileSync(bundle, 'utf8')).not.toContain('beacon agent')
+  })
 })
 
 describe('the build', () => {

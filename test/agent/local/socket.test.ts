@@ -211,4 +211,9 @@ test('the socket’s place: the environment, systemd’s folder, the state folde
   expect(socketToServe(places, { BEACON_AGENT_SOCKET: 'off' })).toBeUndefined()
   expect(socketToCall(places, {}, true)).toBe(own)
   expect(socketToCall(places, { BEACON_AGENT_SOCKET: '/x/y' }, true)).toBe('/x/y')
+  // A service's folder is closed to whoever is not of its group: what is in it cannot be looked for.
+  const folder = temporaryFolder()
+  expect(socketToCall(places, {}, false, folder)).toBe(join(folder, 'agent.sock'))
+  expect(socketToCall(places, {}, true, folder)).toBe(own)
+  expect(socketToCall(places, {}, false, join(folder, 'none'))).toBe(own)
 })

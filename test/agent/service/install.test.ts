@@ -354,6 +354,23 @@ describe('install refuses', () => {
   })
 })
 
+describe('install, where a proxy is used', () => {
+  const env = { https_proxy: 'http://someone:secret@proxy:3128' }
+
+  test('says that the service knows nothing of it, and not with what password', async () => {
+    const machine = new TestMachine({ env })
+    await machine.install({ enrollmentKeyFile: '-' }, KEY)
+    expect(machine.answers).toMatch(/note: https_proxy is set here, and not for the service/)
+    expect(machine.answers).not.toContain('secret')
+  })
+
+  test('says nothing where the service knows', async () => {
+    const machine = new TestMachine({ env })
+    await machine.install({ enrollmentKeyFile: '-', set: ['HTTPS_PROXY=http://proxy:3128'] }, KEY)
+    expect(machine.answers).not.toContain('is set here')
+  })
+})
+
 describe('install, as the service of a user', () => {
   const HOME_UNIT = '/home/ada/.config/systemd/user/beacon-agent.service'
 
@@ -400,6 +417,15 @@ describe('uninstall', () => {
     await machine.uninstall({})
     expect(machine.answers).toMatch(/^nothing is to be done/)
     expect(machine.told).toHaveLength(6)
+  })
+
+  test('says nothing of a failure that it does not matter to have forgotten', async () => {
+    const machine = new TestMachine()
+    await machine.install({ enrollmentKeyFile: '-' }, KEY)
+    machine.answers = ''
+    machine.programs.add('systemctl', '[ "$1" != reset-failed ] || { echo "not loaded" >&2; exit 1; }')
+    await machine.uninstall({})
+    expect(machine.answers).not.toMatch(/note|tried|not loaded/)
   })
 
   test('--purge leaves nothing, also behind the link that systemd makes of the folder', async () => {

@@ -48,6 +48,11 @@ describe('the unit of the machine', () => {
     expect(settingsOf(unitText(system), 'Unit').get('StartLimitIntervalSec')).toEqual(['0'])
   })
 
+  test('has its lines in the journal under its own name', () => {
+    expect(service.get('SyslogIdentifier')).toEqual(['beacon-agent'])
+    expect(settingsOf(unitText(user), 'Service').get('SyslogIdentifier')).toEqual(['beacon-agent'])
+  })
+
   test('holds nothing of the boot up, though it is wanted by it', () => {
     expect(settingsOf(unitText(system), 'Unit').get('After')![0]).toContain('multi-user.target')
     expect(settingsOf(unitText(system), 'Install').get('WantedBy')).toEqual(['multi-user.target'])
