@@ -48,7 +48,8 @@ export interface ConnectionParts {
   readonly listener: ConnectionListener
 }
 
-const HANDSHAKE_TIMEOUT_MS = 15_000
+/** From the request for a WebSocket to its answer. */
+const ANSWER_TIMEOUT_MS = 15_000
 const REFUSAL_TIMEOUT_MS = 2_000
 /** More than any frame may hold, so that an oversized one is reported, and little enough for a small robot. */
 const MAX_INCOMING_BYTES = 64 * 1024
@@ -132,10 +133,9 @@ export class Connection {
     try {
       socket = new WebSocket(url, SUBPROTOCOL, {
         headers: { authorization: `Bearer ${token}` },
-        createConnection: connectionsTo(new URL(url), network),
+        createConnection: this.#connectingTo(new URL(url), network),
         perMessageDeflate: false,
         followRedirects: false,
-        handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
         maxPayload: MAX_INCOMING_BYTES,
       })
     } catch (error) {
@@ -160,7 +160,21 @@ export class Connection {
     socket.on('close', (code, reason) => this.#closed(code, reason.toString('utf8')))
   }
 
+  /** Whoever takes the connection has to answer, too; the way there has a time of its own. */
+  #connectingTo(address: URL, network: Network): ReturnType<typeof connectionsTo> {
+    const connecting = connectionsTo(address, network)
+    return (options, callback) =>
+      connecting(options, (error, socket) => {
+        if (!error)
+          this.#timer = this.#parts.clock.after(ANSWER_TIMEOUT_MS, () =>
+            socket.destroy(new Error('no answer in time')),
+          )
+        callback(error, socket)
+      })
+  }
+
   #refused(response: IncomingMessage): void {
+    this.#timer?.cancel()
     const status = response.statusCode ?? 0
     const timer = this.#parts.clock.after(REFUSAL_TIMEOUT_MS, () => response.destroy())
     const finish = (text: string) => {

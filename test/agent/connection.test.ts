@@ -1,3 +1,5 @@
+import { once } from 'node:events'
+import { type AddressInfo, createServer, type Socket } from 'node:net'
 import { expect, onTestFinished, test } from 'vitest'
 import { Connection } from '../../agent/connection.ts'
 import type { Log } from '../../agent/log.ts'
@@ -74,6 +76,25 @@ test('an acknowledged heartbeat leaves the spool, another stays', async () => {
 test('addresses that lead nowhere end as unreachable', async () => {
   for (const url of ['ws://127.0.0.1:1/agent/ws', 'ws://beacon.invalid/agent/ws', 'no address', 'ftp://x/'])
     expect(await connectTo(url).connection.ended).toMatchObject({ kind: 'unreachable' })
+})
+
+test('somebody who takes connections and never answers is given up after 15 s', async () => {
+  const silent = createServer(() => {})
+  silent.listen(0, '127.0.0.1')
+  await once(silent, 'listening')
+  onTestFinished(() => void silent.close())
+  const { clock, connection } = connectTo(`ws://127.0.0.1:${(silent.address() as AddressInfo).port}/agent/ws`)
+  const [socket] = (await once(silent, 'connection')) as [Socket]
+  // It asks, and so the time for its answer has begun.
+  await once(socket, 'data')
+  let isOver = false
+  const ending = connection.ended.finally(() => {
+    isOver = true
+  })
+  await clock.pass(14_999)
+  expect(isOver).toBe(false)
+  await clock.pass(1)
+  expect(await ending).toEqual({ kind: 'unreachable', why: 'no answer in time' })
 })
 
 test('an answer that never ends is not waited for', async () => {
