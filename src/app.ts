@@ -27,10 +27,12 @@ import { reservedDescriptors } from './gateway/overload.ts'
 import { RotationRequests } from './gateway/rotation-requests.ts'
 import { baseHeaders } from './http/headers.ts'
 import { createHealth } from './http/health.ts'
+import { renderRobot } from './http/live-schema.ts'
 import { RATE_LIMITS, ratePerSecond } from './http/rate-limits.ts'
 import { createHttp } from './http/server.ts'
 import { newId } from './ids.ts'
 import { openHandouts } from './install/handouts.ts'
+import { createLiveFeeds } from './live/feed.ts'
 import type { Log } from './observe/log.ts'
 import { createMetrics } from './observe/metrics.ts'
 import { packageRoot } from './package.ts'
@@ -254,11 +256,20 @@ export function createBeacon(config: Config, parts: BeaconParts): Beacon {
 
     const handouts = openHandouts(join(packageRoot, 'dist/install'))
     releases.add('what robots install', () => handouts.close())
+    const live = createLiveFeeds({
+      database: httpDatabase,
+      clock,
+      random,
+      log,
+      metrics,
+      render: renderRobot,
+    })
     const http = await createHttp({
       config,
       database: httpDatabase,
       access: createAccess(httpDatabase),
       standing,
+      live,
       audit,
       seal,
       signIn: createSignInDesk({ clock, random, seal, oidc: config.oidc }),
@@ -303,6 +314,8 @@ export function createBeacon(config: Config, parts: BeaconParts): Beacon {
       await Promise.all([gateway.stop(), config.gatewayProcesses > 1 && robotPort?.stop()])
       await robotPort?.stop()
     })
+    // First of all: an answer that goes on would keep HTTP open, and its reader finds another server meanwhile.
+    releases.add('live feeds', () => live.stop())
     if (hasRobotPort(config, engine)) {
       robotPort = await openRobotPort({
         config,

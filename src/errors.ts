@@ -67,6 +67,7 @@ export const ERRORS = {
     title: 'The idempotency key stands for another request',
   },
   approval_queue_full: { status: 429, retry: true, title: 'Too many robots wait for approval' },
+  too_many_feeds: { status: 429, retry: true, title: 'Too many live feeds are open in one name' },
   rate_limited: { status: 429, retry: true, title: 'Too many requests' },
 
   internal_error: { status: 500, retry: true, title: 'Something went wrong on our side' },

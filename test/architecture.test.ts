@@ -92,6 +92,8 @@ const RULES: Readonly<Record<string, Rule>> = {
   install: { may: [], packages: /^node:/ },
   claims: { may: ['audit', 'protocol', 'db', 'observe', ...HELPERS] },
   access: { may: ['audit', 'protocol', 'db', 'bus/bus.ts', 'observe', ...HELPERS] },
+  // Readers of robots as they change; knows nothing of HTTP.
+  live: { may: ['protocol', 'db', 'observe', ...HELPERS] },
   gateway: {
     may: ['fleet', 'session', 'protocol', 'transport', 'bus', 'db', 'observe', ...HELPERS],
   },
@@ -102,6 +104,7 @@ const RULES: Readonly<Record<string, Rule>> = {
       'access',
       'audit',
       'install',
+      'live',
       'db',
       'protocol',
       'bus/bus.ts',

@@ -14,6 +14,7 @@ import type { Database } from '../db/database.ts'
 import type { PlacedKind } from '../db/place-of.ts'
 import type { ErrorCode } from '../errors.ts'
 import type { Handouts } from '../install/handouts.ts'
+import type { LiveFeeds } from '../live/feed.ts'
 import type { Log } from '../observe/log.ts'
 import type { Metrics } from '../observe/metrics.ts'
 import type { ClaimRequest, ClaimResponse, CredentialCheck } from '../protocol/enrolment.ts'
@@ -57,6 +58,7 @@ export interface HttpParts {
   /** Ends what goes on for long when whoever asked for it may no longer. */
   readonly standing: Pick<Standing, 'watch'>
   readonly audit: Pick<Audit, 'refused' | 'used'>
+  readonly live: Pick<LiveFeeds, 'take'>
   readonly seal: Seal
   readonly signIn: SignInDesk
   /** What robots install themselves with. */
@@ -107,6 +109,8 @@ declare module 'fastify' {
     audit?: readonly string[]
     /** Open to people who have no second factor although they should: to set one up, and to go. */
     withoutSecondFactor?: boolean
+    /** Its answers go on for as long as somebody reads them: how long that is says nothing of the server. */
+    lasts?: boolean
     /** A public route that looks at the session's cookie. */
     withCookie?: boolean
     /** Refusals of this route besides those that follow from its scope, body, query and path. */

@@ -53,6 +53,9 @@ export const ISSUING_ROUTES: readonly string[] = [
   'POST /api/secrets/rotate',
 ]
 
+/** Routes that refuse by limits of their own, with what these are called. */
+const OWN_LIMITS: Readonly<Record<string, string>> = { '/api/live': 'live_feeds' }
+
 const ADDRESSES_REMEMBERED = 20_000
 const CREDENTIALS_REMEMBERED = 20_000
 
@@ -112,9 +115,9 @@ export function limitRequests(
   })
 
   app.addHook('onResponse', async (request, reply) => {
-    const { scope } = request.routeOptions.config
-    if (reply.statusCode === 429)
-      metrics.rateLimited.inc({ limit: reached.get(request) ?? (scope === 'claim' ? 'claims' : 'sign_in') })
+    const { config: settings, url = '' } = request.routeOptions
+    const own = OWN_LIMITS[url] ?? (settings.scope === 'claim' ? 'claims' : 'sign_in')
+    if (reply.statusCode === 429) metrics.rateLimited.inc({ limit: reached.get(request) ?? own })
     const credential = isGuarded(request) ? credentialOf(config, request) : undefined
     if (credential === undefined) return
     if (request.principal) {

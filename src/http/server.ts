@@ -28,6 +28,7 @@ import { fleetTokenRoutes } from './routes/fleet-tokens.ts'
 import { fleetRoutes } from './routes/fleets.ts'
 import { installRoutes } from './routes/install.ts'
 import { invitationRoutes } from './routes/invitations.ts'
+import { liveRoutes } from './routes/live.ts'
 import { metricsRoutes } from './routes/metrics.ts'
 import { oidcRoutes } from './routes/oidc.ts'
 import { provisioningTokenRoutes } from './routes/provisioning-tokens.ts'
@@ -67,6 +68,7 @@ const ROUTES: readonly ((app: App, parts: HttpParts) => void)[] = [
   robotActionRoutes,
   robotRotationRoutes,
   robotHistoryRoutes,
+  liveRoutes,
   metricsRoutes,
   auditRoutes,
   tokenRoutes,
@@ -89,10 +91,11 @@ function observeRequests(app: FastifyInstance, { log, metrics }: Pick<HttpParts,
     const route = request.routeOptions.url ?? 'unknown'
     const status = reply.statusCode
     const { method } = request
-    metrics.httpSeconds.observe(
-      { method, route, status: `${Math.floor(status / 100)}xx` },
-      reply.elapsedTime / 1000,
-    )
+    if (status >= 400 || !request.routeOptions.config.lasts)
+      metrics.httpSeconds.observe(
+        { method, route, status: `${Math.floor(status / 100)}xx` },
+        reply.elapsedTime / 1000,
+      )
     const level = status < 400 && (method === 'GET' || method === 'HEAD') ? 'debug' : 'info'
     log[level](
       { method, route, status, ms: Math.round(reply.elapsedTime * 10) / 10, request_id: request.id },

@@ -167,6 +167,28 @@ export function createMetrics() {
       buckets: [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5],
       registers,
     }),
+    liveReaders: new Gauge({
+      name: 'beacon_live_readers',
+      help: 'Live feeds that are open on this server',
+      registers,
+    }),
+    liveBytes: new Counter({
+      name: 'beacon_live_bytes_total',
+      help: 'Bytes written to live feeds',
+      registers,
+    }),
+    liveEnded: new Counter({
+      name: 'beacon_live_ended_total',
+      help: 'Live feeds that ended, by reason; gone: the reader left',
+      labelNames: ['reason'] as const,
+      registers,
+    }),
+    livePollSeconds: new Histogram({
+      name: 'beacon_live_poll_seconds',
+      help: 'Time to find what changed for all live feeds of this server, and to read it',
+      buckets: [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5],
+      registers,
+    }),
     rateLimited: new Counter({
       name: 'beacon_rate_limited_total',
       help: 'Requests answered with 429, by limit',

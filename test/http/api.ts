@@ -11,10 +11,12 @@ import { createStanding } from '../../src/access/standing.ts'
 import { createLocalBus } from '../../src/bus/local.ts'
 import type { ErrorCode } from '../../src/errors.ts'
 import { createHealth } from '../../src/http/health.ts'
+import { renderRobot } from '../../src/http/live-schema.ts'
 import type { HttpParts } from '../../src/http/parts.ts'
 import { NO_RATE_LIMITS } from '../../src/http/rate-limits.ts'
 import { createHttp } from '../../src/http/server.ts'
 import { openHandouts } from '../../src/install/handouts.ts'
+import { createLiveFeeds } from '../../src/live/feed.ts'
 import { createLog } from '../../src/observe/log.ts'
 import { createMetrics } from '../../src/observe/metrics.ts'
 import { seriesOf } from '../../src/processes/robot-port.ts'
@@ -22,6 +24,7 @@ import { systemClock, systemRandom } from '../../src/runtime.ts'
 import { HANDED_OUT } from '../install/stranger.ts'
 import { insertPerson, insertPersonalToken } from '../support/access.ts'
 import { createTestDatabase, type TestDatabase } from '../support/postgres.ts'
+import { ask } from './injecting.ts'
 
 /** JSON whose shape the test itself asserts. */
 // biome-ignore lint/suspicious/noExplicitAny: answers are checked against the OpenAPI document as they come in
@@ -75,6 +78,15 @@ export async function startApi(
   const bus = createLocalBus()
   const standing = createStanding({ database: db.database, bus, clock: systemClock, log })
   const metrics = replace.metrics ?? createMetrics()
+  const clock = replace.clock ?? systemClock
+  const live = createLiveFeeds({
+    database: db.database,
+    clock,
+    random: systemRandom,
+    log,
+    metrics,
+    render: renderRobot,
+  })
   const parts: HttpParts = {
     config: { publicUrl: undefined, trustedProxies: [], heartbeatIntervalMs: 10_000 },
     database: db.database,
@@ -90,6 +102,7 @@ export async function startApi(
     },
     access: createAccess(db.database),
     standing,
+    live,
     audit: { refused: () => {}, used: () => {} },
     seal: createSeal(SECRET_KEY, systemRandom),
     signIn: createSignInDesk({
@@ -133,7 +146,7 @@ export async function startApi(
     if (extra.token !== null)
       options.headers = { authorization: `Bearer ${extra.token ?? token}`, ...options.headers }
     if (body !== undefined) options.payload = body as NonNullable<InjectOptions['payload']>
-    const response = await app.inject(options)
+    const response = await ask(app, options)
     const isJson = /[/+]json/.test(String(response.headers['content-type'] ?? ''))
     const answer = {
       status: response.statusCode,
@@ -162,6 +175,7 @@ export async function startApi(
     delete: (url, extra) => call('DELETE', url, undefined, extra),
     async close() {
       standing.stop()
+      live.stop()
       await app.close()
       parts.handouts.close()
       await db.drop()

@@ -9,6 +9,7 @@ import { createLog } from '../../src/observe/log.ts'
 import { mintCheckedToken } from '../../src/protocol/tokens.ts'
 import { attachWsTransport, isWebSocketUpgrade } from '../../src/transport/ws.ts'
 import { type Json, useApi } from './api.ts'
+import { ask } from './injecting.ts'
 
 const EXPECTED: Readonly<Record<string, string | RegExp>> = {
   'x-request-id': /^[A-Za-z0-9._:-]{1,128}$/,
@@ -86,7 +87,7 @@ describe('every answer carries what keeps browsers from harm', () => {
         for (const payload of method === 'POST' || method === 'PATCH'
           ? ['{', '{"unknown":1}']
           : [undefined]) {
-          const answer = await api().app.inject({
+          const answer = await ask(api().app, {
             method,
             url,
             headers: {

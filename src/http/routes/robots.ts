@@ -4,8 +4,6 @@ import { findRobot, insertRobot, ROBOT_SORTS } from '../../db/robots.ts'
 import { insertTimeline } from '../../db/timeline.ts'
 import { BeaconError } from '../../errors.ts'
 import { newId } from '../../ids.ts'
-import { HEALTH, LIFECYCLES } from '../../protocol/frames.ts'
-import { freeText } from '../../protocol/text.ts'
 import { audited } from '../audited.ts'
 import { changing } from '../changing.ts'
 import { principalOf } from '../guard.ts'
@@ -14,39 +12,14 @@ import type { App, HttpParts } from '../parts.ts'
 import { reachOf } from '../reach.ts'
 import { demandFleet } from '../references.ts'
 import { actorOf, editRobot, operatorEvent, refuseRobot, removeRobot, robotDeed } from '../robot-changes.ts'
+import { robotFilterOf, robotFilters } from '../robot-filter.ts'
 import { pageOfRobots } from '../robot-list.ts'
-import { CONNECTIONS, robotSchema, toRobot } from '../robot-schema.ts'
-import {
-  byId,
-  cursor,
-  id,
-  idempotencyHeaders,
-  labelSelector,
-  labels,
-  limit,
-  listOf,
-  name,
-  repeated,
-} from '../schemas.ts'
+import { robotSchema, toRobot } from '../robot-schema.ts'
+import { byId, cursor, id, idempotencyHeaders, labels, limit, listOf, name } from '../schemas.ts'
 import { sortKeys } from '../sorted-lists.ts'
 
 const listQuery = z.strictObject({
-  site: repeated(id).optional(),
-  fleet: repeated(id).optional(),
-  connection: repeated(z.enum(CONNECTIONS)).optional(),
-  health: repeated(z.enum(HEALTH)).optional(),
-  lifecycle: repeated(z.enum(LIFECYCLES)).optional(),
-  label: repeated(labelSelector).optional().describe('`name` or `name=value`; all of them have to match'),
-  credential: id
-    .optional()
-    .describe('Admitted by this enrollment key or provisioning token, or with a token that came with it'),
-  q: freeText(128).optional().describe('Part of the name, or the beginning of the id'),
-  id: repeated(id, 200).optional().describe('These robots alone'),
-  faults: z
-    .enum(['true', 'false'])
-    .transform((text) => text === 'true')
-    .optional()
-    .describe('Whether the latest heartbeat names a fault'),
+  ...robotFilters,
   sort: z
     .enum(sortKeys(ROBOT_SORTS))
     .default('name')
@@ -80,23 +53,7 @@ export function robotRoutes(app: App, parts: HttpParts): void {
     },
     handler: async (request) => {
       const { query } = request
-      return pageOfRobots(
-        database,
-        {
-          reach: reachOf(request),
-          sites: query.site,
-          fleets: query.fleet,
-          connections: query.connection,
-          healths: query.health,
-          lifecycles: query.lifecycle,
-          labels: query.label,
-          text: query.q,
-          credentialId: query.credential,
-          ids: query.id,
-          hasFaults: query.faults,
-        },
-        query,
-      )
+      return pageOfRobots(database, robotFilterOf(query, reachOf(request)), query)
     },
   })
 

@@ -71,6 +71,19 @@ export const FLEET_CELLS: CellTable = {
     },
   ],
 
+  'GET /api/live': ({ robots, fleets }) =>
+    ['', '?detail=status', `?fleet=${fleets.A1}&fleet=${fleets.B1}`].map((query) => ({
+      what: query || 'all',
+      url: `/api/live${query}`,
+      check: ({ text }, subject) => {
+        const shown = FLEETS.filter((at) => text.includes(robots[at]))
+        const wanted = FLEETS.filter((at) => !query.includes('fleet') || query.includes(fleets[at]))
+        expect(shown).toEqual(wanted.filter((at) => may(subject, 'robots:read', at)))
+        const { counts } = JSON.parse(/^data: (.*"done":true.*)$/m.exec(text)![1]!)
+        expect(counts.robots).toBe(shown.length)
+      },
+    })),
+
   'GET /api/sites': (world) => [
     {
       what: 'all',

@@ -51,6 +51,7 @@ export const RULES: Readonly<Record<string, Rule>> = {
   'DELETE /api/fleets/{id}': fleet('robots:write'),
 
   'GET /api/robots': { who: 'list', scope: 'robots:read' },
+  'GET /api/live': { who: 'list', scope: 'robots:read' },
   'POST /api/robots': { who: 'named', scope: 'robots:write', seenWith: 'robots:read' },
   'GET /api/robots/{id}': robot('robots:read'),
   'PATCH /api/robots/{id}': robot('robots:write'),
