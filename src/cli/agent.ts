@@ -4,6 +4,7 @@ import { CHECKS, type Check } from '../../agent/check.ts'
 import type { AgentOutput } from '../../agent/main.ts'
 import type { AgentFlags } from '../../agent/settings.ts'
 import { addLocalCommands } from './agent-local.ts'
+import { addRos2Command } from './agent-ros2.ts'
 import { addServiceCommands } from './agent-service.ts'
 
 const DEFAULTS = `
@@ -48,6 +49,8 @@ export function fillAgent(agent: Command): void {
       delete process.env.BEACON_ENROLLMENT_KEY
       delete process.env.BEACON_SETUP_TOKEN
       for (const name of ['NOTIFY_SOCKET', 'WATCHDOG_USEC', 'WATCHDOG_PID']) delete process.env[name]
+      const { spareMemory } = await import('../../agent/frugality.ts')
+      spareMemory(process.execArgv, process.env.NODE_OPTIONS)
       const { runAgent } = await import('../../agent/main.ts')
       // Not only the code: a sensor that hangs in the kernel must not keep the process.
       process.exit(await runAgent(flags, env, output()))
@@ -89,6 +92,8 @@ export function fillAgent(agent: Command): void {
     })
 
   addLocalCommands(agent, output)
+
+  addRos2Command(agent, output)
 
   addServiceCommands(agent, output)
 
