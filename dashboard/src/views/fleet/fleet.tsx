@@ -1,58 +1,124 @@
-import type { Robot } from '../../api/types.ts'
-import { Connection, Health } from '../../ui/badge.tsx'
+import { useEffect, useMemo, useState } from 'preact/hooks'
+import { useLocation } from 'preact-iso'
+import { all } from '../../api/client.ts'
+import type { Fleet as FleetOfRobots, Site } from '../../api/types.ts'
+import { maySomewhere } from '../../session/session.ts'
 import { Button } from '../../ui/button.tsx'
+import { useLoaded } from '../../ui/loaded.ts'
 import { PageHead } from '../../ui/page-head.tsx'
-import { usePages } from '../../ui/pages.ts'
-import { Empty, Shown } from '../../ui/states.tsx'
-import { Ago } from '../../ui/times.tsx'
+import { Empty, Failure, Loading } from '../../ui/states.tsx'
+import { BulkActions } from './bulk.tsx'
+import { FilterBar } from './filter-bar.tsx'
+import { addressOf, type FleetFilter, filterOf, isNarrowed } from './filters.ts'
+import './fleet.css'
+import { RobotTable } from './robot-table.tsx'
+import { StatusBar } from './status-bar.tsx'
+import { useFleet } from './use-fleet.ts'
 
-/** The robots, with how they are. */
+const NONE: ReadonlySet<string> = new Set()
+
+/** All robots, and which of them need somebody. */
 export function Fleet() {
-  const robots = usePages<Robot>('/api/robots')
+  const { url, route } = useLocation()
+  const filter = useMemo(() => filterOf(url), [url])
+  const setFilter = (next: FleetFilter) => route(addressOf(next), true)
+  const fleet = useFleet(filter)
+  const places = useLoaded(
+    async () => ({ sites: await all<Site>('/api/sites'), fleets: await all<FleetOfRobots>('/api/fleets') }),
+    [],
+  )
+  const [chosen, setChosen] = useState(NONE)
+  const [isPointed, setPointed] = useState(false)
+  const { sites, fleets } = places.value ?? { sites: [], fleets: [] }
+  const names = useMemo(() => new Map(fleets.map(({ id, name }) => [id, name])), [fleets])
+  const chosenRobots = fleet.robots.filter(({ id }) => chosen.has(id))
+
+  // Rows move only while nobody points at them or has chosen some.
+  const mayMove = fleet.moved > 0 && !isPointed && chosen.size === 0
+  const { reload } = fleet
+  useEffect(() => {
+    if (!mayMove) return
+    const timer = setTimeout(reload, 2_000)
+    return () => clearTimeout(timer)
+  }, [mayMove, reload])
+
+  const isBare = fleet.counts?.robots === 0 && fleet.counts.lifecycle.retired === 0 && !isNarrowed(filter)
   return (
     <>
-      <PageHead title="Fleet" />
-      <Shown loaded={robots}>
-        {(items) =>
-          items.length === 0 ? (
-            <Empty title="No robots yet">
-              <a href="/welcome">Enrol the first one</a>
-            </Empty>
+      <PageHead title="Fleet">
+        <span class="live" data-live={fleet.isLive} role="status">
+          {fleet.isLive ? 'Live' : 'Connecting…'}
+        </span>
+        {maySomewhere('enrollment-keys:write') && (
+          <a class="button primary" href="/welcome">
+            Add robots
+          </a>
+        )}
+      </PageHead>
+      <StatusBar counts={fleet.counts} filter={filter} onFilter={setFilter} />
+      <FilterBar filter={filter} sites={sites} fleets={fleets} onFilter={setFilter} />
+      {fleet.error !== undefined && <Failure error={fleet.error} onRetry={fleet.reload} />}
+      {chosenRobots.length > 0 ? (
+        <BulkActions
+          robots={chosenRobots}
+          fleets={fleets}
+          onClear={() => setChosen(NONE)}
+          onDone={(failed) => {
+            setChosen(new Set(failed.map(({ id }) => id)))
+            fleet.reload()
+          }}
+        />
+      ) : (
+        <div class="list-note small soft">
+          <span>
+            {fleet.robots.length.toLocaleString()} {fleet.hasMore ? 'loaded, more below' : 'shown'}
+          </span>
+          {fleet.moved > 0 && (
+            <Button size="small" onClick={fleet.reload}>
+              {fleet.moved} changed place: sort again
+            </Button>
+          )}
+        </div>
+      )}
+      {fleet.robots.length > 0 ? (
+        <section
+          class="list"
+          aria-label="Robots"
+          onPointerEnter={() => setPointed(true)}
+          onPointerLeave={() => setPointed(false)}
+        >
+          <RobotTable
+            robots={fleet.robots}
+            left={fleet.left}
+            places={names}
+            filter={filter}
+            onFilter={setFilter}
+            onEnd={fleet.loadMore}
+            onVisible={fleet.setVisible}
+            chosen={maySomewhere('robots:write') ? chosen : undefined}
+            onChosen={setChosen}
+          />
+        </section>
+      ) : fleet.isLoading ? (
+        <Loading />
+      ) : fleet.error !== undefined ? null : isBare ? (
+        <Empty title="No robots yet">
+          {maySomewhere('enrollment-keys:write') ? (
+            <>
+              <p>An enrollment key lets a whole batch of robots in, each with one command.</p>
+              <a class="button primary" href="/welcome">
+                Bring in the first robot
+              </a>
+            </>
           ) : (
-            <div class="table-wrap">
-              <table class="table">
-                <thead>
-                  <tr>
-                    <th>Robot</th>
-                    <th>Connection</th>
-                    <th>Health</th>
-                    <th>Heard</th>
-                  </tr>
-                </thead>
-                <tbody>
-                  {items.map((robot) => (
-                    <tr key={robot.id}>
-                      <td>
-                        <a href={`/robots/${robot.id}`}>{robot.name}</a>
-                      </td>
-                      <td>
-                        <Connection robot={robot} />
-                      </td>
-                      <td>
-                        <Health health={robot.health} />
-                      </td>
-                      <td>
-                        <Ago time={robot.last_seen_at} />
-                      </td>
-                    </tr>
-                  ))}
-                </tbody>
-              </table>
-              {robots.more && <Button onClick={robots.more}>More</Button>}
-            </div>
-          )
-        }
-      </Shown>
+            <p>Robots appear here as soon as one within your reach was enrolled.</p>
+          )}
+        </Empty>
+      ) : (
+        <Empty title="No robot passes this filter">
+          <Button onClick={() => setFilter({})}>Show all</Button>
+        </Empty>
+      )}
     </>
   )
 }

@@ -1,0 +1,280 @@
+import type { ComponentChildren } from 'preact'
+import { useState } from 'preact/hooks'
+import { api } from '../../api/client.ts'
+import { describe } from '../../api/problem.ts'
+import type { Fleet, Robot } from '../../api/types.ts'
+import { may } from '../../session/session.ts'
+import { Button } from '../../ui/button.tsx'
+import { Confirm, Dialog } from '../../ui/dialog.tsx'
+import { Field, textsOf } from '../../ui/field.tsx'
+import { done } from '../../ui/toasts.tsx'
+
+type Change = (robot: Robot) => Promise<unknown>
+
+interface Deed {
+  readonly name: string
+  readonly danger?: boolean
+  /** What will happen, for a person. */
+  readonly says: ComponentChildren
+  /** Which of the chosen robots it is for; the rest is left alone, and that is said. */
+  readonly fits: (robot: Robot) => boolean
+  readonly change: Change
+  /** What to ask before, and the change that the answers make. */
+  readonly ask?: (fleets: readonly Fleet[]) => {
+    readonly fields: ComponentChildren
+    readonly change: (texts: Record<string, string>) => Change
+  }
+}
+
+const path = (robot: Robot, deed = '') => `/api/robots/${robot.id}${deed}`
+const isInService = ({ lifecycle }: Robot) => lifecycle !== 'retired'
+const unasked: Change = () => Promise.reject(new Error('nothing was asked'))
+
+const DEEDS: readonly Deed[] = [
+  {
+    name: 'Label',
+    says: 'Each robot keeps its other labels. A label that is there already gets the new value.',
+    fits: isInService,
+    change: unasked,
+    ask: () => ({
+      fields: (
+        <>
+          <Field name="Label" hint="Letters, digits and . _ / -">
+            <input name="label" required maxLength={63} autofocus />
+          </Field>
+          <Field name="Value" hint="May be empty.">
+            <input name="value" maxLength={256} />
+          </Field>
+          <label class="check">
+            <input type="checkbox" name="remove" />
+            Take the label away instead
+          </label>
+        </>
+      ),
+      change: (texts) => (robot) => {
+        const labels: Record<string, string> = { ...robot.labels, [texts.label!]: texts.value ?? '' }
+        if (texts.remove) delete labels[texts.label!]
+        return api.patch(path(robot), { labels })
+      },
+    }),
+  },
+  {
+    name: 'Move',
+    says: 'The robots keep their identity and their history, and belong to the other fleet at once: whoever may see only their old fleet no longer sees them.',
+    fits: isInService,
+    change: unasked,
+    ask: (fleets) => ({
+      fields: (
+        <Field name="To the fleet">
+          <select name="fleet_id" required>
+            {fleets.map((fleet) => (
+              <option key={fleet.id} value={fleet.id}>
+                {fleet.name}
+              </option>
+            ))}
+          </select>
+        </Field>
+      ),
+      change:
+        ({ fleet_id }) =>
+        (robot) =>
+          api.patch(path(robot), { fleet_id }),
+    }),
+  },
+  {
+    name: 'Maintenance',
+    says: 'The robots stay connected and go on reporting; they are shown as being in maintenance.',
+    fits: ({ lifecycle }) => lifecycle === 'active',
+    change: (robot) => api.patch(path(robot), { lifecycle: 'maintenance' }),
+  },
+  {
+    name: 'Back to work',
+    says: 'The robots are active again.',
+    fits: ({ lifecycle }) => lifecycle === 'maintenance',
+    change: (robot) => api.patch(path(robot), { lifecycle: 'active' }),
+  },
+  {
+    name: 'Approve',
+    says: 'The robots take part from now on: their heartbeats count.',
+    fits: ({ lifecycle }) => lifecycle === 'pending',
+    change: (robot) => api.post(path(robot, '/approve')),
+  },
+  {
+    name: 'Revoke',
+    danger: true,
+    says: 'Their tokens stop working at once and their connections end. The agents stop, and each robot has to be enrolled again before it is heard of.',
+    fits: (robot) => isInService(robot) && robot.token_issued_at !== null && robot.token_revoked_at === null,
+    change: (robot) => api.post(path(robot, '/revoke-token')),
+  },
+  {
+    name: 'Retire',
+    danger: true,
+    says: 'The robots are taken out of service for good: this cannot be undone. Their connections end, and their history stays.',
+    fits: isInService,
+    change: (robot) => api.post(path(robot, '/retire')),
+  },
+]
+
+/** Changes on their way at the same time. */
+const AT_ONCE = 4
+
+interface Outcome {
+  readonly done: number
+  readonly failures: readonly { readonly robot: Robot; readonly error: unknown }[]
+}
+
+async function forEach(
+  robots: readonly Robot[],
+  change: Change,
+  tell: (done: number) => void,
+): Promise<Outcome> {
+  const waiting = [...robots]
+  const failures: { robot: Robot; error: unknown }[] = []
+  let finished = 0
+  const worker = async () => {
+    for (let robot = waiting.shift(); robot; robot = waiting.shift()) {
+      try {
+        await change(robot)
+      } catch (error) {
+        failures.push({ robot, error })
+      }
+      tell(++finished)
+    }
+  }
+  await Promise.all(Array.from({ length: AT_ONCE }, worker))
+  return { done: robots.length - failures.length, failures }
+}
+
+const some = (count: number) => `${count.toLocaleString()} ${count === 1 ? 'robot' : 'robots'}`
+
+/** What can be done with the chosen robots. */
+export function BulkActions({
+  robots,
+  fleets,
+  onDone,
+  onClear,
+}: {
+  robots: readonly Robot[]
+  fleets: readonly Fleet[]
+  /** Something was changed; with the robots whose change failed. */
+  onDone: (failed: readonly Robot[]) => void
+  onClear: () => void
+}) {
+  const [deed, setDeed] = useState<Deed>()
+  const [outcome, setOutcome] = useState<Outcome>()
+  const changeable = robots.filter((robot) => may('robots:write', robot))
+  return (
+    <div class="bulk" role="toolbar" aria-label="With the chosen robots">
+      <strong aria-live="polite">{some(robots.length)} chosen</strong>
+      {DEEDS.map((each) => (
+        <Button
+          key={each.name}
+          size="small"
+          kind={each.danger ? 'danger' : 'plain'}
+          disabled={!changeable.some(each.fits)}
+          onClick={() => setDeed(each)}
+        >
+          {each.name}
+        </Button>
+      ))}
+      <Button size="small" kind="quiet" onClick={onClear}>
+        Choose none
+      </Button>
+      {deed && (
+        <Ask
+          deed={deed}
+          robots={changeable.filter(deed.fits)}
+          leftAlone={robots.length - changeable.filter(deed.fits).length}
+          fleets={fleets.filter((fleet) =>
+            may('robots:write', { site_id: fleet.site_id, fleet_id: fleet.id }),
+          )}
+          onClose={() => setDeed(undefined)}
+          onOutcome={(result) => {
+            if (result.failures.length === 0) done(`${deed.name}: ${some(result.done)}`)
+            else setOutcome(result)
+            onDone(result.failures.map(({ robot }) => robot))
+          }}
+        />
+      )}
+      {outcome && (
+        <Dialog
+          title={`${some(outcome.failures.length)} could not be changed`}
+          onClose={() => setOutcome(undefined)}
+        >
+          <p>{some(outcome.done)} changed.</p>
+          <ul class="failures">
+            {outcome.failures.map(({ robot, error }) => (
+              <li key={robot.id}>
+                <strong>{robot.name}</strong>: {describe(error)}
+              </li>
+            ))}
+          </ul>
+          <div class="actions">
+            <Button kind="primary" onClick={() => setOutcome(undefined)}>
+              Close
+            </Button>
+          </div>
+        </Dialog>
+      )}
+    </div>
+  )
+}
+
+function Ask({
+  deed,
+  robots,
+  leftAlone,
+  fleets,
+  onClose,
+  onOutcome,
+}: {
+  deed: Deed
+  robots: readonly Robot[]
+  leftAlone: number
+  fleets: readonly Fleet[]
+  onClose: () => void
+  onOutcome: (outcome: Outcome) => void
+}) {
+  const [finished, setFinished] = useState<number>()
+  const asked = deed.ask?.(fleets)
+  const form = 'bulk-form'
+  return (
+    <Confirm
+      title={`${deed.name}: ${some(robots.length)}?`}
+      action={
+        finished === undefined ? `${deed.name} ${some(robots.length)}` : `${finished} of ${robots.length}`
+      }
+      danger={deed.danger === true}
+      onClose={onClose}
+      onConfirm={async () => {
+        let change = deed.change
+        if (asked) {
+          const element = document.getElementById(form) as HTMLFormElement
+          if (!element.reportValidity()) throw new Error('Something is missing')
+          change = asked.change(Object.fromEntries(new FormData(element)) as Record<string, string>)
+        }
+        setFinished(0)
+        onOutcome(await forEach(robots, change, setFinished))
+      }}
+    >
+      <p>{deed.says}</p>
+      {leftAlone > 0 && (
+        <p class="soft">
+          {some(leftAlone)} of the chosen are left alone: it is not for them, or not for you.
+        </p>
+      )}
+      <p class="names small">
+        {robots
+          .slice(0, 8)
+          .map(({ name }) => name)
+          .join(', ')}
+        {robots.length > 8 && ` and ${robots.length - 8} more`}
+      </p>
+      {asked && (
+        <form id={form} class="stack" onSubmit={textsOf}>
+          {asked.fields}
+        </form>
+      )}
+    </Confirm>
+  )
+}

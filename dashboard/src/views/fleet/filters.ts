@@ -1,0 +1,87 @@
+/** What the fleet view is about, as it stands in the address. */
+export interface FleetFilter {
+  readonly q?: string
+  readonly site?: string
+  readonly fleet?: string
+  readonly label?: string
+  readonly connection?: string
+  readonly health?: string
+  readonly lifecycle?: string
+  readonly faults?: 'true'
+  readonly sort?: string
+}
+
+const NAMES = ['q', 'site', 'fleet', 'label', 'connection', 'health', 'lifecycle', 'faults', 'sort'] as const
+/** What people choose by the status bar and the boxes beside it; the rest says which robots they choose among. */
+const STATES = ['connection', 'health', 'lifecycle', 'faults'] as const
+
+export const EVERYTHING: FleetFilter = {}
+
+/** The filter of an address; what it does not know is left out. */
+export function filterOf(url: string): FleetFilter {
+  const search = new URLSearchParams(url.split('?')[1]?.split('#')[0] ?? '')
+  return Object.fromEntries(
+    NAMES.flatMap((name) => {
+      const value = search.get(name)?.trim()
+      return value && (name !== 'faults' || value === 'true') ? [[name, value]] : []
+    }),
+  )
+}
+
+export function addressOf(filter: FleetFilter): string {
+  const search = new URLSearchParams()
+  for (const name of NAMES) if (filter[name]) search.set(name, filter[name])
+  const text = search.toString()
+  return text === '' ? '/' : `/?${text}`
+}
+
+/** With one part changed; undefined takes it away. A fleet of another site goes with the site. */
+export function withPart(
+  filter: FleetFilter,
+  part: Partial<Record<keyof FleetFilter, string | undefined>>,
+): FleetFilter {
+  const changed: Record<string, string | undefined> = { ...filter, ...part }
+  if ('site' in part && part.site !== filter.site) delete changed.fleet
+  return Object.fromEntries(Object.entries(changed).filter(([, value]) => value)) as FleetFilter
+}
+
+/** The part that says among which robots one chooses, without what is chosen. */
+export function baseOf(filter: FleetFilter): FleetFilter {
+  const { sort: _, ...rest } = filter
+  return Object.fromEntries(
+    Object.entries(rest).filter(([name]) => !(STATES as readonly string[]).includes(name)),
+  )
+}
+
+export function isNarrowed(filter: FleetFilter): boolean {
+  return NAMES.some((name) => name !== 'sort' && filter[name] !== undefined)
+}
+
+interface State {
+  readonly connection: string
+  readonly health: string
+  readonly lifecycle: string
+  readonly heartbeat?: { readonly faults?: readonly unknown[] | undefined } | null
+}
+
+/**
+ * Whether a robot that passed the filter still does, as far as states go. Faults only where the heartbeat is known.
+ */
+export function isStillIn(filter: FleetFilter, robot: State): boolean {
+  const fits = (wanted: string | undefined, is: string) => wanted === undefined || wanted === is
+  return (
+    fits(filter.connection, robot.connection) &&
+    fits(filter.health, robot.health) &&
+    fits(filter.lifecycle, robot.lifecycle) &&
+    (filter.faults === undefined ||
+      robot.heartbeat === undefined ||
+      (robot.heartbeat?.faults?.length ?? 0) > 0)
+  )
+}
+
+/** The sort that a click on a column's head asks for: by it, then the other way round, then as ever. */
+export function nextSort(sort: string | undefined, column: string): string | undefined {
+  if (sort === column) return `-${column}`
+  if (sort === `-${column}`) return undefined
+  return column
+}
