@@ -83,7 +83,7 @@ const yesSchema = z.stringbool({
   error: 'must be true or false',
 })
 /** The config file that a flag or the environment names. */
-export function configPathIn(flags: AgentFlags, env: Environment): string | undefined {
+export function configPathIn(flags: Pick<AgentFlags, 'config'>, env: Environment): string | undefined {
   return flags.config || env.BEACON_CONFIG || undefined
 }
 
