@@ -54,8 +54,12 @@ for (const name of [...BY_PATH, ...BY_FILE]) {
     }
     if (isNow && /^E[A-Z]+$/.test(fault))
       throw Object.assign(new Error(`${fault}: made up, ${name}`), { code: fault })
-    const result = original(...args)
-    if (isNow && fault === 'after') die()
+    let result
+    try {
+      result = original(...args)
+    } finally {
+      if (isNow && fault === 'after') die()
+    }
     if (name === 'openSync') files.add(result)
     if (name === 'closeSync') files.delete(target)
     return result

@@ -1,4 +1,4 @@
-import { writeSync } from 'node:fs'
+import { readSync, writeSync } from 'node:fs'
 import { placesOf } from '../../../dist/agent/places.js'
 import { Sequence } from '../../../dist/agent/sequence.js'
 import { SessionCount } from '../../../dist/agent/session-count.js'
@@ -7,6 +7,8 @@ import { Store } from '../../../dist/agent/store.js'
 
 // A process that writes what an agent writes, as the agent does, and can be killed while it does so:
 // writer.mjs <agent.toml> <what> [<JSON>]
+//
+// With WAIT set it begins once something comes on standard input.
 
 const [config, what, json = 'null'] = process.argv.slice(2)
 const places = placesOf({ config, env: {}, isRoot: false, accountHome: '/nowhere' })
@@ -24,6 +26,7 @@ const tasks = {
 }
 
 say('BEGIN')
+if (process.env.WAIT) readSync(0, Buffer.alloc(1))
 try {
   tasks[what]()
   say('END')
