@@ -52,7 +52,7 @@ export async function enrol(wish: EnrolmentWish, parts: EnrolmentParts): Promise
   const startedAt = clock.monotonic()
   for (let attempt = 0; ; attempt++) {
     const outcome = await ask(wish, claim, parts)
-    if (outcome.kind === 'granted') return identityFrom(outcome.response, wish, claim, parts)
+    if (outcome.kind === 'granted') return identityFrom(outcome, wish, claim, parts)
     if (outcome.kind === 'refused' && !mayStillPass(outcome, wish, clock.monotonic() - startedAt)) {
       if (outcome.claimIsSpent) parts.keepPending(undefined)
       throw new ClaimRefused(outcome.exitCode, outcome.sentence)
@@ -100,7 +100,8 @@ async function ask(wish: EnrolmentWish, claim: PendingClaim, parts: EnrolmentPar
   try {
     const limits = { timeoutMs: ANSWER_TIMEOUT_MS, network, signal }
     const answer = await postJson(claimAddressOf(wish.server), wish.credential.secret, body, limits)
-    return readClaimAnswer(answer, wish.credential.isSetupToken, timeOfAnswer(answer.date, clock.now()))
+    const answeredAt = timeOfAnswer(answer.date, clock.now())
+    return { ...readClaimAnswer(answer, wish.credential.isSetupToken, answeredAt), answeredAt }
   } catch (error) {
     signal.throwIfAborted()
     const why = `${wish.server} cannot be reached: ${describeError(error)}`
@@ -109,10 +110,10 @@ async function ask(wish: EnrolmentWish, claim: PendingClaim, parts: EnrolmentPar
 }
 
 function identityFrom(
-  response: Extract<ReturnType<typeof readClaimAnswer>, { kind: 'granted' }>['response'],
+  { response, answeredAt }: Extract<Awaited<ReturnType<typeof ask>>, { kind: 'granted' }>,
   { credential }: EnrolmentWish,
   claim: PendingClaim,
-  { machine, clock }: EnrolmentParts,
+  { machine }: EnrolmentParts,
 ): Identity {
   return {
     server: claim.server,
@@ -123,7 +124,7 @@ function identityFrom(
     gatewayUrl: response.gateway_url,
     heartbeatIntervalMs: response.heartbeat_interval_ms,
     robotToken: claim.robotToken,
-    tokenMadeAt: new Date(clock.now()).toISOString(),
+    tokenMadeAt: new Date(answeredAt).toISOString(),
     machineId: machine.machineId,
     boundTo: machine.boardId,
     credentialHash: credential.hash,

@@ -113,16 +113,16 @@ export interface HeartbeatText {
 }
 
 /**
- * The frame as it is sent, never longer than a frame may be. A source that says something impossible costs what it says,
- * not the heartbeat.
+ * The frame as it is sent, never longer than a frame may be less `roomBytes`. A source that says something impossible costs
+ * what it says, not the heartbeat.
  */
-export function heartbeatText(seq: number, at: string, body: HeartbeatBody): HeartbeatText {
+export function heartbeatText(seq: number, at: string, body: HeartbeatBody, roomBytes = 0): HeartbeatText {
   let cut = possible(body)
   const write = () => JSON.stringify({ type: 'heartbeat', seq, at, ...cut })
   let text = write()
   let isCut = false
   for (const shorten of CUTS) {
-    if (Buffer.byteLength(text) <= MAX_FRAME_BYTES) break
+    if (Buffer.byteLength(text) <= MAX_FRAME_BYTES - roomBytes) break
     cut = shorten(cut)
     text = write()
     isCut = true

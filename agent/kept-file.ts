@@ -48,10 +48,16 @@ export class KeptFile {
     if (!this.#timer) this.#writeNow()
   }
 
-  /** Writes what waits, and no more. */
-  stop(): void {
+  /** Writes what waits at once, for something is done now that must not be done once more after a crash. */
+  flush(): void {
+    if (!this.#waiting) return
     this.#timer?.cancel()
     this.#writeNow()
+  }
+
+  /** Writes what waits, and no more. */
+  stop(): void {
+    this.flush()
     this.#timer?.cancel()
     this.#timer = undefined
   }

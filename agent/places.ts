@@ -17,6 +17,8 @@ export interface Places {
   readonly sequence: string
   /** Number of the newest session. */
   readonly sessionCount: string
+  /** When this machine started, by the server's clock, for each of its last starts. */
+  readonly origins: string
   /** False for the one place per machine and user where an agent is expected. */
   readonly isCustom: boolean
 }
@@ -67,6 +69,7 @@ function places(config: string, stateDir: string, isCustom: boolean): Places {
     stem,
     sequence: join(stateDir, `${stem}.seq`),
     sessionCount: join(stateDir, `${stem}.session`),
+    origins: join(stateDir, `${stem}.clock`),
     isCustom,
   }
 }

@@ -3,7 +3,7 @@ import { PROTOCOL_VERSION } from '../src/protocol/limits.ts'
 import { hashToken, mintCheckedToken } from '../src/protocol/tokens.ts'
 import { Connection } from './connection.ts'
 import { type Ending, nextMove } from './ending.ts'
-import type { EventQueue } from './events.ts'
+import { type EventQueue, marked, OWN_EVENTS } from './events.ts'
 import { AgentExit, TokenRefused } from './exit.ts'
 import { heartbeatText, mergeSources, readingToJudge } from './heartbeat.ts'
 import type { LocalReading } from './local/local.ts'
@@ -15,8 +15,9 @@ import type { Clock, Random } from './runtime.ts'
 import type { Reading } from './sensors/board.ts'
 import { type Judgement, judge } from './sensors/judgement.ts'
 import type { Sequence } from './sequence.ts'
-import { ServerTime } from './server-time.ts'
+import type { ServerTime, Stamp } from './server-time.ts'
 import type { SessionCount } from './session-count.ts'
+import { MARK_BYTES } from './spool/kept-text.ts'
 import type { Spool } from './spool.ts'
 import type { Identity } from './state.ts'
 import type { LinkStatus } from './status.ts'
@@ -31,6 +32,7 @@ export interface RobotParts {
   readonly network: Network
   readonly sequence: Sequence
   readonly sessionCount: SessionCount
+  readonly serverTime: ServerTime
   readonly spool: Spool
   readonly readSensors: () => Promise<Reading>
   /** What the robot's own software told. */
@@ -49,23 +51,27 @@ export interface RobotParts {
 /** Attempts that find nobody at the gateway's address before the other one is tried. */
 const ATTEMPTS_AT_GATEWAY = 3
 
+/** While it is connected, losses are told of so often; the first of them with the welcome. */
+const REPORT_PAUSE_MS = 60_000
+
 /** An enrolled robot at work: beats all the time, holds a session whenever it can, and returns when it is to end. */
 export class Robot {
   readonly #parts: RobotParts
   readonly #pulse: Pulse
   readonly #instanceId: string
   readonly #tokens: TokenKeeper
-  readonly #serverTime: ServerTime
   #identity: Identity
   #connection: Connection | undefined
   #lifecycle: Lifecycle | undefined
   #faults: Judgement['faults'] = []
+  /** When those of them began, by their codes. */
+  readonly #faultsSince = new Map<string, Stamp>()
+  #reportedAt = -Infinity
   #droppedTold = 0
   #isCut = false
+  /** These are on the monotonic clock. */
   #connectedAt: number | undefined
   #lastAckAt: number | undefined
-  /** The same on the monotonic clock. */
-  #ackedAt = 0
   #lastError: string | undefined
   #nextAttemptAt: number | undefined
   /** Attempts in a row that found nobody who knows of robots. */
@@ -82,7 +88,6 @@ export class Robot {
       identity.heartbeatIntervalMs,
       parts.ownIntervalMs ?? identity.heartbeatIntervalMs,
     )
-    this.#serverTime = new ServerTime(parts.clock)
     this.#pulse = new Pulse(parts.clock, intervalMs, () => this.#beat())
     parts.events.whenKept(() => this.#sendEvents())
   }
@@ -120,10 +125,12 @@ export class Robot {
 
   /** What `beacon agent status` is told. */
   status(): LinkStatus {
-    const { clock, spool } = this.#parts
+    const { clock, spool, serverTime } = this.#parts
     const session = this.#connection?.session
     const isConnected = session?.phase === 'open' && session.welcome !== undefined
-    const time = (ms: number | undefined) => (ms === undefined ? null : new Date(ms).toISOString())
+    const sinceThat = Date.parse(serverTime.stamp().at) - clock.monotonic()
+    const time = (ms: number | undefined) =>
+      ms === undefined ? null : new Date(Math.max(0, sinceThat + ms)).toISOString()
     return {
       connection: isConnected ? 'connected' : this.#connection ? 'connecting' : 'waiting',
       connected_since: isConnected ? time(this.#connectedAt) : null,
@@ -131,10 +138,11 @@ export class Robot {
       lifecycle: this.#lifecycle ?? null,
       heartbeat_interval_ms: session?.welcome ? session.intervalMs : null,
       last_ack_at: time(this.#lastAckAt),
-      last_ack_age_ms: this.#lastAckAt === undefined ? null : clock.monotonic() - this.#ackedAt,
+      last_ack_age_ms: this.#lastAckAt === undefined ? null : clock.monotonic() - this.#lastAckAt,
       backlog: spool.size,
       backlog_bytes: spool.bytes,
       dropped: spool.dropped,
+      dropped_unreported: spool.unreported,
       last_error: this.#lastError ?? null,
       next_attempt_at: this.#connection ? null : time(this.#nextAttemptAt),
     }
@@ -165,7 +173,7 @@ export class Robot {
         log.warn(move.sentence)
         attempt = move.nextAttempt
       }
-      this.#nextAttemptAt = clock.now() + move.delayMs
+      this.#nextAttemptAt = clock.monotonic() + move.delayMs
       await clock.sleep(move.delayMs, signal).catch(() => {})
     }
   }
@@ -186,7 +194,7 @@ export class Robot {
           // Before anything is sent in it: whatever the server stores of this session, the robot knows of it.
           if (isFirst) this.#parts.sessionCount.opened(welcome.session_no)
           if (isFirst) this.#openedWith(token)
-          if (isFirst) this.#serverTime.learn(welcome.server_time, answeredInMs)
+          if (isFirst) this.#parts.serverTime.learn(welcome.server_time, answeredInMs)
           this.#welcomed(welcome, isFirst)
         },
         tokenWanted: (reason) => this.#makeToken(reason),
@@ -197,11 +205,11 @@ export class Robot {
         },
         acknowledged: (from, to) => {
           spool.acknowledge(from, to)
-          this.#lastAckAt = clock.now()
-          this.#ackedAt = clock.monotonic()
+          this.#lastAckAt = clock.monotonic()
         },
         eventsAcknowledged: (ids) => {
           this.#parts.events.acknowledge(ids)
+          for (const id of ids) spool.reported(id)
           this.#sendEvents()
         },
       },
@@ -244,7 +252,7 @@ export class Robot {
     this.#lifecycle = welcome.lifecycle
     this.#learn({ name: welcome.name })
     if (isFirst) {
-      this.#connectedAt = clock.now()
+      this.#connectedAt = clock.monotonic()
       this.#lastError = undefined
       const every = duration(this.#connection?.session?.intervalMs ?? welcome.heartbeat_interval_ms)
       const late = spool.size > 1 ? `, ${spool.size} heartbeats to make up for` : ''
@@ -266,6 +274,7 @@ export class Robot {
     }
     if (before !== 'pending' && before !== undefined && before !== welcome.lifecycle)
       log.info(`this robot is now ${welcome.lifecycle}`)
+    if (isFirst) this.#reportDrops()
     if (this.#parts.signal.aborted) return
     this.#pulse.start()
     // Nor do those of robots that were approved together, from the second on.
@@ -273,9 +282,9 @@ export class Robot {
   }
 
   #keepTokens({ current, next }: Tokens): void {
-    const { clock, keepIdentity } = this.#parts
+    const { serverTime, keepIdentity } = this.#parts
     const isNew = next !== undefined
-    const tokenMadeAt = isNew ? new Date(clock.now()).toISOString() : this.#identity.tokenMadeAt
+    const tokenMadeAt = isNew ? serverTime.stamp().at : this.#identity.tokenMadeAt
     const changed = { ...this.#identity, robotToken: current, nextToken: next, tokenMadeAt }
     // A new token is written twice, so that the copy of the file holds it, too: the old one may soon be worth nothing.
     for (let copy = 0; copy < (isNew ? 2 : 1); copy++) keepIdentity(changed)
@@ -329,13 +338,14 @@ export class Robot {
   }
 
   async #beat(): Promise<void> {
-    const { spool, sequence } = this.#parts
+    const { spool, sequence, serverTime, clock } = this.#parts
     const reading = await this.#parts.readSensors()
     if (!this.#pulse.isRunning) return
-    const { at, clockOffsetMs } = this.#serverTime.stamp()
+    const { moment, ...stamp } = serverTime.stamp()
+    const { at, ...marks } = marked(stamp)
     const local = this.#parts.readLocal()
-    const judgement = judge(readingToJudge(reading, local.software), this.#faults, at)
-    this.#faults = judgement.faults
+    const judgement = judge(readingToJudge(reading, local.software), this.#standingFaults(), at)
+    this.#noteFaults(judgement, moment ? { ...stamp, moment } : stamp)
     const seq = sequence.next()
     this.#connection?.measureRoundTrip()
     const body = mergeSources({
@@ -344,20 +354,55 @@ export class Robot {
       ...local,
       roundTripMs: this.#connection?.roundTripMs,
     })
-    const { text, isCut } = heartbeatText(seq, at, {
-      ...body,
-      ...(clockOffsetMs === undefined ? {} : { clock_offset_ms: clockOffsetMs }),
-    })
+    const { text, isCut } = heartbeatText(seq, at, { ...body, ...marks }, moment ? MARK_BYTES : 0)
     this.#tellCut(isCut)
+    if (clock.monotonic() - this.#reportedAt >= REPORT_PAUSE_MS) this.#reportDrops()
     this.#sendEvents()
     if (this.#lifecycle === 'pending') {
       // Not taken, and so not kept; but without a word from it the server would call this robot silent.
       this.#connection?.sendUnkept(text)
       return
     }
-    spool.add({ seq, text })
+    spool.add({ seq, text, moment })
     this.#tellDropped()
     this.#connection?.beat(seq)
+  }
+
+  /** With the times at which they began as they are known now. */
+  #standingFaults(): Judgement['faults'] {
+    return this.#faults.map((fault) => {
+      const since = this.#faultsSince.get(fault.code)
+      return since ? { ...fault, since: this.#parts.serverTime.timeOf(since) } : fault
+    })
+  }
+
+  #noteFaults({ faults }: Judgement, now: Stamp): void {
+    const standing = new Set(faults.map(({ code }) => code))
+    for (const code of this.#faultsSince.keys()) if (!standing.has(code)) this.#faultsSince.delete(code)
+    for (const code of standing) if (!this.#faultsSince.has(code)) this.#faultsSince.set(code, now)
+    this.#faults = faults
+  }
+
+  /** Tells the server of heartbeats that it will never get, as an event that waits and comes again as all others do. */
+  #reportDrops(): void {
+    const { clock, spool, events, random, serverTime } = this.#parts
+    if (this.#connection?.session?.phase !== 'open' || this.#lifecycle === 'pending') return
+    const report = spool.report(() => `heartbeats-dropped-${random.bytes(12).toString('hex')}`)
+    if (!report) return
+    this.#reportedAt = clock.monotonic()
+    const { id, count, first, last } = report
+    events.keepOwn({
+      type: 'event',
+      id,
+      ...marked(serverTime.stamp()),
+      level: 'warn',
+      code: `${OWN_EVENTS}heartbeats_dropped`,
+      message:
+        count === 1
+          ? 'a heartbeat was lost before it could be sent'
+          : `${count} heartbeats were lost before they could be sent`,
+      data: { dropped: count, ...(first ? { from: first.at } : {}), ...(last ? { to: last.at } : {}) },
+    })
   }
 
   #tellCut(isCut: boolean): void {

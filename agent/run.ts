@@ -16,12 +16,14 @@ import { readMachine } from './machine.ts'
 import type { Network } from './network/dial.ts'
 import { proxyFor, shownProxy } from './network/proxy.ts'
 import { Trust } from './network/trust.ts'
+import { KeptOrigins } from './origins.ts'
 import type { Places } from './places.ts'
 import { Robot, type RobotParts } from './robot.ts'
-import { systemClock, systemRandom } from './runtime.ts'
+import { systemClock, systemRandom, systemUptime } from './runtime.ts'
 import { SensorBoard } from './sensors/board.ts'
 import { hostSensors } from './sensors/host.ts'
 import { Sequence } from './sequence.ts'
+import { ServerTime } from './server-time.ts'
 import { Teller } from './service/teller.ts'
 import { SessionCount } from './session-count.ts'
 import {
@@ -74,9 +76,7 @@ export async function runUnderLock(
   }))
   ending.signal.addEventListener('abort', () => void teller.stopping())
   try {
-    await hearing(places, env, log, (local, events) =>
-      work(places, flags, env, teller, local, events, log, ending.signal),
-    )
+    await hearing(places, env, log, (heard) => work(places, flags, env, teller, heard, log, ending.signal))
   } catch (error) {
     if (error instanceof AgentExit) await teller.stopping(error.message)
     if (!ending.signal.aborted || error instanceof AgentExit) throw error
@@ -88,21 +88,41 @@ export async function runUnderLock(
   }
 }
 
+interface Heard {
+  readonly local: Local
+  readonly events: EventQueue
+  readonly serverTime: ServerTime
+}
+
+/** Machines that do not tell their starts apart have one for each process. */
+function readServerTime(bootId: string | undefined, places: Places, log: Log): ServerTime {
+  const origins = new KeptOrigins(places.origins, (sentence) => log.warn(sentence))
+  return bootId
+    ? new ServerTime({ clock, boot: bootId, sinceBoot: systemUptime, origins })
+    : new ServerTime({
+        clock,
+        boot: random.bytes(12).toString('hex'),
+        sinceBoot: () => clock.monotonic(),
+        origins,
+      })
+}
+
 /** Hears the robot's own software while `run` goes on. */
 async function hearing(
   places: Places,
   env: Environment,
   log: Log,
-  run: (local: Local, events: EventQueue) => Promise<void>,
+  run: (heard: Heard) => Promise<void>,
 ): Promise<void> {
   const { bootId } = readMachine(places)
   const eventFile = new KeptFile(join(places.stateDir, `${places.stem}.events`), clock, log)
-  const events = new EventQueue(clock, undefined, eventFile)
+  const serverTime = readServerTime(bootId, places, log)
+  const events = new EventQueue(clock, undefined, eventFile, serverTime)
   const settings = readLocalSettings(places, env)
-  const local = new Local({ settings, places, bootId, env, clock, random, log, events })
+  const local = new Local({ settings, places, bootId, env, clock, serverTime, random, log, events })
   await local.start()
   try {
-    await run(local, events)
+    await run({ local, events, serverTime })
   } finally {
     await local.stop()
     events.stop()
@@ -114,8 +134,7 @@ async function work(
   flags: AgentFlags,
   env: Environment,
   teller: Teller,
-  local: Local,
-  events: EventQueue,
+  { local, events, serverTime }: Heard,
   log: Log,
   signal: AbortSignal,
 ): Promise<void> {
@@ -164,7 +183,8 @@ async function work(
         network,
         sequence,
         sessionCount: new SessionCount(places.sessionCount, identity.robotId, (why) => log.warn(why)),
-        spool: new DiskSpool(ring),
+        serverTime,
+        spool: new DiskSpool(ring, serverTime),
         readSensors: () => board.read(),
         readLocal: () => local.read(),
         events,

@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto'
+import { uptime } from 'node:os'
 import { setTimeout as sleep } from 'node:timers/promises'
 
 export interface Timer {
@@ -31,6 +32,9 @@ export const systemClock: Clock = {
   },
   sleep: (delayMs, signal) => sleep(delayMs, undefined, signal ? { signal } : {}),
 }
+
+/** Milliseconds since the machine started, those in which it slept included; the same in each process. */
+export const systemUptime = (): number => uptime() * 1_000
 
 export const systemRandom: Random = {
   fraction: () => Math.random(),

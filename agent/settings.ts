@@ -51,6 +51,8 @@ export interface NetworkSettings {
 
 export const DEFAULT_SERVER = 'http://127.0.0.1:8080'
 const DEFAULT_SPOOL_MB = 16
+/** With less, the few longest heartbeats would be all that fits. */
+const MIN_SPOOL_MB = 0.1
 const MAX_SPOOL_MB = 4_096
 const MIN_SECONDS = MIN_HEARTBEAT_INTERVAL_MS / 1_000
 const MAX_SECONDS = MAX_HEARTBEAT_INTERVAL_MS / 1_000
@@ -62,8 +64,9 @@ const serverSchema = z
   .transform((url) => url.replace(/\/+$/, ''))
 const megabytesSchema = z
   .string()
-  .regex(/^[1-9]\d{0,8}$/, 'must be a whole number of megabytes')
+  .regex(/^\d{1,9}(\.\d{1,3})?$/, 'must be a number of megabytes')
   .transform(Number)
+  .refine((megabytes) => megabytes >= MIN_SPOOL_MB, `must be at least ${MIN_SPOOL_MB}`)
   .refine((megabytes) => megabytes <= MAX_SPOOL_MB, `must be at most ${MAX_SPOOL_MB}`)
 const secondsSchema = z
   .string()
@@ -152,7 +155,7 @@ export function readSettings(
     credential,
     ownIntervalMs: seconds === undefined ? undefined : Math.round(seconds * 1_000),
     logLevel: logLevel ?? 'info',
-    spoolBytes: (spoolMb ?? DEFAULT_SPOOL_MB) * 1024 * 1024,
+    spoolBytes: Math.round((spoolMb ?? DEFAULT_SPOOL_MB) * 1024 * 1024),
     network,
     adopts: flags.adopt ?? adopt ?? false,
   }

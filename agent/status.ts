@@ -19,7 +19,9 @@ export interface LinkStatus {
   readonly last_ack_age_ms: number | null
   readonly backlog: number
   readonly backlog_bytes: number
+  /** Heartbeats that were lost before the server had them, and of these, those that it was not told of. */
   readonly dropped: number
+  readonly dropped_unreported: number
   readonly last_error: string | null
   readonly next_attempt_at: string | null
 }
@@ -60,6 +62,7 @@ export const NOT_LINKED: LinkStatus = {
   backlog: 0,
   backlog_bytes: 0,
   dropped: 0,
+  dropped_unreported: 0,
   last_error: null,
   next_attempt_at: null,
 }
@@ -101,7 +104,7 @@ export function statusLines(status: AgentStatus): string[] {
     ['lifecycle', link?.lifecycle],
     ['heartbeat', link?.heartbeat_interval_ms && `every ${duration(link.heartbeat_interval_ms)}`],
     ['last ack', link && link.last_ack_age_ms !== null ? `${duration(link.last_ack_age_ms)} ago` : undefined],
-    ['backlog', link && `${link.backlog} heartbeats, ${link.dropped} lost`],
+    ['backlog', link && backlogText(link)],
     ...(status.local ? localRows(status.local) : []),
     ...(status.last_errors ?? []).map(({ at, times, sentence }, index): [string, string] => [
       index === 0 ? 'last errors' : '',
@@ -111,6 +114,11 @@ export function statusLines(status: AgentStatus): string[] {
   return rows
     .filter(([, value]) => value !== null && value !== undefined && value !== '')
     .map(([name, value]) => `${(name && `${name}:`).padEnd(13)}${printable(withoutSecrets(String(value)))}`)
+}
+
+function backlogText({ backlog, dropped, dropped_unreported: unreported }: LinkStatus): string {
+  const told = unreported > 0 ? `, of which the server is still to be told of ${unreported}` : ''
+  return `${backlog} heartbeats, ${dropped} lost${told}`
 }
 
 function connectionText(link: LinkStatus): string {

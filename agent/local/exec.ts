@@ -1,6 +1,7 @@
 import type { Log } from '../log.ts'
 import { withoutSecrets } from '../log.ts'
 import type { Clock, Random, Timer } from '../runtime.ts'
+import type { ServerTime, Stamp } from '../server-time.ts'
 import { printable } from '../text.ts'
 import { type ExecFile, readExecFolder, whyNot } from './exec-files.ts'
 import { EXEC_BOUNDS, type ExecBounds, type ExecOutcome, runProgram } from './exec-run.ts'
@@ -13,6 +14,7 @@ export interface ExecParts {
   readonly ownUid: number | undefined
   readonly software: RobotSoftware
   readonly clock: Clock
+  readonly serverTime: Pick<ServerTime, 'stamp' | 'timeOf'>
   readonly random: Random
   readonly log: Log
   readonly bounds?: ExecBounds
@@ -36,8 +38,8 @@ interface Program {
   isRunning: boolean
   runs: number
   failures: number
-  failingSince: string | undefined
-  lastRunAt: number | undefined
+  failingSince: Stamp | undefined
+  lastRunAt: Stamp | undefined
   lastError: string | undefined
 }
 
@@ -89,7 +91,7 @@ export class ExecRunner {
         code: `exec:${file.name}`.slice(0, 64),
         level: 'warn',
         message: `${file.name} failed ${failures} times in a row: ${lastError}`.slice(0, 512).toWellFormed(),
-        since: failingSince!,
+        since: this.#parts.serverTime.timeOf(failingSince!),
       }))
   }
 
@@ -103,7 +105,7 @@ export class ExecRunner {
       running: program.isRunning,
       runs: program.runs,
       failures: program.failures,
-      last_run_at: program.lastRunAt === undefined ? null : timeText(program.lastRunAt),
+      last_run_at: program.lastRunAt ? this.#parts.serverTime.timeOf(program.lastRunAt) : null,
       last_error: program.lastError ?? null,
     }))
     return { programs, skipped: this.#skipped.slice(0, MAX_SKIPPED_TOLD) }
@@ -163,10 +165,10 @@ export class ExecRunner {
   }
 
   #run(program: Program): void {
-    const { clock } = this.#parts
+    const { clock, serverTime } = this.#parts
     program.isRunning = true
     program.runs++
-    program.lastRunAt = clock.now()
+    program.lastRunAt = serverTime.stamp()
     const run = this.#outcomeOf(program.file).then((outcome) => {
       this.#underWay.delete(run)
       program.isRunning = false
@@ -192,7 +194,7 @@ export class ExecRunner {
 
   /** What a failed program said does not count: it may be half of something. */
   #judge(program: Program, { failure, lines }: ExecOutcome): void {
-    const { log, clock } = this.#parts
+    const { log, serverTime } = this.#parts
     const error = failure ?? this.#firstRefusal(lines)
     if (error === undefined) {
       if (program.failures > 0) log.info(`${program.file.name} works again`)
@@ -202,7 +204,7 @@ export class ExecRunner {
       return
     }
     program.lastError = printable(withoutSecrets(error))
-    program.failingSince ??= timeText(clock.now())
+    program.failingSince ??= serverTime.stamp()
     program.failures++
     if (program.failures === 1 || program.failures === FAILURES_TO_FAULT)
       log.warn(`${program.file.name} failed: ${program.lastError}`)
@@ -219,8 +221,4 @@ export class ExecRunner {
     }
     return first
   }
-}
-
-function timeText(ms: number): string {
-  return new Date(Math.max(0, ms)).toISOString()
 }

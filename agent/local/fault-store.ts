@@ -3,9 +3,10 @@ import { faultSchema } from '../../src/protocol/frames.ts'
 import { KeptFile } from '../kept-file.ts'
 import type { Log } from '../log.ts'
 import type { Clock } from '../runtime.ts'
+import { momentSchema } from '../server-time.ts'
 
-/** A fault that the robot's software raised. `ttl_s` counts anew after a restart of the agent. */
-const keptFaultSchema = faultSchema.extend({ ttl_s: z.number().optional() })
+/** A fault that the robot's software raised. `ttl_s` counts anew after a restart of the agent. `moment`: that of `since`. */
+const keptFaultSchema = faultSchema.extend({ ttl_s: z.number().optional(), moment: momentSchema.optional() })
 export type KeptFault = z.infer<typeof keptFaultSchema>
 
 /** Keeps the standing faults of the robot's software over a restart of the agent. */

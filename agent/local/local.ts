@@ -3,6 +3,7 @@ import type { EventKeeper } from '../events.ts'
 import type { Log } from '../log.ts'
 import type { Places } from '../places.ts'
 import type { Clock, Random } from '../runtime.ts'
+import type { ServerTime } from '../server-time.ts'
 import type { Environment } from '../settings.ts'
 import { describeError } from '../text.ts'
 import { ExecRunner } from './exec.ts'
@@ -28,6 +29,7 @@ export interface LocalParts {
   readonly bootId: string | undefined
   readonly env: Environment
   readonly clock: Clock
+  readonly serverTime: ServerTime
   readonly random: Random
   readonly log: Log
   readonly events: EventKeeper
@@ -42,15 +44,15 @@ export class Local {
   #exec: ExecRunner | undefined
 
   constructor(parts: LocalParts) {
-    const { places, bootId, clock, random, log, events } = parts
+    const { places, bootId, clock, serverTime, random, log, events } = parts
     this.#parts = parts
     this.#faults = new FaultFile(join(places.stateDir, `${places.stem}.faults`), bootId, clock, log)
-    this.#software = new RobotSoftware({ clock, random, events, faultStore: this.#faults })
+    this.#software = new RobotSoftware({ clock, serverTime, random, events, faultStore: this.#faults })
   }
 
   /** Opens the socket and starts the programs. A socket that cannot be opened costs itself, not the connection. */
   async start(): Promise<void> {
-    const { settings, env, clock, random, log } = this.#parts
+    const { settings, env, clock, serverTime, random, log } = this.#parts
     const { socket: path, execFolder, execEveryMs } = settings
     const software = this.#software
     if (path) {
@@ -68,6 +70,7 @@ export class Local {
       ownUid: process.getuid?.(),
       software,
       clock,
+      serverTime,
       random,
       log,
     })
@@ -98,6 +101,7 @@ export class Local {
       metrics: Object.keys(metrics).length,
       faults: faults.length,
       events_waiting: events.waitingEvents,
+      events_dropped: events.refusedEvents,
       refused: this.#software.refusals,
       exec: {
         folder: settings.execFolder ?? null,

@@ -1,8 +1,10 @@
 import { isDeepStrictEqual } from 'node:util'
 import type { HeartbeatBody, RobotEventFrame } from '../../src/protocol/frames.ts'
 import { MAX_FRAME_BYTES } from '../../src/protocol/limits.ts'
-import type { EventKeeper } from '../events.ts'
+import { type EventKeeper, marked } from '../events.ts'
 import type { Clock, Random } from '../runtime.ts'
+import type { ServerTime } from '../server-time.ts'
+import { MARK_BYTES } from '../spool/kept-text.ts'
 import type { FaultStore, KeptFault } from './fault-store.ts'
 import { DEFAULT_TTL_S, LOCAL_LIMITS, type LocalLimits } from './limits.ts'
 import { type LocalRequest, parseRequest } from './requests.ts'
@@ -46,6 +48,7 @@ interface Held<Value> {
 export interface SoftwareParts {
   readonly clock: Clock
   readonly random: Random
+  readonly serverTime: Pick<ServerTime, 'stamp' | 'timeOf'>
   readonly events: EventKeeper
   readonly faultStore: FaultStore
   readonly limits?: LocalLimits
@@ -143,25 +146,27 @@ export class RobotSoftware {
 
   /** Keeps the event when it can. */
   #refusalOfEvent(given: NonNullable<LocalRequest['event']>): LocalAnswer | undefined {
-    const { clock, random, events } = this.#parts
+    const { serverTime, random, events } = this.#parts
     const { level, code, message, data } = given
+    const { moment, ...stamp } = serverTime.stamp()
     const event: RobotEventFrame = {
       type: 'event',
       id: random.bytes(16).toString('hex'),
-      at: timeText(clock.now()),
+      ...marked(stamp),
       level,
       code,
       message,
       ...(data ? { data } : {}),
     }
     // Numbers such as 1e20 take more room as they are written than as they were read.
-    if (Buffer.byteLength(JSON.stringify(event)) > MAX_FRAME_BYTES)
-      return { ok: false, error: `an event holds at most ${MAX_FRAME_BYTES} bytes` }
+    const maxBytes = MAX_FRAME_BYTES - MARK_BYTES
+    if (Buffer.byteLength(JSON.stringify(event)) > maxBytes)
+      return { ok: false, error: `an event holds at most ${maxBytes} bytes` }
     if (!this.#eventRate.take()) {
       this.#refused.events++
       return { ok: false, error: `too many events: ${this.#limits.events.perSecond * 60} a minute` }
     }
-    if (events.keepEvent(event)) return undefined
+    if (events.keepEvent(event, moment)) return undefined
     this.#refused.events++
     return { ok: false, error: 'no room for more events until the server has taken those that wait' }
   }
@@ -190,8 +195,14 @@ export class RobotSoftware {
     } else {
       const { code, level, message, ttl_s } = change.raise
       const before = this.#faults.get(code)?.value
-      const since = before?.since ?? timeText(this.#parts.clock.now())
-      const fault = { code, level, message, since, ...(ttl_s === undefined ? {} : { ttl_s }) }
+      const { at: since, moment } = before
+        ? { at: before.since, moment: before.moment }
+        : this.#parts.serverTime.stamp()
+      const fault = {
+        ...{ code, level, message, since },
+        ...(ttl_s === undefined ? {} : { ttl_s }),
+        ...(moment ? { moment } : {}),
+      }
       this.#faults.set(code, this.#held(fault))
       // Raised again and again in the same words: nothing new to write down.
       if (isDeepStrictEqual(before, fault)) return
@@ -208,11 +219,12 @@ export class RobotSoftware {
   }
 
   #listFaults(): Fault[] {
-    return [...this.#faults.values()].map(({ value: { code, level, message, since } }) => ({
+    const { serverTime } = this.#parts
+    return [...this.#faults.values()].map(({ value: { code, level, message, since, moment } }) => ({
       code,
       level,
       message,
-      since,
+      since: serverTime.timeOf({ at: since, ...(moment ? { moment } : {}) }),
     }))
   }
 
@@ -227,9 +239,4 @@ export class RobotSoftware {
       for (const [name, { endsAt }] of held) if (endsAt <= now) held.delete(name)
     if (this.#faults.size < before) this.#keepFaults()
   }
-}
-
-/** A robot's clock may stand before 1970, which no frame can say. */
-function timeText(now: number): string {
-  return new Date(Math.max(0, now)).toISOString()
 }

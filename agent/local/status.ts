@@ -8,6 +8,8 @@ export interface LocalStatus {
   readonly metrics: number
   readonly faults: number
   readonly events_waiting: number
+  /** Events that found no room, of which the server is still to be told. */
+  readonly events_dropped: number
   readonly refused: Refusals
   readonly exec: {
     readonly folder: string | null
@@ -18,11 +20,14 @@ export interface LocalStatus {
 
 /** The same as lines for a person. */
 export function localRows(local: LocalStatus): [string, string][] {
-  const { socket, metrics, faults, events_waiting, refused, exec } = local
+  const { socket, metrics, faults, events_waiting, events_dropped, refused, exec } = local
   const refusals = Object.entries(refused).filter(([, count]) => count > 0)
   return [
     ['socket', socket ?? 'none'],
-    ['software', `${metrics} metrics, ${faults} faults, ${events_waiting} events waiting`],
+    [
+      'software',
+      `${metrics} metrics, ${faults} faults, ${events_waiting} events waiting${events_dropped > 0 ? `, ${events_dropped} lost` : ''}`,
+    ],
     ...(refusals.length > 0
       ? [['refused', refusals.map(([why, count]) => `${count} ${why}`).join(', ')] as [string, string]]
       : []),

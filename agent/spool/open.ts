@@ -3,6 +3,7 @@ import type { Log } from '../log.ts'
 import type { Places } from '../places.ts'
 import type { Clock } from '../runtime.ts'
 import { systemDisk } from './disk.ts'
+import { labelFor } from './kept-text.ts'
 import { Ring } from './ring.ts'
 
 /** Folder of what waits for the server. */
@@ -27,6 +28,7 @@ export function openRing(from: {
     name: 'heartbeats',
     owner,
     maxBytes,
+    label: labelFor,
     onTrouble: (sentence) => log.warn(sentence),
   })
   if (ring.damaged > 0)

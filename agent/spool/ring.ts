@@ -3,7 +3,16 @@ import { crc32 } from 'node:zlib'
 import type { Clock, Timer } from '../runtime.ts'
 import { describeError } from '../text.ts'
 import type { Disk } from './disk.ts'
-import { decodeLine, encodeLine, type Line } from './lines.ts'
+import {
+  decodeLine,
+  encodeLine,
+  type Line,
+  type Losses,
+  NO_LOSSES,
+  numberIn,
+  type Span,
+  wasEntry,
+} from './lines.ts'
 
 /** Something that waits for its acknowledgement; `text` is the same each time it is read. */
 export interface RingEntry {
@@ -20,6 +29,8 @@ export interface RingParts {
   /** Whose entries these are: those of others are deleted, not read. */
   readonly owner: string
   readonly maxBytes: number
+  /** What is remembered of an entry that is lost: when it was, for one. */
+  readonly label: (text: string) => string
   /** Told of trouble with the disk, and of its end, once each. */
   readonly onTrouble: (sentence: string) => void
 }
@@ -33,7 +44,10 @@ interface Place {
 
 /** A file of the ring. `places` are those of its entries that wait, by ascending numbers. */
 interface Segment {
+  readonly number: number
   readonly path: string
+  /** Damaged lines of it that were looked at: none of them is counted as lost again. */
+  damaged: number
   places: Place[]
   bytes: number
 }
@@ -41,10 +55,22 @@ interface Segment {
 /** What is read at the start, file by file. */
 interface Found {
   readonly segments: Segment[]
+  /** What seems to have been an entry, with its number as far as that can be read. */
+  readonly torn: { readonly segment: Segment; readonly no: number | undefined }[]
+  /** By the numbers of files: damaged lines that were looked at before. */
+  readonly seen: Map<number, number>
   newest: number
   floor: number
+  losses: Losses
   /** The last file ends as it should. */
   isWhole: boolean
+}
+
+/** Entries that were lost, as they are to be told of. */
+export interface LossReport {
+  readonly id: string
+  readonly count: number
+  readonly span: Span
 }
 
 interface Range {
@@ -87,9 +113,11 @@ export class Ring {
   #highest = -1
   #size = 0
   #bytes = 0
-  #dropped = 0
-  #told = 0
-  #toldOnDisk = 0
+  #losses = NO_LOSSES
+  /** The same as it was last written down. */
+  #lossesOnDisk = NO_LOSSES
+  /** Files of which more damage was found than is written down. */
+  readonly #damagedSegments = new Set<Segment>()
   #damaged = 0
   #isLoaded = false
   #isFailing = false
@@ -118,14 +146,14 @@ export class Ring {
     return this.#bytes
   }
 
-  /** Entries lost because they did not fit. Outlasts the process until it was told. */
+  /** Entries lost because they did not fit, or could not be read any more. Outlasts the process until it was told. */
   get dropped(): number {
-    return this.#dropped
+    return this.#losses.dropped
   }
 
   /** Of these, those that nobody was told of. */
   get untold(): number {
-    return this.#dropped - this.#told
+    return this.#losses.dropped - this.#losses.told
   }
 
   /** Lines that could not be read any more, found by this process. */
@@ -153,8 +181,8 @@ export class Ring {
     this.#count(1, entry.text.length)
     const limit = Math.min(MAX_MEMORY_BYTES, this.#parts.maxBytes)
     while (this.#freshBytes > limit && this.#fresh.length > 1) {
+      this.#lose(1, this.#labelOf(this.#fresh[0]!.text))
       this.#forgetFresh(0, 1)
-      this.#dropped++
     }
     this.#schedule()
   }
@@ -191,10 +219,27 @@ export class Ring {
     if (wasWritten) this.#noteRange({ from, to })
   }
 
-  /** Somebody was told of all that was dropped. */
-  tell(): void {
-    this.#told = this.#dropped
-    if (this.#told !== this.#toldOnDisk) this.#schedule()
+  /**
+   * What to tell of losses, if there is anything to tell. Until that was told, also after a restart, it is the same report
+   * whenever it is asked for; what is lost meanwhile is for the next one. `newId` is asked for an id never used before.
+   */
+  report(newId: () => string): LossReport | undefined {
+    if (!this.#losses.report) {
+      if (this.untold === 0) return undefined
+      const { dropped, span } = this.#losses
+      this.#losses = { ...this.#losses, span: {}, report: { id: newId(), through: dropped, span } }
+      this.flush()
+    }
+    const { id, through, span } = this.#losses.report!
+    return { id, count: through - this.#losses.told, span }
+  }
+
+  /** The report with this id has arrived. */
+  tell(id: string): void {
+    const { report, ...losses } = this.#losses
+    if (report?.id !== id) return
+    this.#losses = { ...losses, told: report.through }
+    this.#schedule()
   }
 
   /** Forgets everything, for nobody will ever ask for it. */
@@ -247,6 +292,29 @@ export class Ring {
     }
   }
 
+  #lose(count: number, first?: string, last = first): void {
+    if (count === 0) return
+    const { dropped, span } = this.#losses
+    this.#losses = { ...this.#losses, dropped: dropped + count, span: spanWith(span, first, last) }
+  }
+
+  /** An entry of a file cannot be read. */
+  #loseDamaged(segment: Segment, count = 1): void {
+    this.#damaged += count
+    segment.damaged += count
+    this.#damagedSegments.add(segment)
+    this.#lose(count)
+    this.#schedule()
+  }
+
+  #labelOf(text: string): string | undefined {
+    try {
+      return this.#parts.label(text)
+    } catch {
+      return undefined
+    }
+  }
+
   #noteRange(range: Range): void {
     const last = this.#ranges.at(-1)
     if (last && range.from <= last.to + 1 && range.to >= last.from)
@@ -268,7 +336,7 @@ export class Ring {
     } catch (error) {
       if (PASSING.includes((error as NodeJS.ErrnoException).code ?? '')) return false
       // A file that is gone, or closed to us, will not come back, and those behind it shall not wait for it.
-      this.#damaged += segment.places.length
+      this.#loseDamaged(segment, segment.places.length)
       this.#forget(segment, 0, segment.places.length)
       return true
     }
@@ -282,7 +350,7 @@ export class Ring {
           found.push({ no: line.no, text: line.text })
           at++
         } else {
-          this.#damaged++
+          this.#loseDamaged(segment)
           this.#forget(segment, at, 1)
         }
       }
@@ -361,18 +429,21 @@ export class Ring {
     }
   }
 
-  /** What changed about older entries. It is of use only while a file with them is there. */
+  /** What changed about older entries, while a file with them is there, and what was lost. */
   #writeNotes(): void {
     const { owner } = this.#parts
     const lines: Line[] = this.#ranges.map(({ from, to }) => ({ kind: 'acknowledged', from, to }))
-    if (this.#told !== this.#toldOnDisk) lines.push({ kind: 'told', told: this.#told })
+    for (const { number, damaged } of this.#damagedSegments)
+      lines.push({ kind: 'damage', file: number, lines: damaged })
+    if (this.#losses !== this.#lossesOnDisk) lines.push({ kind: 'losses', losses: this.#losses })
     if (lines.length === 0) return
-    if (this.#segments.length > 0) {
+    if (this.#segments.length > 0 || this.untold > 0) {
       if (!this.#writer || this.#writer.segment.bytes > this.#segmentBytes) this.#begin()
       this.#append(lines.map((line) => encodeLine(owner, line)))
     }
     this.#ranges = []
-    this.#toldOnDisk = this.#told
+    this.#damagedSegments.clear()
+    this.#lossesOnDisk = this.#losses
   }
 
   #append(lines: readonly Buffer[]): void {
@@ -400,14 +471,15 @@ export class Ring {
     const gone = this.#segments.slice(0, going)
     const lost = gone.reduce((sum, { places }) => sum + places.length, 0)
     const floor = gone.reduce((highest, { places }) => Math.max(highest, (places.at(-1)?.no ?? -1) + 1), 0)
-    const path = this.#pathOf(++this.#lastNumber)
-    const segment: Segment = { path, places: [], bytes: 0 }
+    const losses = this.#lossesWith(gone, lost)
+    const number = ++this.#lastNumber
+    const path = this.#pathOf(number)
+    const segment: Segment = { number, path, damaged: 0, places: [], bytes: 0 }
     const descriptor = disk.create(path)
     this.#writer = { segment, descriptor }
     try {
       // The count stands before what it counts is gone; the floor keeps both from being true.
-      const head = { kind: 'head', dropped: this.#dropped + lost, told: this.#told, floor } as const
-      this.#append([encodeLine(owner, head)])
+      this.#append([encodeLine(owner, { kind: 'head', floor, losses })])
     } catch (error) {
       this.#writer = undefined
       this.#quietly(() => disk.close(descriptor))
@@ -415,10 +487,35 @@ export class Ring {
       throw error
     }
     this.#segments.push(segment)
-    this.#dropped += lost
-    this.#toldOnDisk = this.#told
+    this.#losses = losses
+    this.#lossesOnDisk = losses
     for (const one of gone) this.#forget(one, 0, one.places.length)
     this.#tidy()
+  }
+
+  /** The losses once these files are gone, with `lost` entries that wait in them. */
+  #lossesWith(gone: readonly Segment[], lost: number): Losses {
+    if (lost === 0) return this.#losses
+    const { dropped, span } = this.#losses
+    const holding = gone.filter(({ places }) => places.length > 0)
+    const first = this.#labelIn(holding[0]!, holding[0]!.places[0]!)
+    const last = this.#labelIn(holding.at(-1)!, holding.at(-1)!.places.at(-1)!)
+    return { ...this.#losses, dropped: dropped + lost, span: spanWith(span, first, last) }
+  }
+
+  #labelIn({ path }: Segment, place: Place): string | undefined {
+    const { disk, owner } = this.#parts
+    try {
+      const descriptor = disk.open(path)
+      try {
+        const line = decodeLine(owner, textAt(disk, descriptor, place))
+        return line?.kind === 'entry' ? this.#labelOf(line.text) : undefined
+      } finally {
+        disk.close(descriptor)
+      }
+    } catch {
+      return undefined
+    }
   }
 
   /** Removes files in which nothing waits, the oldest first: later ones may hold what was acknowledged of earlier ones. */
@@ -501,7 +598,15 @@ export class Ring {
   #load(): void {
     const { disk, folder, name } = this.#parts
     disk.makeFolder(folder)
-    const found: Found = { segments: [], newest: -1, floor: 0, isWhole: false }
+    const found: Found = {
+      segments: [],
+      torn: [],
+      seen: new Map(),
+      newest: -1,
+      floor: 0,
+      losses: NO_LOSSES,
+      isWhole: false,
+    }
     for (const file of disk.list(folder).sort()) {
       if (!file.startsWith(`${name}-`) || !file.endsWith('.log')) continue
       const number = Number(file.slice(this.#prefix().length, -'.log'.length))
@@ -510,7 +615,7 @@ export class Ring {
         disk.remove(join(folder, file))
         continue
       }
-      this.#loadOne(join(folder, file), found)
+      this.#loadOne(number, join(folder, file), found)
       this.#lastNumber = Math.max(this.#lastNumber, number)
     }
     // Nothing is lower than what came since, if the folder could not be read before.
@@ -520,8 +625,7 @@ export class Ring {
       this.#damaged += places.splice(indexAbove(places, ceiling - 1)).length
       for (const { length } of places) this.#count(1, length)
     }
-    this.#told = Math.min(this.#told, this.#dropped)
-    this.#toldOnDisk = this.#told
+    this.#takeUp(found)
     this.#highest = Math.max(this.#highest, found.newest)
     this.#segments = found.segments
     this.#isLoaded = true
@@ -531,9 +635,30 @@ export class Ring {
     this.#tidy()
   }
 
-  #loadOne(path: string, found: Found): void {
+  /** Goes on from the losses that were written down, with those that were found now and those of before the disk could be read. */
+  #takeUp({ segments, torn, seen, floor, losses }: Found): void {
+    const { dropped, span } = this.#losses
+    this.#losses = losses
+    this.#lossesOnDisk = losses
+    const isThere = (no: number) =>
+      segments.some(({ places }) => places[indexAbove(places, no - 1)]?.no === no)
+    for (const segment of segments) {
+      const fresh = segment.damaged - (seen.get(segment.number) ?? 0)
+      if (fresh <= 0) continue
+      this.#damagedSegments.add(segment)
+      // One that was written again elsewhere, for the first time failed, is not lost.
+      const lost = torn.filter(
+        ({ segment: of, no }) => of === segment && (no === undefined || (no >= floor && !isThere(no))),
+      )
+      this.#lose(Math.min(fresh, lost.length))
+    }
+    this.#lose(dropped, span.first, span.last)
+    if (this.#losses !== losses || this.#damagedSegments.size > 0) this.#schedule()
+  }
+
+  #loadOne(number: number, path: string, found: Found): void {
     const { disk, owner } = this.#parts
-    const segment: Segment = { path, places: [], bytes: 0 }
+    const segment: Segment = { number, path, damaged: 0, places: [], bytes: 0 }
     found.segments.push(segment)
     found.isWhole = false
     let bytes: Buffer
@@ -542,6 +667,8 @@ export class Ring {
     } catch (error) {
       if (PASSING.includes((error as NodeJS.ErrnoException).code ?? '')) throw error
       this.#damaged++
+      segment.damaged++
+      found.torn.push({ segment, no: undefined })
       return
     }
     segment.bytes = bytes.length
@@ -549,30 +676,20 @@ export class Ring {
     for (let at = 0; at < bytes.length; ) {
       const end = bytes.indexOf(0x0a, at)
       const next = end < 0 ? bytes.length : end + 1
-      const line = decodeLine(owner, bytes.toString('utf8', at, end < 0 ? next : end))
+      const text = bytes.toString('utf8', at, end < 0 ? next : end)
+      const line = decodeLine(owner, text)
       found.isWhole = line !== undefined && end >= 0
-      if (!line) this.#damaged++
-      else if (line.kind === 'entry') {
+      if (!line) {
+        this.#damaged++
+        segment.damaged++
+        if (wasEntry(text)) found.torn.push({ segment, no: numberIn(text) })
+      } else if (line.kind === 'entry') {
         // One that was written twice, for the first time seemed to fail, is there already.
         if (line.no > found.newest) segment.places.push({ no: line.no, at, length: next - at })
         found.newest = Math.max(found.newest, line.no)
-      } else this.#applyNote(line, found)
+      } else applyNote(line, found)
       at = next
     }
-  }
-
-  #applyNote(line: Exclude<Line, { kind: 'entry' }>, found: Found): void {
-    if (line.kind === 'acknowledged') {
-      for (const { places } of found.segments) {
-        const start = indexAbove(places, line.from - 1)
-        places.splice(start, indexAbove(places, line.to) - start)
-      }
-      return
-    }
-    this.#told = Math.max(this.#told, line.told)
-    if (line.kind === 'told') return
-    this.#dropped = Math.max(this.#dropped, line.dropped)
-    found.floor = Math.max(found.floor, line.floor)
   }
 
   #quietly(work: () => void): void {
@@ -581,6 +698,34 @@ export class Ring {
     } catch {
       // Nothing depends on it.
     }
+  }
+}
+
+function applyNote(line: Exclude<Line, { kind: 'entry' }>, found: Found): void {
+  switch (line.kind) {
+    case 'acknowledged':
+      for (const { places } of found.segments) {
+        const start = indexAbove(places, line.from - 1)
+        places.splice(start, indexAbove(places, line.to) - start)
+      }
+      return
+    case 'damage':
+      found.seen.set(line.file, line.lines)
+      return
+    case 'head':
+      found.floor = Math.max(found.floor, line.floor)
+      found.losses = line.losses
+      return
+    case 'losses':
+      found.losses = line.losses
+  }
+}
+
+/** A span with what was lost after it. */
+function spanWith(span: Span, first: string | undefined, last: string | undefined): Span {
+  return {
+    ...((span.first ?? first) === undefined ? {} : { first: span.first ?? first }),
+    ...((last ?? span.last) === undefined ? {} : { last: last ?? span.last }),
   }
 }
 

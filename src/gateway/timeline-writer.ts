@@ -43,7 +43,7 @@ export class TimelineWriter {
 
   /** Keeps an event that a robot told of itself; answers whether it is in the database now. */
   async keep(robotId: string, event: RobotEventFrame): Promise<boolean> {
-    const { level, code, message } = event
+    const { level, code, message, clock_offset_ms, clock_unsure } = event
     const row: TimelineRow = {
       id: newId(),
       robotId,
@@ -53,7 +53,11 @@ export class TimelineWriter {
       level,
       code,
       message,
-      data: event.data ?? {},
+      data: {
+        ...event.data,
+        ...(clock_offset_ms === undefined ? {} : { clock_offset_ms }),
+        ...(clock_unsure === undefined ? {} : { clock_unsure }),
+      },
     }
     return this.#grouping.add(row).catch(() => false)
   }

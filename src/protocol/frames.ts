@@ -46,6 +46,14 @@ const poseSchema = z.union([
   z.object({ lat: z.number().min(-90).max(90), lon: z.number().min(-180).max(180) }),
 ])
 
+/** How far `at` is to be believed. */
+const clockMarks = {
+  /** The robot's clock was this far ahead of the server's, and `at` was corrected by it. Absent: `at` is its own clock. */
+  clock_offset_ms: z.number().int().min(-MAX_CLOCK_OFFSET_MS).max(MAX_CLOCK_OFFSET_MS).optional(),
+  /** `at` is by a clock that was never compared with the server's. */
+  clock_unsure: z.boolean().optional(),
+}
+
 /** What a heartbeat says of the robot; every part may be left out. */
 export const heartbeatBodySchema = z.object({
   health: healthSchema.optional(),
@@ -73,8 +81,7 @@ export const heartbeatBodySchema = z.object({
     .record(z.string().regex(METRIC_NAME), z.number())
     .refine((metrics) => Object.keys(metrics).length <= MAX_METRICS, `at most ${MAX_METRICS} metrics`)
     .optional(),
-  /** The robot's clock was this far ahead of the server's, and `at` was corrected by it. Absent: `at` is its own clock. */
-  clock_offset_ms: z.number().int().min(-MAX_CLOCK_OFFSET_MS).max(MAX_CLOCK_OFFSET_MS).optional(),
+  ...clockMarks,
 })
 export type HeartbeatBody = z.infer<typeof heartbeatBodySchema>
 
@@ -113,6 +120,7 @@ export const robotEventSchema = z.object({
   code: freeText(64).min(1),
   message: freeText(1024),
   data: freeObject.optional(),
+  ...clockMarks,
 })
 
 export const byeSchema = z.object({ type: z.literal('bye'), reason: freeText(120).default('') })

@@ -146,6 +146,7 @@ const ESTOP = 1024
 const FAULTS = 2048
 const METRICS = 4096
 const CLOCK_OFFSET = 8192
+const CLOCK_UNSURE = 16384
 
 const NO_FAULTS: NonNullable<HeartbeatBody['faults']> = []
 
@@ -173,7 +174,8 @@ function memberAt(from: number): number {
     case 0x62:
       return isAt(from, 'battery"') ? BATTERY | (8 << LENGTH_SHIFT) : 0
     case 0x63:
-      return isAt(from, 'clock_offset_ms"') ? CLOCK_OFFSET | (16 << LENGTH_SHIFT) : 0
+      if (isAt(from, 'clock_offset_ms"')) return CLOCK_OFFSET | (16 << LENGTH_SHIFT)
+      return isAt(from, 'clock_unsure"') ? CLOCK_UNSURE | (13 << LENGTH_SHIFT) : 0
     case 0x65:
       return isAt(from, 'estop"') ? ESTOP | (6 << LENGTH_SHIFT) : 0
     case LETTER_F_SMALL:
@@ -217,6 +219,8 @@ function scanBodyMember(at: number, member: number): number {
       return scanBoolean(at)
     case CLOCK_OFFSET:
       return scanClockOffset(at)
+    case CLOCK_UNSURE:
+      return scanBoolean(at)
     default:
       return FAILED
   }

@@ -76,6 +76,7 @@ class Bench {
       name: 'beats',
       owner,
       maxBytes: this.wish.maxBytes ?? 1024 * 1024,
+      label: (text) => `#${JSON.parse(text).seq}`,
       onTrouble: (sentence) => this.troubles.push(sentence),
     })
     return this.ring
@@ -175,7 +176,7 @@ describe('a ring on disk', () => {
     bench.ring.close()
     bench.open()
     expect(bench.facts()).toMatchObject({ dropped, untold: dropped, size: 0 })
-    bench.ring.tell()
+    bench.ring.tell(bench.ring.report(() => 'one')!.id)
     bench.settle()
     expect(bench.files()).toEqual([])
   })
@@ -222,6 +223,130 @@ describe('a ring on disk', () => {
   })
 })
 
+describe('what it lost', () => {
+  /** Adds one after the other until the ring is full and has lost some. */
+  function overflow(bench: Bench, from: number, count: number): void {
+    for (let no = from; no < from + count; no++) {
+      bench.add(no)
+      bench.settle()
+    }
+  }
+  const ids = () => {
+    let last = 0
+    return () => `report-${++last}`
+  }
+
+  test('is told once: the same report, over restarts, until it has arrived, and later losses in the next', () => {
+    const bench = new Bench({ maxBytes: 4_000 })
+    const newId = ids()
+    expect(bench.ring.report(newId)).toBeUndefined()
+    overflow(bench, 1, 300)
+    const { dropped } = bench.ring
+    const first = bench.ring.report(newId)
+    expect(first).toEqual({ id: 'report-1', count: dropped, span: { first: '#1', last: `#${dropped}` } })
+    // No word of it was written down in time but what the report itself wrote.
+    bench.open()
+    expect(bench.ring.report(newId)).toEqual(first)
+    overflow(bench, 301, 300)
+    const later = bench.ring.dropped
+    expect(later).toBeGreaterThan(dropped)
+    bench.open()
+    expect(bench.ring.report(newId)).toEqual(first)
+    expect(bench.ring.untold).toBe(later)
+    bench.ring.tell('another')
+    expect(bench.ring.untold).toBe(later)
+    bench.ring.tell('report-1')
+    bench.settle()
+    bench.open()
+    expect(bench.facts()).toMatchObject({ dropped: later, untold: later - dropped })
+    expect(bench.ring.report(newId)).toEqual({
+      id: 'report-2',
+      count: later - dropped,
+      span: { first: `#${dropped + 1}`, last: `#${later}` },
+    })
+    bench.ring.tell('report-2')
+    bench.settle()
+    bench.open()
+    expect(bench.ring.report(newId)).toBeUndefined()
+  })
+
+  test('is told of, also when nothing else is left to be written', () => {
+    const disk = { ...systemDisk, sync: async () => {}, syncNow() {} }
+    let isFull = true
+    const append = (descriptor: number, bytes: Buffer) => {
+      if (isFull) throw Object.assign(new Error('full'), { code: 'ENOSPC' })
+      systemDisk.append(descriptor, bytes)
+    }
+    const bench = new Bench({ maxBytes: 1_000, disk: { ...disk, append } })
+    bench.add(...upTo(200))
+    const { dropped } = bench.ring
+    expect(dropped).toBeGreaterThan(100)
+    bench.ring.acknowledge(0, 200)
+    isFull = false
+    bench.ring.report(() => 'one')
+    bench.open()
+    expect(bench.ring.report(() => 'two')).toMatchObject({ id: 'one', count: dropped, span: { first: '#1' } })
+  })
+
+  test('to damage counts once, however often it is found', () => {
+    const bench = new Bench()
+    bench.add(...upTo(10))
+    bench.ring.close()
+    const [file] = bench.files().map((name) => join(bench.folder, name))
+    const lines = readFileSync(file!, 'utf8').split('\n')
+    lines[3] = lines[3]!.replace('"seq":3', '"seq":9')
+    writeFileSync(file!, lines.join('\n'))
+    for (let round = 0; round < 3; round++) {
+      bench.open()
+      expect(bench.facts()).toMatchObject({ size: 9, dropped: 1, untold: 1, damaged: 1 })
+      bench.settle()
+    }
+    bench.ring.tell(bench.ring.report(() => 'one')!.id)
+    bench.ring.close()
+    bench.open()
+    expect(bench.facts()).toMatchObject({ size: 9, untold: 0 })
+    // What is damaged while it runs counts, too, and once.
+    writeFileSync(file!, readFileSync(file!, 'utf8').replace('"seq":5', '"seq":7'))
+    bench.open()
+    expect(bench.facts()).toMatchObject({ size: 8, untold: 1 })
+    writeFileSync(file!, readFileSync(file!, 'utf8').replace('"seq":6', '"seq":8'))
+    expect(bench.numbers()).toEqual([1, 2, 4, 7, 8, 9, 10])
+    expect(bench.ring.untold).toBe(2)
+    bench.settle()
+    bench.open()
+    expect(bench.facts()).toMatchObject({ size: 7, untold: 2 })
+  })
+
+  test('is not what was written again elsewhere after half of it had been written', () => {
+    let fails = false
+    const broken = () => Object.assign(new Error('broken'), { code: 'EIO' })
+    const bench = new Bench({
+      disk: {
+        ...systemDisk,
+        sync: async () => {},
+        syncNow() {},
+        append(descriptor, bytes) {
+          systemDisk.append(descriptor, fails ? bytes.subarray(0, bytes.length - 3) : bytes)
+          if (fails) throw broken()
+        },
+        truncate() {
+          throw broken()
+        },
+      },
+    })
+    bench.add(1)
+    bench.settle()
+    fails = true
+    bench.add(2)
+    bench.settle()
+    fails = false
+    bench.clock.advance(30_000)
+    bench.open()
+    expect(bench.numbers()).toEqual([1, 2])
+    expect(bench.facts()).toMatchObject({ damaged: 1, dropped: 0 })
+  })
+})
+
 describe('whatever happens to its files', () => {
   /** Three files with what a ring may hold. */
   function prepared(): Bench {
@@ -247,6 +372,11 @@ describe('whatever happens to its files', () => {
     bench.open()
     expect(bench.numbers()).toEqual([...numbers, 1_000])
     bench.ring.clear()
+    if (bench.ring.untold > 0) {
+      const { id, count } = bench.ring.report(() => 'told')!
+      expect(count).toBe(bench.ring.untold)
+      bench.ring.tell(id)
+    }
     bench.ring.close()
     expect(bench.files()).toEqual([])
   }

@@ -21,6 +21,7 @@ import {
   startControlPlane,
 } from './support/control-plane.ts'
 import { plainNetwork } from './support/network.ts'
+import { serverTimeFor } from './support/server-time.ts'
 
 /** By the clock of the robot, which is not the server's. */
 const ownTime = (beat: HeartbeatFrame) => Date.parse(beat.at) + (beat.clock_offset_ms ?? 0)
@@ -48,6 +49,7 @@ async function robotOf(server: ControlPlane, gatewayUrl = `ws://127.0.0.1:${serv
     },
     {
       clock,
+      serverTime: serverTimeFor(clock),
       random: { fraction: () => chance.next, bytes: (count) => Buffer.alloc(count, 1) },
       log: silentLog,
       machine: {

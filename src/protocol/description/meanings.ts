@@ -25,6 +25,8 @@ export const MEANINGS: Readonly<Record<string, string>> = {
   'heartbeat.at': 'When it was so.',
   'heartbeat.clock_offset_ms':
     'By how many milliseconds the robot’s clock was ahead of the server’s; `at` was corrected by it. Left out: `at` is the robot’s own clock.',
+  'heartbeat.clock_unsure':
+    'True: `at` is by a clock that the robot never compared with the server’s, and may be off by years.',
   'heartbeat.health': 'How the robot judges itself; `unknown` where it says nothing.',
   'heartbeat.mode': 'The mode it is in, in its own words.',
   'heartbeat.activity': 'What it is doing, in its own words.',
@@ -61,7 +63,9 @@ export const MEANINGS: Readonly<Record<string, string>> = {
   event: 'Robot to server: something that happened. Answered by `event_ack` once it is in PostgreSQL.',
   'event.type': 'Which frame this is.',
   'event.id': 'Given by the robot, and the same when it is sent again: kept once.',
-  'event.at': 'When it happened, by the robot’s own clock.',
+  'event.at': 'When it happened.',
+  'event.clock_offset_ms': 'As in a heartbeat. Stands on the timeline in `data`.',
+  'event.clock_unsure': 'As in a heartbeat. Stands on the timeline in `data`.',
   'event.level': 'How bad it is.',
   'event.code': 'What it is, for programs.',
   'event.message': 'What it is, for a person.',

@@ -11,6 +11,7 @@ import { systemClock, systemRandom } from '../../../agent/runtime.ts'
 import { ManualClock } from '../../support/clock.ts'
 import { eventually } from '../../support/eventually.ts'
 import { temporaryFolder } from '../support/agent-process.ts'
+import { serverTimeFor } from '../support/server-time.ts'
 import { silentLog } from '../support/silent-log.ts'
 
 const ENV = { PATH: '/usr/bin:/bin' }
@@ -175,6 +176,7 @@ describe('the runner', () => {
     const clock = new ManualClock()
     const software = new RobotSoftware({
       clock,
+      serverTime: serverTimeFor(clock),
       random: systemRandom,
       events: new EventQueue(clock),
       faultStore: { read: () => [], write() {} },
@@ -186,6 +188,7 @@ describe('the runner', () => {
       ownUid: process.getuid!(),
       software,
       clock,
+      serverTime: serverTimeFor(clock),
       random: { ...systemRandom, fraction: () => 0 },
       log: silentLog,
     })

@@ -12,6 +12,7 @@ import { ManualClock } from '../../support/clock.ts'
 import { eventually } from '../../support/eventually.ts'
 import { placesAt, temporaryFolder } from '../support/agent-process.ts'
 import { Mailbox } from '../support/mailbox.ts'
+import { serverTimeFor } from '../support/server-time.ts'
 import { silentLog } from '../support/silent-log.ts'
 
 interface Opened {
@@ -27,6 +28,7 @@ async function open(
   const clock = new ManualClock()
   const software = new RobotSoftware({
     clock,
+    serverTime: serverTimeFor(clock),
     random: systemRandom,
     events: new EventQueue(clock),
     faultStore: { read: () => [], write() {} },

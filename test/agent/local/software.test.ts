@@ -9,6 +9,7 @@ import { systemRandom } from '../../../agent/runtime.ts'
 import { heartbeatBodySchema, robotEventSchema } from '../../../src/protocol/frames.ts'
 import { ManualClock } from '../../support/clock.ts'
 import { temporaryFolder } from '../support/agent-process.ts'
+import { serverTimeFor } from '../support/server-time.ts'
 import { silentLog } from '../support/silent-log.ts'
 
 class MemoryFaults implements FaultStore {
@@ -24,7 +25,15 @@ function softwareWith(limits: LocalLimits = UNHURRIED) {
   const clock = new ManualClock()
   const events = new EventQueue(clock)
   const faults = new MemoryFaults()
-  const software = new RobotSoftware({ clock, random: systemRandom, events, faultStore: faults, limits })
+  const serverTime = serverTimeFor(clock)
+  const software = new RobotSoftware({
+    clock,
+    serverTime,
+    random: systemRandom,
+    events,
+    faultStore: faults,
+    limits,
+  })
   const say = (request: unknown) => software.accept(JSON.stringify(request))
   return { clock, events, faults, software, say }
 }
@@ -162,7 +171,13 @@ describe('faults', () => {
     const path = join(temporaryFolder(), 'agent.toml.faults')
     const open = (bootId: string) => new FaultFile(path, bootId, clock, silentLog)
     const start = (file: FaultFile) =>
-      new RobotSoftware({ clock, random: systemRandom, events: new EventQueue(clock), faultStore: file })
+      new RobotSoftware({
+        clock,
+        serverTime: serverTimeFor(clock),
+        random: systemRandom,
+        events: new EventQueue(clock),
+        faultStore: file,
+      })
     const first = open('boot-1')
     const before = start(first)
     before.accept('{"fault":{"raise":{"code":"gripper","message":"no air"}}}')
@@ -209,7 +224,7 @@ describe('events', () => {
     const { events, software } = softwareWith()
     const line = `{"event":{"code":"x","data":{"list":[${Array(1_500).fill('1e20').join(',')}]}}}`
     expect(Buffer.byteLength(line)).toBeLessThan(LOCAL_LIMITS.lineBytes)
-    expect(software.accept(line)).toEqual({ ok: false, error: expect.stringMatching(/16384 bytes/) })
+    expect(software.accept(line)).toEqual({ ok: false, error: expect.stringMatching(/16320 bytes/) })
     expect(events.waitingEvents).toBe(0)
   })
 })

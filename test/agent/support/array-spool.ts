@@ -4,6 +4,7 @@ import type { Spool, SpoolEntry } from '../../../agent/spool.ts'
 export class ArraySpool implements Spool {
   #entries: SpoolEntry[] = []
   readonly dropped = 0
+  readonly unreported = 0
 
   get size(): number {
     return this.#entries.length
@@ -28,6 +29,10 @@ export class ArraySpool implements Spool {
   after(seq: number, limit: number, below = Infinity): readonly SpoolEntry[] {
     return this.#entries.filter((entry) => entry.seq > seq && entry.seq < below).slice(0, limit)
   }
+
+  report(): undefined {}
+
+  reported(): void {}
 
   clear(): void {
     this.#entries = []
