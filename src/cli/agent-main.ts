@@ -1,3 +1,5 @@
+// Before all that it is to act upon.
+import './agent-frugality.ts'
 import { Command, CommanderError } from 'commander'
 import { agentVersion } from '../../agent/version.ts'
 import { AGENT_DESCRIPTION, fillAgent } from './agent.ts'
