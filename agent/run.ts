@@ -2,6 +2,7 @@ import { dirname, join } from 'node:path'
 import { gatewayFor } from './addresses.ts'
 import { type BecomingParts, firstIdentity, nextIdentity } from './becoming.ts'
 import { demandOwnMachine } from './binding.ts'
+import { endSignal } from './end-signal.ts'
 import { EventQueue } from './events.ts'
 import { AgentExit, EXIT, TokenRefused } from './exit.ts'
 import { removeLeftovers } from './files.ts'
@@ -247,22 +248,4 @@ function addressesOf(
 function tellProxy(address: string, { proxies }: Network, log: Log): void {
   const proxy = URL.canParse(address) ? proxyFor(new URL(address), proxies) : undefined
   if (proxy) log.info(`connecting through the proxy ${shownProxy(proxy)} (${proxy.variable})`)
-}
-
-/** Aborts at the first SIGTERM or SIGINT; the second one ends the process where it stands. */
-export function endSignal(log: Log): { signal: AbortSignal; release(): void } {
-  const ending = new AbortController()
-  const names = ['SIGTERM', 'SIGINT'] as const
-  const onSignal = (name: NodeJS.Signals) => {
-    if (ending.signal.aborted) process.exit(EXIT.error)
-    log.info(`${name}: stopping`)
-    ending.abort()
-  }
-  for (const name of names) process.on(name, onSignal)
-  return {
-    signal: ending.signal,
-    release: () => {
-      for (const name of names) process.removeListener(name, onSignal)
-    },
-  }
 }

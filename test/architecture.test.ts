@@ -182,6 +182,47 @@ describe('imports point one way', () => {
     })
   }
 
+  test('the bridge to ROS 2 is beside the agent: it knows its socket, and the agent does not know it', () => {
+    const may = [
+      'agent/local/',
+      'agent/ros2/',
+      'agent/end-signal.ts',
+      'agent/exit.ts',
+      'agent/log.ts',
+      'agent/runtime.ts',
+      'agent/settings.ts',
+      'agent/text.ts',
+      'src/protocol/',
+    ]
+    const isOfBridge = ({ path }: Source) => path.startsWith('agent/ros2/')
+    const wrong = sources.flatMap((source) =>
+      source.imports
+        .filter(({ own, target }) =>
+          isOfBridge(source)
+            ? !(own ? may.some((entry) => target.startsWith(entry)) : target.startsWith('node:'))
+            : own &&
+              target.startsWith('agent/ros2/') &&
+              source.path !== 'agent/main.ts' &&
+              !isCli(source.path),
+        )
+        .map((entry) => `${source.path}:${entry.line} imports ${entry.target}`),
+    )
+    expect(wrong).toEqual([])
+  })
+
+  test('what messages of ROS 2 mean is told by pure functions', () => {
+    const may =
+      /^(agent\/ros2\/(reading|mapping-[a-z]+)\.ts|agent\/(text|local\/limits)\.ts|src\/protocol\/.*|node:crypto)$/
+    const mappings = sources.filter(({ path }) => /^agent\/ros2\/(reading|mapping-[a-z]+)\.ts$/.test(path))
+    expect(mappings.length).toBeGreaterThan(4)
+    const wrong = mappings.flatMap((source) =>
+      source.imports
+        .filter(({ target }) => !may.test(target))
+        .map((entry) => `${source.path}:${entry.line} imports ${entry.target}`),
+    )
+    expect(wrong).toEqual([])
+  })
+
   test('helpers at the root import the protocol and each other', () => {
     const rule = { may: ['protocol', ...HELPERS] }
     expect(HELPERS.flatMap((helper) => wrongImports(helper, rule))).toEqual([])

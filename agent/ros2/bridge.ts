@@ -30,7 +30,7 @@ export async function runBridge(parts: BridgeParts, signal: AbortSignal): Promis
   const node = await joinRos(parts)
   try {
     const reports = new Reports(clock, settings)
-    const count = await new Subscriptions({ ros, node, settings, reports, clock, log }).begin(signal)
+    const count = new Subscriptions({ ros, node, settings, reports, clock, log }).begin(signal)
     if (count === 0) throw new AgentExit(EXIT.error, 'there is nothing to listen to')
     node.spin(SPIN_MS)
     const link = new AgentLink({

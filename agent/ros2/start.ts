@@ -1,5 +1,5 @@
+import { endSignal } from '../end-signal.ts'
 import { createLog, type LogOutput } from '../log.ts'
-import { endSignal } from '../run.ts'
 import type { Clock } from '../runtime.ts'
 import type { Environment } from '../settings.ts'
 import { runBridge } from './bridge.ts'

@@ -34,7 +34,7 @@ export class Subscriptions {
   }
 
   /** Listens; answers how many topics that are, those included that are still looked for. */
-  async begin(signal: AbortSignal): Promise<number> {
+  begin(signal: AbortSignal): number {
     const { settings, reports } = this.#parts
     const { diagnosticsTopic, batteryTopic, poseTopic, poseType } = settings
     const begun = [
@@ -104,7 +104,11 @@ export class Subscriptions {
 
   #nameOf(topic: string): string {
     const { node, settings } = this.#parts
-    return node.resolveTopicName?.(topic) ?? fullName(topic, settings)
+    try {
+      return node.resolveTopicName?.(topic) ?? fullName(topic, settings)
+    } catch {
+      return fullName(topic, settings)
+    }
   }
 
   #listen(type: string, topic: string, depth: number, heard: (message: unknown) => void): boolean {
