@@ -20,13 +20,15 @@ export interface RobotsLook {
 /**
  * Finds the robots that changed since another look, whose `horizon` is given; without one, all robots. What was not to be
  * seen then was written by transactions that still ran, or had not begun: their numbers are not below the lowest that ran.
- * Subtransactions have higher ones than their own. Ages are compared, for the numbers themselves begin anew at 2^32.
+ * Subtransactions have higher ones than their own. Ages are compared, for the numbers themselves begin anew at 2^32; of rows
+ * that nobody wrote for half as long, they are negative.
  */
 export async function lookAtRobots(db: Database, horizon: string | undefined): Promise<RobotsLook> {
+  const since = sql`age(${horizon}::xid8::xid)`
   const isChanged =
     horizon === undefined
       ? sql`true`
-      : sql`(age(robots.xmin) <= age(${horizon}::xid8::xid) OR age(status.xmin) <= age(${horizon}::xid8::xid))`
+      : sql`(age(robots.xmin) BETWEEN 0 AND ${since} OR age(status.xmin) BETWEEN 0 AND ${since})`
   const { rows } = await sql<{ horizon: string; now: number; robots: number; changed: string | null }>`
     SELECT pg_snapshot_xmin(pg_current_snapshot())::text AS horizon,
       (extract(epoch FROM now()) * 1000)::bigint AS now,

@@ -74,6 +74,8 @@ const COMMENT_EVERY_MS = 15_000
 const LOOK_AFTER_MS = 1_000
 /** A reader that takes nothing for so long is let go. */
 const STUCK_MS = 30_000
+/** How long robots are told to be as they were when the database answered last. */
+const TRUST_MS = 30_000
 /** How long a reader may take to get the last event. */
 const END_WITHIN_MS = 1_000
 /** What was read is kept for so long after the last reader has left, for one that comes back. */
@@ -153,7 +155,12 @@ export function createLiveFeeds(parts: LiveParts): LiveFeeds {
 
   function lookAfter(): void {
     const now = clock.monotonic()
+    const isBlind = (world?.poller.ageMs() ?? 0) > TRUST_MS
     for (const place of [...places.values()]) {
+      if (isBlind) {
+        place.end('database_unavailable', 'robots cannot be read; what was told may be old')
+        continue
+      }
       if (place.reader.stuckMs() > STUCK_MS) {
         place.end('slow_reader', `nothing was taken for ${STUCK_MS / 1000} s`)
         continue

@@ -38,9 +38,17 @@ export class Poller {
   #timer: Timer | undefined
   #isRunning = false
   #failures = 0
+  #goodAt: number
+  #pauseMs = 0
 
   constructor(parts: PollerParts) {
     this.#parts = parts
+    this.#goodAt = parts.clock.monotonic()
+  }
+
+  /** How old what the store holds may be. */
+  ageMs(): number {
+    return this.#parts.clock.monotonic() - this.#goodAt
   }
 
   /** Polls from now on. */
@@ -92,8 +100,6 @@ export class Poller {
     }
   }
 
-  #pauseMs = 0
-
   async #pollOnce(): Promise<void> {
     const { clock, database, metrics, onTick, render, store } = this.#parts
     const begun = clock.monotonic()
@@ -115,6 +121,7 @@ export class Poller {
     }
     const tick = store.apply(entries, gone, look.now)
     this.#horizon = look.horizon
+    this.#goodAt = begun
     metrics.livePollSeconds.observe((clock.monotonic() - begun) / 1000)
     if (tick) onTick(tick)
   }
