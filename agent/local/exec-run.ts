@@ -1,4 +1,5 @@
-import { spawn } from 'node:child_process'
+import { type ChildProcessByStdio, spawn } from 'node:child_process'
+import type { Readable } from 'node:stream'
 import type { Clock } from '../runtime.ts'
 import { describeError, duration, printable } from '../text.ts'
 
@@ -21,8 +22,15 @@ const ERROR_BYTES = 512
 const DRAIN_MS = 500
 
 /**
- * Runs one program to its end, in a process group of its own, without a shell or arguments. The group is killed when the
- * time is up, when it says too much, when `signal` aborts, and also when the program has ended: it leaves nothing behind.
+ * Becomes the program, whose path is its only argument, beside a watcher in the same group: that reads from a pipe on which
+ * nothing is ever written, and kills the group when the agent's end of it is gone, however the agent ended.
+ */
+const BECOME = '{ read -r end <&3; kill -KILL 0; } </dev/null >/dev/null 2>&1 & exec "$0" 3<&-'
+
+/**
+ * Runs one program to its end, in a process group of its own, without arguments. The group is killed when the time is up,
+ * when it says too much, when `signal` aborts or the agent is gone, and also when the program has ended: it leaves nothing
+ * behind.
  */
 export function runProgram(
   path: string,
@@ -32,7 +40,12 @@ export function runProgram(
   bounds: ExecBounds = EXEC_BOUNDS,
 ): Promise<ExecOutcome> {
   return new Promise((resolve) => {
-    const child = spawn(path, [], { cwd: '/', env, detached: true, stdio: ['ignore', 'pipe', 'pipe'] })
+    const child = spawn('/bin/sh', ['-c', BECOME, path], {
+      cwd: '/',
+      env,
+      detached: true,
+      stdio: ['ignore', 'pipe', 'pipe', 'pipe'],
+    }) as ChildProcessByStdio<null, Readable, Readable>
     let failure: string | undefined
     let isOver = false
     let bytes = 0
@@ -62,6 +75,7 @@ export function runProgram(
       signal.removeEventListener('abort', stop)
       child.stdout.destroy()
       child.stderr.destroy()
+      child.stdio[3]?.destroy()
       const lines = Buffer.concat(parts).toString('utf8').split('\n')
       const because = printable(said.toString('utf8').trim(), ERROR_BYTES)
       resolve({

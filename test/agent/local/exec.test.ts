@@ -59,7 +59,7 @@ describe('one run', () => {
     )
     expect((await run('kill -9 $$')).failure).toBe('ended by SIGKILL')
     const missing = await runProgram('/nowhere/it', ENV, systemClock, new AbortController().signal)
-    expect(missing.failure).toMatch(/cannot be started.*ENOENT/)
+    expect(missing.failure).toMatch(/^exit code 127: .*not found/)
   })
 
   test('that takes too long is killed with all that it started', async () => {

@@ -1,4 +1,4 @@
-import { chmodSync, existsSync, mkdirSync, statSync, writeFileSync } from 'node:fs'
+import { chmodSync, existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { connect } from 'node:net'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
@@ -159,6 +159,32 @@ echo "{\\"metric\\":{\\"arm\\":4},\\"activity\\":\\"$(env | grep -c -e rf_ -e SE
   expect(exec.skipped).toEqual([{ name: 'open', why: 'can be written by other users' }])
   expect((await robot.command('status')).out).toMatch(/1s-arm every 1 s/)
 })
+
+test('nothing that a program started outlives an agent that is killed', async () => {
+  const { robot, agent } = await enrolled({}, (made) => {
+    const folder = join(made.folder, 'agent.d')
+    mkdirSync(folder, { mode: 0o755 })
+    const script = `#!/bin/sh\nsleep 1000 &\necho "$$ $!" > ${made.folder}/pids.new\nmv ${made.folder}/pids.new ${made.folder}/pids\nwait\n`
+    writeFileSync(join(folder, '1s-arm'), script)
+    chmodSync(join(folder, '1s-arm'), 0o755)
+  })
+  const file = join(robot.folder, 'pids')
+  await eventually(() => existsSync(file), 'the program')
+  const pids = readFileSync(file, 'utf8').trim().split(' ').map(Number)
+  expect(pids.map(runs)).toEqual([true, true])
+  agent.kill('SIGKILL')
+  await agent.exited
+  await eventually(() => !pids.some(runs), 'the end of the program and of what it started')
+})
+
+/** A zombie that nobody has collected yet has ended, too. */
+function runs(pid: number): boolean {
+  try {
+    return !/ Z /.test(readFileSync(`/proc/${pid}/stat`, 'utf8'))
+  } catch {
+    return false
+  }
+}
 
 test('the way to the server and back is measured and told', async () => {
   const { session } = await enrolled()
