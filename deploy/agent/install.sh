@@ -206,10 +206,12 @@ choose_file() {
   [ -z "$node" ] || return 0
   system=$(uname -s) machine=$(uname -m) bits=$(getconf LONG_BIT 2>/dev/null || echo 64)
   case $system-$machine-$bits in
-    Linux-x86_64-64 | Linux-amd64-64) file=beacon-agent-linux-x64.tar.gz ;;
-    Linux-aarch64-64 | Linux-arm64-64) file=beacon-agent-linux-arm64.tar.gz ;;
+    Linux-x86_64-64 | Linux-amd64-64) file=beacon-agent-linux-x64.tar.gz loader=/lib64/ld-linux-x86-64.so.2 ;;
+    Linux-aarch64-64 | Linux-arm64-64) file=beacon-agent-linux-arm64.tar.gz loader=/lib/ld-linux-aarch64.so.1 ;;
     *) need_node "there is no self-contained agent for $system on $machine with $bits bits" ;;
   esac
+  [ -e "$loader" ] || need_node 'the Node that comes with the agent needs glibc, which Alpine and others with musl do not have' \
+    'on Alpine: apk add nodejs'
   case $sums in
     *"  $file"*) ;;
     *) need_node "$source has no self-contained agent; \"npm run build:agent\" makes it there" ;;
@@ -355,8 +357,7 @@ unpack() {
   printf '#!/bin/sh\n' >"$workplace/try" && chmod 755 "$workplace/try"
   "$workplace/try" 2>/dev/null ||
     fail 1 "nothing may be run in $workplace" 'nothing was changed; name another folder in TMPDIR, such as /var/tmp'
-  need_node 'the Node that comes with the agent does not run here; it needs Linux with glibc 2.28 or newer, which Alpine' \
-    'and other systems with musl do not have'
+  need_node 'the Node that comes with the agent does not run here; it needs Linux with glibc 2.28 or newer'
 }
 
 place_agent() {

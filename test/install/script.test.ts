@@ -245,6 +245,17 @@ describe('a machine without a Node that would do', () => {
   })
 })
 
+test('a machine without glibc is told so before anything is fetched', async () => {
+  const PATH = toolbox(without('node', 'uname'), { uname: '[ "$1" = -s ] && echo Linux || echo x86_64' })
+  const script = SCRIPT.replace('/lib64/ld-linux-x86-64.so.2', '/lib64/of-another-libc.so')
+  const args = ['--enrollment-key', KEY, '--server', 'https://beacon.example', '--mirror', mirror()]
+  for (const more of [[], ['--dry-run']]) {
+    const ran = await install([...args, ...more], { script, env: { PATH } })
+    expect(ran).toMatchObject({ code: 1, stdout: '' })
+    expect(ran.stderr).toContain('needs glibc, which Alpine and others with musl do not have')
+  }
+})
+
 describe('an agent with a Node of its own', () => {
   const archive = packAgent({
     node: readFileSync(process.execPath),
