@@ -1,3 +1,5 @@
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import type { HeartbeatFrame } from '../../../src/protocol/frames.ts'
 import { eventually } from '../../support/eventually.ts'
@@ -249,4 +251,24 @@ test('what is missing, and what is mistaken, is said in a sentence', async () =>
     code: 2,
     text: 'error: --rate "1000" must lie between 1 and 20',
   })
+})
+
+test('every flag is in the handbook, with the name that it has in the environment', async () => {
+  const help = new AgentProcess(['ros2', '--help'], {})
+  expect(await help.exited).toBe(0)
+  const flags = [...help.answers.all.join('\n').matchAll(/^ {2}--([a-z0-9-]+)/gm)].map(([, name]) => name!)
+  expect(flags.length).toBeGreaterThan(14)
+  const handbook = readFileSync(join(import.meta.dirname, '../../../docs/agent.md'), 'utf8')
+  const text = handbook.slice(
+    handbook.indexOf('\n## ROS 2\n'),
+    handbook.indexOf('\n## Without a connection\n'),
+  )
+  const variables: Record<string, string> = { metric: 'BEACON_ROS2_METRICS' }
+  for (const name of flags) {
+    expect(text, name).toContain(`\`--${name}`)
+    if (name !== 'config')
+      expect(text).toContain(
+        `\`${variables[name] ?? `BEACON_ROS2_${name.toUpperCase().replaceAll('-', '_')}`}`,
+      )
+  }
 })
