@@ -19,4 +19,9 @@ export const PAGES: readonly PageEntry[] = [
     scope: 'robots:read',
     component: lazy(() => import('./fleet/fleet.tsx').then(({ Fleet }) => Fleet)),
   },
+  {
+    path: '/welcome',
+    scope: 'enrollment-keys:write',
+    component: lazy(() => import('./welcome/welcome.tsx').then(({ Welcome }) => Welcome)),
+  },
 ]
