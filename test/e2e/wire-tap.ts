@@ -1,4 +1,5 @@
-import { connect, createServer, type Socket } from 'node:net'
+import { connect } from 'node:net'
+import { startRelay } from '../support/relay.ts'
 
 /** Stands between a robot and the server, hears what the robot says, and can keep the answers back. */
 export interface WireTap {
@@ -14,36 +15,22 @@ export interface WireTap {
 
 export async function startWireTap(serverUrl: string): Promise<WireTap> {
   const { hostname, port } = new URL(serverUrl)
-  const sockets = new Set<Socket>()
   let heard = ''
   let pieces = 0
   let holding = false
-  const server = createServer((client) => {
-    const upstream = connect(Number(port), hostname)
-    const end = () => {
-      client.destroy()
-      upstream.destroy()
-      sockets.delete(client)
-      sockets.delete(upstream)
-    }
-    client.on('data', (chunk) => {
+  const relay = await startRelay({
+    reach: () => connect(Number(port), hostname),
+    fromClient({ upstream }, chunk) {
       heard += chunk.toString('latin1')
       pieces += 1
       upstream.write(chunk)
-    })
-    upstream.on('data', (chunk) => {
+    },
+    fromUpstream({ client }, chunk) {
       if (!holding) client.write(chunk)
-    })
-    for (const socket of [client, upstream]) {
-      sockets.add(socket)
-      socket.on('error', end)
-      socket.on('close', end)
-    }
+    },
   })
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-  const address = server.address() as { port: number }
   return {
-    url: `http://127.0.0.1:${address.port}`,
+    url: `http://127.0.0.1:${relay.port}`,
     get heard() {
       return heard
     },
@@ -57,9 +44,6 @@ export async function startWireTap(serverUrl: string): Promise<WireTap> {
     holdAnswers(hold) {
       holding = hold
     },
-    async stop() {
-      for (const socket of sockets) socket.destroy()
-      await new Promise((resolve) => server.close(resolve))
-    },
+    stop: () => relay.stop(),
   }
 }

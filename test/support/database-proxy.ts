@@ -1,5 +1,6 @@
-import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
+import { connect } from 'node:net'
 import { join } from 'node:path'
+import { startRelay } from './relay.ts'
 
 export interface DatabaseProxy {
   /** The database's address by way of the proxy. */
@@ -28,59 +29,43 @@ export interface DatabaseProxy {
 export async function startDatabaseProxy(databaseUrl: string): Promise<DatabaseProxy> {
   const target = new URL(databaseUrl.replace('@/', '@socket/'))
   const socketFolder = target.searchParams.get('host')
-  const reach = () =>
-    socketFolder === null
-      ? connect(Number(target.port || 5432), target.hostname)
-      : connect(join(socketFolder, '.s.PGSQL.5432'))
-  const pairs = new Set<{ client: Socket; upstream: Socket }>()
   let mode: 'open' | 'cut' | 'swallow' | 'silent' | 'hold' = 'open'
   let held: (() => void)[] = []
 
-  const server = createServer((client) => {
-    if (mode === 'cut') {
-      client.destroy()
-      return
-    }
-    const upstream = reach()
-    const pair = { client, upstream }
-    pairs.add(pair)
-    const end = () => {
-      pairs.delete(pair)
-      client.destroy()
-      upstream.destroy()
-    }
-    client.on('data', (chunk) => upstream.write(chunk))
-    upstream.on('data', (chunk) => {
-      if (mode === 'swallow') end()
+  const relay = await startRelay({
+    reach: () =>
+      socketFolder === null
+        ? connect(Number(target.port || 5432), target.hostname)
+        : connect(join(socketFolder, '.s.PGSQL.5432')),
+    takes(client) {
+      if (mode === 'cut') client.destroy()
+      return mode !== 'cut'
+    },
+    opened({ client, upstream }) {
+      if (mode !== 'silent') return
+      client.pause()
+      upstream.pause()
+    },
+    fromClient: ({ upstream }, chunk) => upstream.write(chunk),
+    fromUpstream(connection, chunk) {
+      const { client } = connection
+      if (mode === 'swallow') connection.end()
       else if (mode === 'hold') held.push(() => client.writable && client.write(chunk))
       else client.write(chunk)
-    })
-    for (const socket of [client, upstream]) {
-      socket.on('error', end)
-      socket.on('close', end)
-      if (mode === 'silent') socket.pause()
-    }
+    },
   })
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-  const { port } = server.address() as AddressInfo
-  const cutAll = () => {
-    for (const { client, upstream } of pairs) {
-      client.destroy()
-      upstream.destroy()
-    }
-  }
   return {
-    url: `postgresql://${target.username}:${target.password}@127.0.0.1:${port}${target.pathname}`,
+    url: `postgresql://${target.username}:${target.password}@127.0.0.1:${relay.port}${target.pathname}`,
     get connections() {
-      return pairs.size
+      return relay.connections.size
     },
     cut() {
       mode = 'cut'
-      cutAll()
+      for (const connection of relay.connections) connection.end()
     },
     restore() {
       mode = 'open'
-      for (const { client, upstream } of pairs) {
+      for (const { client, upstream } of relay.connections) {
         client.resume()
         upstream.resume()
       }
@@ -89,7 +74,7 @@ export async function startDatabaseProxy(databaseUrl: string): Promise<DatabaseP
     },
     fallSilent() {
       mode = 'silent'
-      for (const { client, upstream } of pairs) {
+      for (const { client, upstream } of relay.connections) {
         client.pause()
         upstream.pause()
       }
@@ -100,9 +85,6 @@ export async function startDatabaseProxy(databaseUrl: string): Promise<DatabaseP
     swallowAnswers() {
       mode = 'swallow'
     },
-    async stop() {
-      cutAll()
-      await new Promise((resolve) => server.close(resolve))
-    },
+    stop: () => relay.stop(),
   }
 }
