@@ -1,0 +1,255 @@
+import fc from 'fast-check'
+import { describe, expect, test } from 'vitest'
+import { type Counts, count, noCounts } from '../../src/live/counts.ts'
+import { judgeOf, type LiveFilter } from '../../src/live/filter.ts'
+import type { Facts } from '../../src/live/robot.ts'
+import { LiveStore } from '../../src/live/store.ts'
+import { View, type ViewOptions, viewKey } from '../../src/live/view.ts'
+import { dataOf, entry } from './entries.ts'
+
+const ALL: ViewOptions = { filter: {}, reach: 'everything', detail: 'full' }
+
+/** A view that hears of every tick of its store. */
+function viewOf(store: LiveStore, options: Partial<ViewOptions> = {}) {
+  const view = new View(store, { ...ALL, ...options })
+  const apply = (...given: Parameters<LiveStore['apply']>) => {
+    const tick = store.apply(...given)
+    if (tick) view.take(tick)
+  }
+  return { view, apply }
+}
+
+const ids = (robots: { id: string }[]) => robots.map(({ id }) => id).sort()
+
+describe('a delta', () => {
+  test('tells each robot once, as it is now', () => {
+    const store = new LiveStore('e')
+    const { view, apply } = viewOf(store)
+    apply([entry('a', {}, 1), entry('b', {}, 1)], [], 1_500)
+    apply([entry('a', {}, 2)], [], 1_600)
+    apply([entry('a', { health: 'error' }, 3)], [], 1_700)
+    const { changed, removed, time } = dataOf(view.delta(1))
+    expect(changed).toMatchObject([{ id: 'a', health: 'error', heartbeat: { seq: 3, age_ms: 700 } }])
+    expect([removed, time]).toEqual([[], '1970-01-01T00:00:01.700Z'])
+    expect(ids(dataOf(view.delta(0)).changed)).toEqual(['a', 'b'])
+    expect(view.delta(3)).toBeNull()
+    expect(view.delta(4)).toBeUndefined()
+  })
+
+  test('is the same bytes for all who ask', () => {
+    const store = new LiveStore('e')
+    const { view, apply } = viewOf(store)
+    apply([entry('a')], [], 1)
+    expect(view.delta(0)).toBe(view.delta(0))
+  })
+
+  test('names its place', () => {
+    const store = new LiveStore('0123456789ab')
+    const { view, apply } = viewOf(store)
+    apply([entry('a')], [], 1)
+    expect(String(view.delta(0))).toContain(`\nid: 0123456789ab-1-${view.name}\n`)
+  })
+
+  test('costs readers of the status nothing for a heartbeat', () => {
+    const store = new LiveStore('e')
+    const { view, apply } = viewOf(store, { detail: 'status' })
+    apply([entry('a', {}, 1)], [], 1)
+    apply([entry('a', {}, 2)], [], 2)
+    expect(view.delta(1)).toBeNull()
+    apply([entry('a', { hasFaults: true }, 3)], [], 3)
+    expect(dataOf(view.delta(1))).toMatchObject({ changed: [{ id: 'a' }], counts: { faults: 1 } })
+    expect(dataOf(view.delta(1)).changed[0]).not.toHaveProperty('heartbeat')
+  })
+
+  test('tells of counts alone where nothing in view changed', () => {
+    const store = new LiveStore('e')
+    const { view, apply } = viewOf(store, { filter: { connections: ['offline'] } })
+    apply([entry('a')], [], 1)
+    expect(dataOf(view.delta(0))).toMatchObject({
+      changed: [],
+      removed: [],
+      counts: { connection: { online: 1 } },
+    })
+  })
+
+  test('tells nobody of robots out of reach, not even that they went', () => {
+    const store = new LiveStore('e')
+    const reach = { siteIds: [], fleetIds: ['mine'] }
+    const { view, apply } = viewOf(store, { reach })
+    apply([entry('a', { fleetId: 'mine' }), entry('b', { fleetId: 'other' })], [], 1)
+    apply([entry('a', { fleetId: 'other' }), entry('b', { health: 'error', fleetId: 'other' })], [], 2)
+    expect(dataOf(view.delta(1))).toMatchObject({ changed: [], removed: ['a'], counts: { robots: 0 } })
+    // Somebody who was told before it moved, and asks after it was deleted elsewhere.
+    apply([], ['a', 'b'], 3)
+    expect(view.delta(2)).toBeNull()
+    expect(dataOf(view.delta(1)).removed).toEqual(['a'])
+    // Came and went in between: never told.
+    apply([entry('c', { fleetId: 'mine' })], [], 4)
+    apply([], ['c'], 5)
+    expect(dataOf(view.delta(3))).toMatchObject({ changed: [], removed: [] })
+  })
+})
+
+describe('a snapshot', () => {
+  test('of nobody is one page', () => {
+    const { view } = viewOf(new LiveStore('e'))
+    const { pages, page } = view.snapshot()
+    expect(pages).toBe(1)
+    expect(dataOf(page(0))).toEqual({
+      time: '1970-01-01T00:00:00.000Z',
+      first: true,
+      done: true,
+      items: [],
+      counts: noCounts(),
+    })
+  })
+
+  test('has pages, and a place to go on from at the end alone', () => {
+    const store = new LiveStore('0123456789ab')
+    const { view, apply } = viewOf(store)
+    apply(
+      Array.from({ length: 401 }, (_, index) => entry(String(index))),
+      [],
+      1,
+    )
+    const { pages, page } = view.snapshot()
+    const told = Array.from({ length: pages }, (_, index) => page(index))
+    expect(told.map((bytes) => dataOf(bytes).items.length)).toEqual([200, 200, 1])
+    expect(told.map((bytes) => dataOf(bytes).first)).toEqual([true, false, false])
+    expect(told.map((bytes) => dataOf(bytes).done)).toEqual([false, false, true])
+    expect(told.map((bytes) => /^id:(.*)$/m.exec(String(bytes))![1])).toEqual([
+      '',
+      '',
+      ` 0123456789ab-1-${view.name}`,
+    ])
+  })
+
+  test('is shared by those who come together, and made anew for those who come later', () => {
+    const store = new LiveStore('e')
+    const { view, apply } = viewOf(store)
+    view.readers = 2
+    apply([entry('a')], [], 1)
+    const first = view.snapshot()
+    expect(view.snapshot()).toBe(first)
+    expect(first.page(0)).toBe(first.page(0))
+    for (let beat = 2; beat < 20; beat += 1) apply([entry('a', {}, beat)], [], beat)
+    expect(view.snapshot()).not.toBe(first)
+    const second = view.snapshot()
+    for (let second = 0; second < 11; second += 1) view.rest()
+    expect(view.snapshot()).not.toBe(second)
+  })
+
+  test('that the log reaches no longer is made anew', () => {
+    const store = new LiveStore('e', { ticks: 2, changes: 100 })
+    const { view, apply } = viewOf(store)
+    apply([entry('a')], [], 1)
+    view.snapshot()
+    for (let beat = 2; beat < 6; beat += 1) apply([entry('a', {}, beat)], [], beat)
+    expect(view.snapshot().tick).toBe(5)
+  })
+})
+
+const anyFacts = fc.record({
+  fleetId: fc.constantFrom('f1', 'f2'),
+  connection: fc.constantFrom('unseen', 'online', 'stale', 'offline'),
+  health: fc.constantFrom('ok', 'warn', 'error', 'unknown'),
+  lifecycle: fc.constantFrom('pending', 'active', 'maintenance', 'retired'),
+  hasFaults: fc.boolean(),
+} as const) as fc.Arbitrary<Partial<Facts>>
+const step = fc.record({
+  set: fc.dictionary(fc.constantFrom('a', 'b', 'c', 'd', 'e'), fc.tuple(anyFacts, fc.nat(3)), { maxKeys: 3 }),
+  gone: fc.uniqueArray(fc.constantFrom('a', 'b', 'c', 'd', 'e'), { maxLength: 2 }),
+})
+const anyFilter: fc.Arbitrary<LiveFilter> = fc.record({
+  fleets: fc.constantFrom(undefined, ['f1']),
+  connections: fc.constantFrom(undefined, ['online'], ['stale', 'offline']),
+  healths: fc.constantFrom(undefined, ['ok', 'warn']),
+  hasFaults: fc.constantFrom(undefined, true, false),
+  ids: fc.constantFrom(undefined, ['a', 'b', 'c']),
+} as const)
+
+test('whoever is told deltas, from whatever tick to whatever tick, knows what is there', () => {
+  fc.assert(
+    fc.property(
+      fc.array(step, { minLength: 1, maxLength: 12 }),
+      anyFilter,
+      fc.constantFrom('full', 'status'),
+      fc.array(fc.nat(12), { maxLength: 4 }),
+      fc.constantFrom('everything' as const, { siteIds: [], fleetIds: ['f2'] }),
+      (steps, filter, detail, visits, reach) => {
+        const store = new LiveStore('e')
+        const { view, apply } = viewOf(store, { filter, detail: detail as 'full', reach })
+        const { admits, counted } = judgeOf(filter, reach)
+        const due = () => {
+          const counts: Counts = noCounts()
+          const robots = new Map<string, unknown>()
+          for (const { facts, status, full } of store.all()) {
+            if (admits(facts)) robots.set(facts.id, JSON.parse(detail === 'status' ? status : `${full}0}}`))
+            if (counted(facts)) count(counts, facts, 1)
+          }
+          return { robots, counts }
+        }
+        // Begins with a snapshot after some steps, and listens at some ticks.
+        const robots = new Map<string, { id: string }>()
+        let told: number | undefined
+        let counts: unknown
+        steps.forEach(({ set, gone }, index) => {
+          apply(
+            Object.entries(set).map(([id, [facts, beat]]) => ({ ...entry(id, facts, beat), heardAt: index })),
+            gone.filter((id) => !(id in set)),
+            index,
+          )
+          if (told === undefined) {
+            const { tick, page } = view.snapshot()
+            const data = dataOf(page(0))
+            for (const robot of data.items) robots.set(robot.id, robot)
+            ;[told, counts] = [tick, data.counts]
+          } else if (visits.includes(index) || index === steps.length - 1) {
+            const event = view.delta(told)
+            const data = dataOf(event)
+            told = store.tick
+            for (const robot of data?.changed ?? []) robots.set(robot.id, robot)
+            for (const id of data?.removed ?? []) expect(robots.delete(id)).toBe(true)
+            counts = data?.counts ?? counts
+          } else return
+          const known = new Map([...robots].map(([id, robot]) => [id, withoutAge(robot)]))
+          const there = new Map([...due().robots].map(([id, robot]) => [id, withoutAge(robot)]))
+          expect(known).toEqual(there)
+          expect(counts).toEqual(due().counts)
+        })
+      },
+    ),
+    { numRuns: 500 },
+  )
+})
+
+// biome-ignore lint/suspicious/noExplicitAny: one of the texts above
+function withoutAge(robot: any): unknown {
+  if (!robot.heartbeat) return robot
+  const { age_ms: _, ...heartbeat } = robot.heartbeat
+  return { ...robot, heartbeat }
+}
+
+test('views are the same when they admit the same for the same reasons', () => {
+  const key = (filter: LiveFilter, rest: Partial<ViewOptions> = {}) => viewKey({ ...ALL, filter, ...rest })
+  expect(key({ sites: ['b', 'a', 'a'] })).toBe(key({ sites: ['a', 'b'] }))
+  expect(key({ labels: [] })).toBe(key({}))
+  const others = [
+    key({}),
+    key({}, { detail: 'status' }),
+    key({}, { reach: { siteIds: [], fleetIds: [] } }),
+    key({}, { reach: { siteIds: ['a'], fleetIds: [] } }),
+    key({}, { reach: { siteIds: [], fleetIds: ['a'] } }),
+    key({ sites: ['a'] }),
+    key({ fleets: ['a'] }),
+    key({ ids: ['a'] }),
+    key({ credentialId: 'a' }),
+    key({ text: 'a' }),
+    key({ labels: [{ name: 'a', value: null }] }),
+    key({ labels: [{ name: 'a', value: '' }] }),
+    key({ labels: [{ name: 'a', value: 'null' }] }),
+    key({ hasFaults: true }),
+    key({ hasFaults: false }),
+  ]
+  expect(new Set(others).size).toBe(others.length)
+})
