@@ -175,6 +175,47 @@ test('robots that are told when to come back are there then, and not before', as
   await eventually(() => robot.status().connection === 'connected', 'a session')
 })
 
+test('a robot that lost its session comes back at its moment of the spread that the server named, and then backs off', async () => {
+  const server = await plane()
+  server.reconnectSpreadMs = 100_000
+  const { clock, chance, robot, isConnected } = await robotOf(server)
+  chance.next = 0.5
+  await isConnected()
+  const session = server.sessions.all[0]!
+  // It stands for 30 s, and beats meanwhile.
+  for (let beats = 1; beats <= 4; beats++) {
+    await session.heartbeats.first(beats)
+    await eventually(() => robot.status().backlog === 0, 'the acknowledgement')
+    await clock.pass(INTERVAL_MS, 100)
+  }
+  /** It says so, and waits. */
+  const says = (sentence: RegExp) =>
+    eventually(() => {
+      const { connection, last_error } = robot.status()
+      return connection === 'waiting' && sentence.test(last_error ?? '')
+    }, String(sentence))
+  chance.next = 0.42
+  const { port } = server
+  await server.stop()
+  await says(/^connection lost \(1006\); trying again in 42 s, for the server spreads its robots/)
+
+  // The server is there again at once: that changes nothing. Then it is gone at the moment itself.
+  await server.listen(port)
+  await clock.pass(41_999, 100)
+  expect(server.upgrades.all).toHaveLength(1)
+  await server.stop()
+  chance.next = 0.5
+  await clock.pass(1)
+  await says(/ECONNREFUSED.*trying again in 1 s$/)
+
+  // Once for each loss: a session that did not stand for long is followed by the backoff.
+  await server.listen(port)
+  await clock.pass(1_000)
+  await isConnected()
+  server.sessions.all.at(-1)!.vanish()
+  await says(/^connection lost \(1006\); trying again in 2 s$/)
+})
+
 test('a robot whose gateway is nowhere to be found comes to the server itself', async () => {
   const server = await plane()
   const deserted = createServer()

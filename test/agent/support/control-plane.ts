@@ -57,6 +57,8 @@ export class ControlPlane {
   isAcknowledging = true
   heartbeatIntervalMs = 100
   lifecycle: Lifecycle = 'active'
+  /** What welcomes name; undefined: nothing. */
+  reconnectSpreadMs: number | undefined
   /** What the grant names as gateway; undefined: this server. */
   gatewayUrl: string | undefined
   readonly #server: Server
@@ -199,6 +201,9 @@ export class RobotSession {
       heartbeat_interval_ms: this.#server.heartbeatIntervalMs,
       server_time: new Date().toISOString(),
       lifecycle,
+      ...(this.#server.reconnectSpreadMs === undefined
+        ? {}
+        : { reconnect_spread_ms: this.#server.reconnectSpreadMs }),
     })
   }
 
