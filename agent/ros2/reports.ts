@@ -10,7 +10,7 @@ import { type Item, TTL_S } from './teller.ts'
 
 export const SILENT_FAULT = 'ros2-bridge:silent'
 /** Messages of faults often hold numbers that never stand still, and each change is written to the disk. */
-const CALM_FAULT_MS = 60_000
+const CALM_FAULT_MS = 600_000
 const CALM_VALUE_MS = 1_000
 const CALM_METRIC_MS = 5_000
 const CALM_OWN_MS = 10_000

@@ -10,7 +10,7 @@ export interface Item {
   readonly line: Line
   /** Takes it back. */
   readonly undo: Line
-  /** When this changes, the item is told at once; when only the line does, after `calmMs` since it was told last. */
+  /** When this changes, the item is told at once; when only the line does, once what was told has stood for `calmMs`. */
   readonly urgency: string
   readonly calmMs: number
 }
@@ -19,8 +19,10 @@ interface Told {
   /** What the agent took last; undefined when that is not known. */
   readonly item: Item | undefined
   readonly undo: Line
-  /** On the monotonic clock. */
+  /** When it was told last, on the monotonic clock. */
   readonly at: number
+  /** When it was told first in these words. */
+  readonly wordedAt: number
   readonly notBefore: number
 }
 
@@ -54,7 +56,8 @@ export class Teller {
       if (!wanted.has(id) && notBefore <= now) offer(id, at, undefined, undo)
     for (const item of wanted.values()) {
       const told = this.#told.get(item.id)
-      if (isDue(item, told, now)) offer(item.id, told?.at ?? -Infinity, item, item.undo)
+      const due = dueNow(item, told, now)
+      if (due) offer(item.id, told?.at ?? -Infinity, due, due.undo)
     }
     this.#asked = oldest
     return oldest && (oldest.item?.line ?? oldest.undo)
@@ -66,9 +69,11 @@ export class Teller {
     const { id, item, undo } = this.#asked
     this.#asked = undefined
     const at = this.#clock.monotonic()
+    const before = this.#told.get(id)
+    const wordedAt = before && (before.item === item || !isTaken) ? before.wordedAt : at
     if (isTaken && !item) this.#told.delete(id)
-    else if (isTaken) this.#told.set(id, { item, undo, at, notBefore: at })
-    else this.#told.set(id, { item: this.#told.get(id)?.item, undo, at, notBefore: at + RETRY_MS })
+    else if (isTaken) this.#told.set(id, { item, undo, at, wordedAt, notBefore: at })
+    else this.#told.set(id, { item: before?.item, undo, at, wordedAt, notBefore: at + RETRY_MS })
   }
 
   /** Another agent may listen now, or the same one after a restart: all is told anew. */
@@ -78,7 +83,7 @@ export class Teller {
     if (this.#asked) undos.set(this.#asked.id, this.#asked.undo)
     this.#asked = undefined
     for (const [id, undo] of undos)
-      this.#told.set(id, { item: undefined, undo, at: -Infinity, notBefore: -Infinity })
+      this.#told.set(id, { item: undefined, undo, at: -Infinity, wordedAt: -Infinity, notBefore: -Infinity })
   }
 
   /** Lines that take back all that the agent may hold. */
@@ -87,10 +92,12 @@ export class Teller {
   }
 }
 
-function isDue(item: Item, told: Told | undefined, now: number): boolean {
-  if (!told) return true
-  if (told.notBefore > now) return false
-  if (!told.item || told.item.urgency !== item.urgency) return true
-  const age = now - told.at
-  return age >= RENEW_MS || (age >= item.calmMs && !isDeepStrictEqual(told.item.line, item.line))
+/** What is to be told of an item now: it as it is, or what was told of it before, so that it does not end. */
+function dueNow(item: Item, told: Told | undefined, now: number): Item | undefined {
+  if (!told) return item
+  if (told.notBefore > now) return undefined
+  if (!told.item || told.item.urgency !== item.urgency) return item
+  const isSame = isDeepStrictEqual(told.item.line, item.line)
+  if (!isSame && now - told.wordedAt >= item.calmMs) return item
+  return now - told.at >= RENEW_MS ? told.item : undefined
 }

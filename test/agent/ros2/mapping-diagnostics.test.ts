@@ -40,8 +40,20 @@ test('codes stay the same over versions of the agent: rules of operators name th
   expect(codeOf('a\nb', '')).toMatch(/^ros2:a b~[0-9a-f]{10}$/)
 })
 
+test('a code is never cut in the middle of a character', () => {
+  for (const name of ['😀'.repeat(60), `a${'😀'.repeat(60)}`])
+    expect(faultSchema.shape.code.safeParse(codeOf(name, '')).success).toBe(true)
+})
+
 test('different statuses have different codes, and all of them are fit for a heartbeat', () => {
-  const part = fc.oneof(fc.string({ unit: 'binary', maxLength: 120 }), fc.constantFrom('a', 'a@b', 'b', '@'))
+  const broken = fc
+    .array(fc.integer({ min: 0xd7f0, max: 0xe010 }))
+    .map((units) => String.fromCharCode(...units))
+  const part = fc.oneof(
+    fc.string({ unit: 'binary', maxLength: 120 }),
+    broken,
+    fc.constantFrom('a', 'a@b', 'b', '@'),
+  )
   fc.assert(
     fc.property(part, part, part, part, (name, hardware, otherName, otherHardware) => {
       const code = codeOf(name, hardware)

@@ -4,6 +4,7 @@ import { parseRequest } from '../../../agent/local/requests.ts'
 import { POSE_TYPES } from '../../../agent/ros2/mapping-pose.ts'
 import { Reports, SILENT_FAULT } from '../../../agent/ros2/reports.ts'
 import { type Ros2Flags, readRos2Settings } from '../../../agent/ros2/settings.ts'
+import { Teller } from '../../../agent/ros2/teller.ts'
 import { ManualClock } from '../../support/clock.ts'
 import { batteryState, diagnosticArray, navSatFix, poseStamped, status, turned } from './fake-ros.ts'
 
@@ -80,6 +81,33 @@ describe('the pose', () => {
   })
 })
 
+test('words of a fault that change all the time are told at long intervals, a graver level at once', () => {
+  const { clock, reports } = heard({ silenceSeconds: 'off' })
+  const teller = new Teller(clock, () => reports.items.filter(({ id }) => id.startsWith('fault')))
+  const told: unknown[] = []
+  const hear = (level: number, message: string) => {
+    reports.heardDiagnostics(diagnosticArray(status(level, 'arm', message)))
+    const line = teller.next()
+    if (line) told.push((line as { fault: { raise: object } }).fault.raise)
+    teller.answered(true)
+  }
+  for (let second = 0; second <= 600; second++) {
+    hear(1, `${second} °C`)
+    clock.advance(1_000)
+  }
+  expect(new Set(told.map((raise) => JSON.stringify(raise)))).toEqual(
+    new Set(
+      ['0 °C', '600 °C'].map((message) =>
+        JSON.stringify({ code: 'ros2:arm', level: 'warn', message, ttl_s: 120 }),
+      ),
+    ),
+  )
+  // In between it was told again in the same words, before it could end.
+  expect(told.length).toBeGreaterThan(10)
+  hear(2, 'on fire')
+  expect(told.at(-1)).toMatchObject({ level: 'error', message: 'on fire' })
+})
+
 describe('the bridge itself', () => {
   test('silence of diagnostics is a fault, from the start on, and ends with the first message', () => {
     const { clock, reports, line } = heard({ silenceSeconds: '60' })
@@ -114,7 +142,11 @@ describe('the bridge itself', () => {
 })
 
 test('whatever is heard, every line is one that the agent takes', () => {
-  const text = fc.string({ unit: 'binary', maxLength: 700 })
+  // Halves of characters, too.
+  const broken = fc
+    .array(fc.integer({ min: 0xd7f0, max: 0xe010 }), { maxLength: 700 })
+    .map((units) => String.fromCharCode(...units))
+  const text = fc.oneof(fc.string({ unit: 'binary', maxLength: 700 }), broken)
   const scalar = fc.oneof(fc.double(), fc.bigInt(), text, fc.constant(null), fc.boolean())
   const values = fc.array(
     fc.record({ key: fc.oneof(text, fc.constant('k')), value: fc.oneof(text, fc.double().map(String)) }),

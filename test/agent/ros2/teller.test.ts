@@ -87,6 +87,17 @@ describe('what is told', () => {
     expect(step()).toMatchObject({ set: 'a' })
   })
 
+  test('a change that was refused is tried again as soon as another', () => {
+    const { clock, step, want } = scene()
+    want(item('a', 1, '', 20_000))
+    step()
+    clock.advance(20_000)
+    want(item('a', 2, '', 20_000))
+    expect(step(false)).toMatchObject({ value: 2 })
+    clock.advance(10_000)
+    expect(step()).toMatchObject({ value: 2 })
+  })
+
   test('all again after the agent was lost, and what ended meanwhile is taken back', () => {
     const { teller, step, want, held } = scene()
     want(item('a', 1), item('b', 1))
