@@ -34,4 +34,4 @@ try {
   if (error.exitCode === undefined) throw error
   say(`EXIT ${error.exitCode} ${error.message}`)
 }
-say(`CALLS ${globalThis.fileCalls?.length}`)
+say(`CALLS ${globalThis.fileCalls?.join(' ')}`)
