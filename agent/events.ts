@@ -86,7 +86,10 @@ export class EventQueue implements EventKeeper {
     this.#clock = clock
     this.#bounds = bounds
     this.#serverTime = serverTime
-    const { events, refused } = fileSchema.safeParse(file?.read()).data ?? { events: [] }
+    const before = file?.read()
+    // An agent of before kept the frames alone.
+    const kept = Array.isArray(before) ? { events: before.map((frame) => ({ frame })) } : before
+    const { events, refused } = fileSchema.safeParse(kept).data ?? { events: [] }
     for (const event of events) {
       const parsed = keptSchema.safeParse(event)
       // All that was kept before is kept now, whatever the bounds are.

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { z } from 'zod'
-import { replaceFile } from './files.ts'
-import { describeError } from './text.ts'
+import { describeFileError, replaceFile } from './files.ts'
+import { withoutSum, withSum } from './summed.ts'
 
 /** When a machine started, by the server's clock. */
 export interface Origin {
@@ -36,11 +36,13 @@ export class KeptOrigins implements Origins {
   readonly #onTrouble: (sentence: string) => void
   readonly #origins = new Map<string, Origin>()
   #isWritten = true
+  #isFailing = false
 
   constructor(path?: string, onTrouble: (sentence: string) => void = () => {}) {
     this.#path = path
     this.#onTrouble = onTrouble
-    for (const { boot, ...origin } of path === undefined ? [] : read(path)) this.#origins.set(boot, origin)
+    for (const { boot, ...origin } of path === undefined ? [] : read(path, onTrouble))
+      this.#origins.set(boot, origin)
   }
 
   get(boot: string): Origin | undefined {
@@ -66,18 +68,23 @@ export class KeptOrigins implements Origins {
       tolerance_ms: toleranceMs,
     }))
     try {
-      replaceFile(this.#path, `${JSON.stringify(rows)}\n`)
+      replaceFile(this.#path, withSum(JSON.stringify(rows)))
       this.#isWritten = true
+      this.#isFailing = false
     } catch (error) {
-      this.#onTrouble(`cannot write ${this.#path}: ${describeError(error)}`)
+      if (!this.#isFailing)
+        this.#onTrouble(`cannot write ${this.#path}: ${describeFileError(this.#path, error)}`)
+      this.#isFailing = true
     }
   }
 }
 
-function read(path: string) {
+function read(path: string, onTrouble: (sentence: string) => void): z.output<typeof fileSchema> {
   try {
-    return fileSchema.safeParse(JSON.parse(readFileSync(path, 'utf8'))).data ?? []
-  } catch {
+    return fileSchema.parse(JSON.parse(withoutSum(readFileSync(path, 'utf8')) ?? ''))
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT')
+      onTrouble(`${path} cannot be read, or is damaged: what was known of this robot's clock is left out`)
     return []
   }
 }

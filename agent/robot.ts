@@ -51,7 +51,7 @@ export interface RobotParts {
 /** Attempts that find nobody at the gateway's address before the other one is tried. */
 const ATTEMPTS_AT_GATEWAY = 3
 
-/** While it is connected, losses are told of so often; the first of them with the welcome. */
+/** In a session losses are told of at the first acknowledgement, which makes room for more, and then so often. */
 const REPORT_PAUSE_MS = 60_000
 
 /** An enrolled robot at work: beats all the time, holds a session whenever it can, and returns when it is to end. */
@@ -206,6 +206,7 @@ export class Robot {
         acknowledged: (from, to) => {
           spool.acknowledge(from, to)
           this.#lastAckAt = clock.monotonic()
+          this.#reportDrops()
         },
         eventsAcknowledged: (ids) => {
           this.#parts.events.acknowledge(ids)
@@ -253,6 +254,7 @@ export class Robot {
     this.#learn({ name: welcome.name })
     if (isFirst) {
       this.#connectedAt = clock.monotonic()
+      this.#reportedAt = -Infinity
       this.#lastError = undefined
       const every = duration(this.#connection?.session?.intervalMs ?? welcome.heartbeat_interval_ms)
       const late = spool.size > 1 ? `, ${spool.size} heartbeats to make up for` : ''
@@ -274,7 +276,6 @@ export class Robot {
     }
     if (before !== 'pending' && before !== undefined && before !== welcome.lifecycle)
       log.info(`this robot is now ${welcome.lifecycle}`)
-    if (isFirst) this.#reportDrops()
     if (this.#parts.signal.aborted) return
     this.#pulse.start()
     // Nor do those of robots that were approved together, from the second on.
@@ -338,7 +339,7 @@ export class Robot {
   }
 
   async #beat(): Promise<void> {
-    const { spool, sequence, serverTime, clock } = this.#parts
+    const { spool, sequence, serverTime } = this.#parts
     const reading = await this.#parts.readSensors()
     if (!this.#pulse.isRunning) return
     const { moment, ...stamp } = serverTime.stamp()
@@ -356,7 +357,6 @@ export class Robot {
     })
     const { text, isCut } = heartbeatText(seq, at, { ...body, ...marks }, moment ? MARK_BYTES : 0)
     this.#tellCut(isCut)
-    if (clock.monotonic() - this.#reportedAt >= REPORT_PAUSE_MS) this.#reportDrops()
     this.#sendEvents()
     if (this.#lifecycle === 'pending') {
       // Not taken, and so not kept; but without a word from it the server would call this robot silent.
@@ -386,7 +386,7 @@ export class Robot {
   /** Tells the server of heartbeats that it will never get, as an event that waits and comes again as all others do. */
   #reportDrops(): void {
     const { clock, spool, events, random, serverTime } = this.#parts
-    if (this.#connection?.session?.phase !== 'open' || this.#lifecycle === 'pending') return
+    if (clock.monotonic() - this.#reportedAt < REPORT_PAUSE_MS) return
     const report = spool.report(() => `heartbeats-dropped-${random.bytes(12).toString('hex')}`)
     if (!report) return
     this.#reportedAt = clock.monotonic()

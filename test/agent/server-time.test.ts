@@ -4,6 +4,7 @@ import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { KeptOrigins } from '../../agent/origins.ts'
 import { type Moment, ServerTime } from '../../agent/server-time.ts'
+import { withSum } from '../../agent/summed.ts'
 import { ManualClock } from '../support/clock.ts'
 import { temporaryFolder } from './support/agent-process.ts'
 
@@ -205,26 +206,31 @@ describe('origins in a file', () => {
   test('that is damaged is as good as none, and what cannot be written is tried again', () => {
     const folder = temporaryFolder()
     const path = join(folder, 'clock')
-    for (const text of ['', '{', '{}', '[1]', '[{"boot":"a"}]']) {
+    const troubles: string[] = []
+    const origin = { originMs: 1, toleranceMs: 2 }
+    new KeptOrigins(path).keepFirst('a', origin)
+    const whole = readFileSync(path, 'utf8')
+    expect(new KeptOrigins(path).get('a')).toEqual(origin)
+    const damaged = ['', '{', withSum('{}'), withSum('[1]'), withSum('[{"boot":"a"}]')]
+    for (const text of [...damaged, whole.replace('1', '7'), whole.slice(0, -2)]) {
       writeFileSync(path, text)
-      expect(new KeptOrigins(path).get('a')).toBeUndefined()
+      expect(new KeptOrigins(path, (sentence) => troubles.push(sentence)).get('a')).toBeUndefined()
+      expect(troubles.splice(0)).toEqual([expect.stringContaining('is damaged')])
     }
     const blocked = join(folder, 'blocked')
     writeFileSync(blocked, '')
-    const troubles: string[] = []
     const origins = new KeptOrigins(join(blocked, 'clock'), (sentence) => troubles.push(sentence))
-    origins.keepFirst('a', { originMs: 1, toleranceMs: 2 })
-    expect(troubles).toHaveLength(1)
-    expect(origins.get('a')).toEqual({ originMs: 1, toleranceMs: 2 })
+    for (let round = 0; round < 3; round++) origins.keepFirst('a', origin)
+    // Reading says so, and the first writing.
+    expect(troubles.splice(0)).toHaveLength(2)
+    expect(origins.get('a')).toEqual(origin)
     const healed = new KeptOrigins(join(folder, 'later', 'clock'), (sentence) => troubles.push(sentence))
     writeFileSync(join(folder, 'later'), '')
-    healed.keepFirst('a', { originMs: 1, toleranceMs: 2 })
-    expect(troubles).toHaveLength(2)
+    healed.keepFirst('a', origin)
+    expect(troubles).toHaveLength(1)
     rmSync(join(folder, 'later'))
     mkdirSync(join(folder, 'later'))
     healed.keepFirst('a', { originMs: 9, toleranceMs: 9 })
-    expect(JSON.parse(readFileSync(join(folder, 'later', 'clock'), 'utf8'))).toEqual([
-      { boot: 'a', origin_ms: 1, tolerance_ms: 2 },
-    ])
+    expect(new KeptOrigins(join(folder, 'later', 'clock')).get('a')).toEqual(origin)
   })
 })

@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { crc32 } from 'node:zlib'
 import { expect, test } from 'vitest'
@@ -61,7 +61,7 @@ test('a clock that starts years off, jumps, and differs from start to start chan
   const robot = new Clockless()
   const { port } = await enrolled(robot)
   // As if nothing were known of this start of the machine yet.
-  writeFileSync(`${robot.config}.clock`, '[]')
+  rmSync(`${robot.config}.clock`)
   const startedAt = Date.now()
   robot.set(-6 * YEAR_MS)
   const first = robot.start()
@@ -106,7 +106,7 @@ test('a clock that starts years off, jumps, and differs from start to start chan
 test('of another start of the machine that never saw the server, a heartbeat says that its time is not sure', async () => {
   const robot = new Clockless()
   const { port } = await enrolled(robot)
-  writeFileSync(`${robot.config}.clock`, '[]')
+  rmSync(`${robot.config}.clock`)
   robot.set(-6 * YEAR_MS)
   const agent = robot.start()
   await eventually(() => robot.spooled.length >= 2, 'heartbeats')

@@ -35,3 +35,26 @@ test('a row that PostgreSQL does not take costs none of those that are written w
   const { rows } = await db.pool.query('SELECT event_id FROM robot_events ORDER BY event_id')
   expect(rows.map((row) => row.event_id)).toEqual([0, 1, 2, 3, 5, 6].map((index) => `event-${index}`))
 })
+
+test('how far the time of an event is to be believed stands with what belongs to it', async () => {
+  const robot = await insertRobot(db.database, await insertFleet(db.database))
+  const timeline = new TimelineWriter(db.database, {
+    clock: new ManualClock(Date.now()),
+    log: createLog('silent'),
+    metrics: createMetrics(),
+    signal: new AbortController().signal,
+  })
+  const event = { type: 'event', at: '2026-01-01T00:00:00Z', level: 'info', code: 'c', message: '' } as const
+  await timeline.keep(robot.id, { ...event, id: 'plain' })
+  await timeline.keep(robot.id, { ...event, id: 'put-right', data: { door: 3 }, clock_offset_ms: -5_000 })
+  await timeline.keep(robot.id, { ...event, id: 'unsure', clock_unsure: true })
+  const { rows } = await db.pool.query(
+    'SELECT event_id, data FROM robot_events WHERE robot_id = $1 ORDER BY event_id',
+    [robot.id],
+  )
+  expect(rows).toEqual([
+    { event_id: 'plain', data: {} },
+    { event_id: 'put-right', data: { door: 3, clock_offset_ms: -5_000 } },
+    { event_id: 'unsure', data: { clock_unsure: true } },
+  ])
+})

@@ -5,7 +5,13 @@ import type { AddressInfo } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { onTestFinished } from 'vitest'
 import { type WebSocket, WebSocketServer } from 'ws'
-import type { HeartbeatFrame, HelloFrame, Lifecycle, ServerFrame } from '../../../src/protocol/frames.ts'
+import type {
+  HeartbeatFrame,
+  HelloFrame,
+  Lifecycle,
+  RobotEventFrame,
+  ServerFrame,
+} from '../../../src/protocol/frames.ts'
 import { SUBPROTOCOL } from '../../../src/protocol/limits.ts'
 import { hashToken } from '../../../src/protocol/tokens.ts'
 import { Mailbox } from './mailbox.ts'
@@ -52,6 +58,8 @@ export class ControlPlane {
   onUpgrade: (number: number) => Reply | undefined = () => undefined
   /** Called when a robot has said hello; what it does instead of the usual welcome. */
   onHello: (session: RobotSession) => void = (session) => session.welcome()
+  /** Called for each event. */
+  onEvent: (event: RobotEventFrame, session: RobotSession) => void = () => {}
   /** Answers a GET of this path; undefined: 404. */
   onGet: (path: string, headers: IncomingMessage['headers']) => Reply | undefined = () => undefined
   isAcknowledging = true
@@ -240,6 +248,7 @@ export class RobotSession {
       if (this.#server.isAcknowledging) this.send({ type: 'ack', seq: heartbeat.seq })
       this.heartbeats.put(heartbeat)
     }
+    if (frame.type === 'event') this.#server.onEvent(frame as unknown as RobotEventFrame, this)
     this.frames.put(frame)
   }
 }
