@@ -58,7 +58,7 @@ const FINAL: ReadonlySet<number> = new Set([400, 401, 403, 409, 413, 415, 422])
  */
 export function readClaimAnswer(answer: HttpAnswer, isSetupToken: boolean, now: number): ClaimAnswer {
   const { status, body } = answer
-  const code = problemCode(body)
+  const code = problemCode(body, answer.contentType)
   const detail = problemText(body)
   if (status === 200 || status === 201) {
     const parsed = claimResponseSchema.safeParse(body)

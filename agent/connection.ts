@@ -184,7 +184,7 @@ export class Connection {
       this.#end({
         kind: 'refused',
         status,
-        code: problemCode(body),
+        code: problemCode(body, response.headers['content-type']),
         why: detail ? `${detail} (HTTP ${status})` : `the server answers HTTP ${status}`,
         notBeforeMs: retryAfterMs(
           response.headers['retry-after'],

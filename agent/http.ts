@@ -7,6 +7,7 @@ export interface HttpAnswer {
   readonly location: string | undefined
   /** The server's clock. */
   readonly date: string | undefined
+  readonly contentType: string | undefined
   /** The body when it is a JSON object, else undefined. */
   readonly body: Readonly<Record<string, unknown>> | undefined
 }
@@ -52,6 +53,7 @@ export function postJson(
               retryAfter: response.headers['retry-after'],
               location: response.headers.location,
               date: response.headers.date,
+              contentType: response.headers['content-type'],
               body: objectIn(text),
             }),
           ),
@@ -99,7 +101,14 @@ export function problemText(body: Readonly<Record<string, unknown>> | undefined)
   return [detail, ...fields].filter(Boolean).join('; ') || undefined
 }
 
-/** The stable code of a problem document. */
-export function problemCode(body: Readonly<Record<string, unknown>> | undefined): string | undefined {
-  return typeof body?.code === 'string' ? body.code : undefined
+/**
+ * The stable code of a problem document. JSON that calls itself nothing of the kind is none: gateways and sign-in pages
+ * have codes of their own.
+ */
+export function problemCode(
+  body: Readonly<Record<string, unknown>> | undefined,
+  contentType: string | undefined,
+): string | undefined {
+  const isProblem = /^application\/problem\+json *(;|$)/i.test(contentType ?? '')
+  return isProblem && typeof body?.code === 'string' ? body.code : undefined
 }

@@ -97,7 +97,7 @@ export async function lookAtUpgrade(gateway: URL, parts: ReachParts): Promise<Fi
     )
   }
   const { status, body } = answer
-  const code = problemCode(body)
+  const code = problemCode(body, answer.headers['content-type'])
   if (status === 401 && code === 'credentials_required')
     return ok(check, 'requests for a WebSocket reach the gateway')
   if (status === 426 || code === 'upgrade_required')

@@ -16,6 +16,7 @@ const answer = (status: number, more: Partial<HttpAnswer> = {}): HttpAnswer => (
   retryAfter: undefined,
   location: undefined,
   date: undefined,
+  contentType: 'application/problem+json',
   body: undefined,
   ...more,
 })
@@ -49,6 +50,9 @@ test('only a refusal that names the credential, the machine or the claim ends th
       // The sign-in page of a network, or a proxy, has none.
       for (const other of [undefined, { title: 'Unauthorized' }])
         expect(readClaimAnswer(answer(status, { body: other }), false, 0).kind).toBe('retry')
+      // A gateway on the way has codes, too, and does not call them problems.
+      for (const contentType of [undefined, 'application/json', 'text/html', 'application/problem+jsonx'])
+        expect(readClaimAnswer(answer(status, { body, contentType }), false, 0).kind).toBe('retry')
     }),
   )
 })

@@ -241,9 +241,16 @@ describe('the server decides when a robot returns', () => {
 
   test('a server without the subprotocol, a wrong status and a broken answer are no reason to give up', async () => {
     const { agent } = await enrolled((plane) => {
-      plane.onUpgrade = (number) => [{ status: 403, text: '<html>' }, { status: 200 }][number - 1]
+      plane.onUpgrade = (number) =>
+        [
+          { status: 403, text: '<html>' },
+          { status: 200 },
+          // A gateway in between, with codes of its own.
+          { status: 401, headers: { 'content-type': 'application/json' }, body: { code: 'unauthorized' } },
+        ][number - 1]
     })
     await agent.says(/the server answers HTTP 403/)
+    await agent.says(/the server answers HTTP 401/)
     await agent.says(/connected/)
   })
 })

@@ -39,7 +39,11 @@ export interface Reply {
 export const ROBOT_ID = '0190a000-0000-7000-8000-000000000001'
 
 export function problem(status: number, code: string, detail: string, headers = {}): Reply {
-  return { status, headers, body: { type: 'about:blank', title: code, status, code, detail } }
+  return {
+    status,
+    headers: { 'content-type': 'application/problem+json; charset=utf-8', ...headers },
+    body: { type: 'about:blank', title: code, status, code, detail },
+  }
 }
 
 export interface ControlPlaneOptions {
