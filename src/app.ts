@@ -17,6 +17,7 @@ import { startPendingExpiry } from './claims/expiry.ts'
 import type { Config } from './config.ts'
 import { closePool, openDatabase, openPool } from './db/database.ts'
 import { startEmbeddedPostgres } from './db/embedded.ts'
+import { startPacker } from './db/heartbeat-packer.ts'
 import { startMaintenance } from './db/maintenance.ts'
 import { readMaxConnections } from './db/max-connections.ts'
 import { migrate } from './db/migrate.ts'
@@ -78,6 +79,8 @@ export interface Started {
 
 const GATEWAY_CONNECTIONS = 6
 const HTTP_CONNECTIONS = 8
+/** One packs, the other makes and drops partitions. */
+const UPKEEP_CONNECTIONS = 2
 /** How long a statement may take, after how much silence its connection is given up, and how it is planned. */
 const GATEWAY_POOL = {
   statementTimeoutMs: 30_000,
@@ -167,15 +170,18 @@ export function createBeacon(config: Config, parts: BeaconParts): Beacon {
       log.warn({ allowed, needed }, 'PostgreSQL allows fewer connections than the processes may need')
     const httpDatabase = openDatabase(httpPool)
 
+    const upkeep = openDatabase(pool('upkeep', UPKEEP_CONNECTIONS, UPKEEP_POOL, urls.upkeep))
     const maintenance = startMaintenance({
       database: gatewayDatabase,
-      upkeep: openDatabase(pool('upkeep', 1, UPKEEP_POOL, urls.upkeep)),
+      upkeep,
       clock,
-      historyMs: config.historyMs,
+      retention: config.history,
       log,
     })
     releases.add('maintenance', () => maintenance.stop())
     await maintenance.ready
+    const packer = startPacker({ upkeep, clock, retention: config.history, log, metrics })
+    releases.add('packing of heartbeats', () => packer.stop())
 
     const bus: Bus =
       config.bus === 'postgres'

@@ -49,8 +49,8 @@ export interface Config {
   readonly requestsPerSecond: number
   readonly logLevel: 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'trace' | 'silent'
   readonly heartbeatIntervalMs: number
-  /** How long raw heartbeats are kept. */
-  readonly historyMs: number
+  /** How long each level of the history is kept. */
+  readonly history: { readonly rawMs: number; readonly minutesMs: number; readonly hoursMs: number }
   readonly gatewayEngine: 'auto' | 'ws' | 'uws'
   /** Where the gateway listens by itself; 0: any port. With one process of the ws engine it does not. */
   readonly gatewayPort: number
@@ -156,6 +156,8 @@ const schema = z.object({
     MAX_HEARTBEAT_INTERVAL_MS / 1000,
   ).default(10),
   BEACON_HISTORY_HOURS: number(1, 24 * 366).default(48),
+  BEACON_HISTORY_MINUTES_DAYS: number(1, 3_660).default(14),
+  BEACON_HISTORY_HOURS_DAYS: number(1, 3_660).default(400),
   BEACON_GATEWAY_ENGINE: z.enum(['auto', 'ws', 'uws']).default('auto'),
   BEACON_GATEWAY_PORT: wholeNumber(0, 65_535).optional(),
   BEACON_GATEWAY_PROCESSES: z
@@ -283,7 +285,11 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env): Config {
     requestsPerSecond: values.BEACON_REQUESTS_PER_SECOND,
     logLevel: values.BEACON_LOG_LEVEL,
     heartbeatIntervalMs: Math.round(values.BEACON_HEARTBEAT_SECONDS * 1000),
-    historyMs: values.BEACON_HISTORY_HOURS * 3_600_000,
+    history: {
+      rawMs: values.BEACON_HISTORY_HOURS * 3_600_000,
+      minutesMs: values.BEACON_HISTORY_MINUTES_DAYS * 86_400_000,
+      hoursMs: values.BEACON_HISTORY_HOURS_DAYS * 86_400_000,
+    },
     gatewayEngine: values.BEACON_GATEWAY_ENGINE,
     gatewayPort: values.BEACON_GATEWAY_PORT ?? (values.BEACON_PORT === 0 ? 0 : values.BEACON_PORT + 1),
     gatewayProcesses: values.BEACON_GATEWAY_PROCESSES,

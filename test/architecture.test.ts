@@ -84,7 +84,9 @@ const RULES: Readonly<Record<string, Rule>> = {
   session: { may: ['protocol'], packages: /^$/ },
   fleet: { may: ['session', 'protocol'], packages: /^$/ },
   observe: { may: HELPERS },
-  db: { may: ['protocol', 'observe', ...HELPERS] },
+  // The forms in which heartbeats are kept; knows nothing of where.
+  history: { may: [], packages: /^node:(util|zlib)$/ },
+  db: { may: ['history', 'protocol', 'observe', ...HELPERS] },
   bus: { may: ['protocol', 'db', 'observe', ...HELPERS] },
   transport: { may: ['protocol', 'observe', ...HELPERS] },
   audit: { may: ['protocol', 'db', 'observe', ...HELPERS] },

@@ -1,11 +1,23 @@
 import { sql } from 'kysely'
+import { toColumns } from '../history/columns.ts'
+import { openPack } from '../history/pack.ts'
+import { unpackTally } from '../history/rollup.ts'
+import { addBeats, isUsualField, type Numbers, Tally } from '../history/tally.ts'
+import type { HeartbeatBody } from '../protocol/frames.ts'
 import type { Database } from './database.ts'
+import type { Retention } from './heartbeat-packer.ts'
+import type { RollupTable } from './heartbeat-packing.ts'
+import { listPacks, packedThrough, type Range } from './heartbeat-packs.ts'
 
-/** From `from` up to, not including, `to`, on the robot's own clock. */
-export interface Range {
-  readonly from: Date
-  readonly to: Date
-}
+export { NUMERIC_FIELDS } from '../history/tally.ts'
+export type { Range } from './heartbeat-packs.ts'
+
+const MINUTE_MS = 60_000
+const HOUR_MS = 60 * MINUTE_MS
+const DAY_MS = 24 * HOUR_MS
+/** Packs, and rows, that are read at once. */
+const PACKS = 8
+const ROWS = 500
 
 /** The place of a heartbeat in a robot's history; time in microseconds since 1970. */
 export interface HeartbeatPlace {
@@ -14,13 +26,86 @@ export interface HeartbeatPlace {
   readonly seq: number
 }
 
+export interface StoredHeartbeat {
+  readonly at: Date
+  readonly received_at: Date
+  readonly session_no: number
+  readonly seq: number
+  readonly body: HeartbeatBody
+  /** Microseconds since 1970. */
+  readonly place_at: number
+}
+
+/** All statements of the work see the same: what is packed meanwhile is there once, as row or in a pack. */
+function inSnapshot<Result>(db: Database, work: (snapshot: Database) => Promise<Result>): Promise<Result> {
+  return db.transaction().setIsolationLevel('repeatable read').setAccessMode('read only').execute(work)
+}
+
 /** A robot's heartbeats in the order of its own clock, those behind `after` when given. */
 export function listHeartbeats(
   db: Database,
   robotId: string,
   range: Range,
   page: { limit: number; after: HeartbeatPlace | undefined },
-) {
+): Promise<StoredHeartbeat[]> {
+  const { limit, after } = page
+  return inSnapshot(db, async (snapshot) => {
+    const receivedFrom = await packedThrough(snapshot, robotId)
+    const found = await listRows(snapshot, robotId, range, { limit, after, receivedFrom })
+    // Packs that end before the page begins have nothing for it.
+    const from = after === undefined ? range.from : new Date(Math.max(range.from.getTime(), after.at / 1000))
+    for (let skip = 0; ; skip += PACKS) {
+      const packs = await listPacks(snapshot, robotId, { from, to: range.to }, { limit: PACKS, skip })
+      for (const { data } of packs) found.push(...(await heartbeatsIn(data, range, after)))
+      found.sort((one, other) => compare(placeOf(one), placeOf(other)))
+      found.length = Math.min(found.length, limit)
+      if (packs.length < PACKS) return found
+      // What is in the packs that follow comes no earlier than the last of these begins.
+      const last = found[limit - 1]
+      if (last && last.at.getTime() < packs.at(-1)!.first_at.getTime()) return found
+    }
+  })
+}
+
+function placeOf({ place_at, session_no, seq }: StoredHeartbeat): HeartbeatPlace {
+  return { at: place_at, sessionNo: session_no, seq }
+}
+
+function compare(one: HeartbeatPlace, other: HeartbeatPlace): number {
+  return one.at - other.at || one.sessionNo - other.sessionNo || one.seq - other.seq
+}
+
+async function heartbeatsIn(
+  data: Buffer,
+  range: Range,
+  after: HeartbeatPlace | undefined,
+): Promise<StoredHeartbeat[]> {
+  const pack = await openPack(data)
+  const { receivedAt, sessionNo } = pack.readArrivals()
+  const bodies = pack.readBodies()
+  const [from, to] = [range.from.getTime(), range.to.getTime()]
+  return bodies.flatMap((body, index) => {
+    const ms = pack.at.ms[index]!
+    const beat = {
+      at: new Date(ms),
+      received_at: new Date(receivedAt.ms[index]!),
+      session_no: sessionNo[index]!,
+      seq: pack.seq[index]!,
+      body: body as HeartbeatBody,
+      place_at: ms * 1000 + pack.at.us[index]!,
+    }
+    const isInside = ms >= from && ms < to && (after === undefined || compare(placeOf(beat), after) > 0)
+    return isInside ? [beat] : []
+  })
+}
+
+/** Heartbeats that are rows yet: those that came at `receivedFrom` or later are in no pack. */
+function listRows(
+  db: Database,
+  robotId: string,
+  range: Range,
+  page: { limit: number; after: HeartbeatPlace | undefined; receivedFrom: number },
+): Promise<StoredHeartbeat[]> {
   const { after } = page
   return db
     .selectFrom('heartbeats')
@@ -29,6 +114,7 @@ export function listHeartbeats(
     .where('robot_id', '=', robotId)
     .where('at', '>=', range.from)
     .where('at', '<', range.to)
+    .where('received_at', '>=', new Date(page.receivedFrom))
     .$if(after !== undefined, (query) =>
       query.where(
         sql<boolean>`(at, session_no, seq) > (
@@ -43,23 +129,6 @@ export function listHeartbeats(
     .execute()
 }
 
-/** Numbers a heartbeat may hold besides its metrics. */
-export const NUMERIC_FIELDS = [
-  'battery.charge',
-  'battery.voltage',
-  'pose.x',
-  'pose.y',
-  'pose.theta',
-  'pose.lat',
-  'pose.lon',
-  'system.cpu',
-  'system.memory',
-  'system.disk',
-  'system.temperature_c',
-  'system.load_1m',
-  'system.uptime_s',
-] as const
-
 export interface HeartbeatSummary {
   readonly bucket: Date
   readonly field: string
@@ -69,37 +138,139 @@ export interface HeartbeatSummary {
   readonly max: number
 }
 
+/** The range, and what is missing to steps counted from 1970. */
+export function wholeSteps({ from, to }: Range, stepMs: number): Range {
+  const begins = (ms: number) => new Date(ms - (ms % stepMs))
+  return { from: begins(from.getTime()), to: begins(to.getTime() + stepMs - 1) }
+}
+
 /**
- * The numbers of a robot's heartbeats, per step of the robot's clock (steps count from 1970) and field. Without
- * `fields`: all of NUMERIC_FIELDS and every metric.
+ * The numbers of a robot's heartbeats, per step of the robot's clock (steps count from 1970) and field. Whole steps: the
+ * first is the one that `from` lies in, the last the one before `to`. Without `fields`: all of NUMERIC_FIELDS and every
+ * metric.
  */
 export async function summarizeHeartbeats(
   db: Database,
   robotId: string,
   range: Range,
-  options: { stepMs: number; fields: readonly string[] | undefined },
+  options: { stepMs: number; fields: readonly string[] | undefined; retention: Retention; now: number },
 ): Promise<HeartbeatSummary[]> {
-  const fields = options.fields ?? NUMERIC_FIELDS
-  const { rows } = await sql<HeartbeatSummary>`
-    SELECT
-      date_bin(${options.stepMs} * interval '1 millisecond', at, timestamptz 'epoch') AS bucket,
-      numbers.field,
-      count(*) AS count,
-      min(numbers.value) AS min,
-      avg(numbers.value) AS avg,
-      max(numbers.value) AS max
-    FROM heartbeats
-    CROSS JOIN LATERAL (
-      SELECT wanted.field, (body #>> string_to_array(wanted.field, '.'))::float8 AS value
-      FROM unnest(${fields}::text[]) AS wanted (field)
-      WHERE jsonb_typeof(body #> string_to_array(wanted.field, '.')) = 'number'
-      UNION ALL
-      SELECT 'metrics.' || metric.key, metric.value::text::float8
-      FROM jsonb_each(CASE WHEN ${options.fields === undefined} THEN body -> 'metrics' END) AS metric (key, value)
-      WHERE jsonb_typeof(metric.value) = 'number'
-    ) AS numbers
-    WHERE robot_id = ${robotId} AND at >= ${range.from} AND at < ${range.to}
-    GROUP BY bucket, numbers.field
-    ORDER BY bucket, numbers.field`.execute(db)
-  return rows
+  const { stepMs, fields } = options
+  const asked = fields && new Set(fields)
+  const wants = asked ? (field: string) => asked.has(field) : isUsualField
+  const whole = wholeSteps(range, stepMs)
+  const tally = new Tally(stepMs, whole)
+  await inSnapshot(db, async (snapshot) => {
+    const level = levelFor(stepMs, whole, options)
+    if (level === 'raw') await addPacks(snapshot, robotId, whole, tally, wants)
+    else await addRollups(snapshot, robotId, whole, level, tally, wants)
+    await addRows(snapshot, robotId, whole, tally, wants)
+  })
+  return summariesOf(tally)
+}
+
+const LEVELS = {
+  hours: { table: 'heartbeat_hours', stepMs: HOUR_MS, spanMs: DAY_MS },
+  minutes: { table: 'heartbeat_minutes', stepMs: MINUTE_MS, spanMs: HOUR_MS },
+} as const satisfies Record<string, { table: RollupTable; stepMs: number; spanMs: number }>
+
+/** The coarsest level whose steps these are made of and that is kept as far back; without one, the one that is kept longest. */
+function levelFor(
+  stepMs: number,
+  { from }: Range,
+  { retention, now }: { retention: Retention; now: number },
+): keyof typeof LEVELS | 'raw' {
+  const usable = [
+    ...(stepMs % HOUR_MS === 0 ? [{ level: 'hours' as const, keptMs: retention.hoursMs }] : []),
+    ...(stepMs % MINUTE_MS === 0 ? [{ level: 'minutes' as const, keptMs: retention.minutesMs }] : []),
+    { level: 'raw' as const, keptMs: retention.rawMs },
+  ]
+  const longest = usable.reduce((one, other) => (other.keptMs > one.keptMs ? other : one))
+  return (usable.find(({ keptMs }) => from.getTime() >= now - keptMs) ?? longest).level
+}
+
+async function addRollups(
+  db: Database,
+  robotId: string,
+  range: Range,
+  level: keyof typeof LEVELS,
+  tally: Tally,
+  wants: (field: string) => boolean,
+): Promise<void> {
+  const { table, stepMs, spanMs } = LEVELS[level]
+  const rows = await db
+    .selectFrom(table)
+    .select(['begins', 'data'])
+    .where('robot_id', '=', robotId)
+    .where('begins', '>', new Date(range.from.getTime() - spanMs))
+    .where('begins', '<', range.to)
+    .execute()
+  await Promise.all(
+    rows.map((row) => unpackTally(row.data, { baseMs: row.begins.getTime(), stepMs }, tally, wants)),
+  )
+}
+
+async function addPacks(
+  db: Database,
+  robotId: string,
+  range: Range,
+  tally: Tally,
+  wants: (field: string) => boolean,
+): Promise<void> {
+  for (let skip = 0; ; skip += PACKS) {
+    const packs = await listPacks(db, robotId, range, { limit: PACKS, skip })
+    await Promise.all(
+      packs.map(async ({ data }) => {
+        const pack = await openPack(data)
+        addBeats(tally, pack.at.ms, pack.readColumns(), wants)
+      }),
+    )
+    if (packs.length < PACKS) return
+  }
+}
+
+async function addRows(
+  db: Database,
+  robotId: string,
+  range: Range,
+  tally: Tally,
+  wants: (field: string) => boolean,
+): Promise<void> {
+  const receivedFrom = await packedThrough(db, robotId)
+  for (let after: HeartbeatPlace | undefined; ; ) {
+    const rows = await listRows(db, robotId, range, { limit: ROWS, after, receivedFrom })
+    addBeats(
+      tally,
+      rows.map((row) => row.at.getTime()),
+      toColumns(rows.map((row) => row.body as Parameters<typeof toColumns>[0][number])),
+      wants,
+    )
+    if (rows.length < ROWS) return
+    after = placeOf(rows.at(-1)!)
+  }
+}
+
+function summariesOf(tally: Tally): HeartbeatSummary[] {
+  const summaries: HeartbeatSummary[] = []
+  for (const [field, buckets] of tally.fields)
+    for (const [bucket, numbers] of buckets)
+      summaries.push({
+        bucket: new Date(bucket),
+        field,
+        count: numbers.count,
+        min: numbers.min,
+        avg: meanOf(numbers),
+        max: numbers.max,
+      })
+  return summaries.sort(
+    (one, other) =>
+      one.bucket.getTime() - other.bucket.getTime() ||
+      (one.field < other.field ? -1 : one.field > other.field ? 1 : 0),
+  )
+}
+
+/** Between the least and the largest, whatever adding up has left or could not hold. */
+function meanOf({ count, sum, min, max }: Numbers): number {
+  const mean = Number.isFinite(sum) ? sum / count : min / 2 + max / 2
+  return Math.min(Math.max(mean, min), max)
 }

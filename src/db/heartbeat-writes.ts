@@ -98,6 +98,13 @@ export async function writeLatestHeartbeats(
   return answer?.places ?? undefined
 }
 
+export interface WriteOptions {
+  /** Rows that are in the history already, wherever: they go nowhere but into their robots' status. */
+  readonly stored?: ReadonlySet<HeartbeatRow>
+  /** Milliseconds since 1970: what was received before counts as received then, for the history before is closed. */
+  readonly receivedFrom?: number
+}
+
 /**
  * Writes heartbeats in one statement: into the history, and the newest of each robot into its status. Rows of a
  * session that is no longer its robot's newest are left out; answers with the rows that are in the database now.
@@ -108,7 +115,9 @@ export async function writeLatestHeartbeats(
 export async function writeHeartbeats(
   database: Database,
   rows: readonly HeartbeatRow[],
+  { stored, receivedFrom = 0 }: WriteOptions = {},
 ): Promise<HeartbeatRow[]> {
+  const receivedAt = (row: HeartbeatRow) => Math.max(row.receivedAt, receivedFrom)
   // The last row of each robot carries what its status becomes; rows arrive in the order in which robots sent them.
   const lastOf = new Map<string, number>()
   const latestOf = new Map<string, number>()
@@ -134,18 +143,18 @@ export async function writeHeartbeats(
                   ${arrayLiteral(rows.map((row) => row.sessionNo))}::bigint[],
                   ${arrayLiteral(rows.map((row) => row.seq))}::bigint[],
                   ${arrayLiteral(rows.map((row) => timeItem(row.at)))}::timestamptz[],
-                  ${arrayLiteral(rows.map((row) => timeItem(row.receivedAt)))}::timestamptz[],
-                  ${arrayLiteral(rows.map((row) => row.recheck))}::boolean[])
+                  ${arrayLiteral(rows.map((row) => timeItem(receivedAt(row))))}::timestamptz[],
+                  ${arrayLiteral(rows.map((row) => (stored?.has(row) ? null : row.recheck)))}::boolean[])
         WITH ORDINALITY AS given (robot_id, session_no, seq, at, received_at, recheck, position)
     ), newest AS (
       SELECT robot_id, session_no, last_seen_at, place, seq, at, received_at, health
       FROM unnest(${arrayLiteral(robots.map(({ last }) => last.robotId))}::uuid[],
                   ${arrayLiteral(robots.map(({ last }) => last.sessionNo))}::bigint[],
-                  ${arrayLiteral(robots.map(({ last }) => timeItem(last.receivedAt)))}::timestamptz[],
+                  ${arrayLiteral(robots.map(({ last }) => timeItem(receivedAt(last))))}::timestamptz[],
                   ${arrayLiteral(robots.map(({ latestAt }) => latestAt))}::integer[],
                   ${arrayLiteral(robots.map(({ latest }) => latest?.seq))}::bigint[],
                   ${arrayLiteral(robots.map(({ latest }) => latest && timeItem(latest.at)))}::timestamptz[],
-                  ${arrayLiteral(robots.map(({ latest }) => latest && timeItem(latest.receivedAt)))}::timestamptz[],
+                  ${arrayLiteral(robots.map(({ latest }) => latest && timeItem(receivedAt(latest))))}::timestamptz[],
                   ${arrayLiteral(robots.map(({ latest }) => latest?.health))}::text[])
         AS newest (robot_id, session_no, last_seen_at, place, seq, at, received_at, health)
     ), fenced AS (

@@ -1,17 +1,18 @@
 import type { Log } from '../observe/log.ts'
 import type { Clock, Timer } from '../runtime.ts'
 import type { Database } from './database.ts'
-import { dropOldPartitions, ensurePartitions } from './heartbeat-partitions.ts'
+import type { Retention } from './heartbeat-packer.ts'
+import { dropPackedPartitions, ensureHeartbeatPartitions } from './heartbeat-partitions.ts'
+import { dropOldPartitions, HOURS, MINUTES, PACKS, type PartitionedTable } from './history-partitions.ts'
 import { pruneIdempotentRequests, pruneRobotEvents } from './pruning.ts'
 import { pruneSignIns } from './sign-ins.ts'
 
 export interface MaintenanceOptions {
   readonly database: Database
-  /** Connections that may make and drop the partitions of the heartbeats. */
+  /** Connections that may make and drop the partitions of the history. */
   readonly upkeep: Database
   readonly clock: Clock
-  /** How long raw heartbeats are kept. */
-  readonly historyMs: number
+  readonly retention: Retention
   readonly log: Log
 }
 
@@ -47,7 +48,7 @@ export function startMaintenance(options: MaintenanceOptions): Maintenance {
   }
   const pass = async () => {
     const ensured = await attempt(options, 'make partitions', async () => {
-      const made = await ensurePartitions(options.upkeep, clock.now(), options.historyMs)
+      const made = await ensureHeartbeatPartitions(options.upkeep, clock.now())
       if (made.length > 0) options.log.info({ partitions: made }, 'partitions were made')
     })
     if (ensured) {
@@ -69,11 +70,18 @@ export function startMaintenance(options: MaintenanceOptions): Maintenance {
 }
 
 async function tidy(options: MaintenanceOptions, isStopped: () => boolean): Promise<void> {
-  const { database, upkeep, clock, historyMs, log } = options
-  await attempt(options, 'drop old partitions', async () => {
-    const dropped = await dropOldPartitions(upkeep, clock.now(), historyMs)
-    if (dropped.length > 0) log.info({ partitions: dropped }, 'old partitions were dropped')
-  })
+  const { database, upkeep, clock, retention, log } = options
+  const drop = (what: string, work: () => Promise<string[]>) =>
+    attempt(options, `drop ${what}`, async () => {
+      const dropped = await work()
+      if (dropped.length > 0) log.info({ partitions: dropped }, `dropped ${what}`)
+    })
+  const dropOld = (table: PartitionedTable, keptMs: number) => () =>
+    dropOldPartitions(upkeep, table, clock.now(), keptMs)
+  await drop('packed heartbeats', () => dropPackedPartitions(upkeep, clock.now()))
+  await drop('old packs', dropOld(PACKS, retention.rawMs))
+  await drop('old minutes', dropOld(MINUTES, retention.minutesMs))
+  await drop('old hours', dropOld(HOURS, retention.hoursMs))
   const prune = async (deleteSome: typeof pruneRobotEvents, keptMs: number) => {
     const before = new Date(clock.now() - keptMs)
     for (let batch = 0; batch < MAX_BATCHES && !isStopped(); batch++)

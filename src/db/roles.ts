@@ -9,7 +9,7 @@ import { MIGRATION_LOCK, MigrationError } from './migrate.ts'
  * in it, and owns nothing. The role belongs to the whole PostgreSQL server; its rights to each database.
  */
 export const SERVER_ROLE = 'beacon_server'
-/** What heartbeat partitions are made and dropped as: it owns the heartbeats, and no other table. */
+/** What packs heartbeats, and makes and drops their partitions: it owns the tables of the history, and no other. */
 export const UPKEEP_ROLE = 'beacon_upkeep'
 
 const ALL = ['DELETE', 'INSERT', 'SELECT', 'UPDATE']
@@ -17,7 +17,12 @@ const FEWER_RIGHTS: Readonly<Record<string, readonly string[]>> = {
   audit_log: ['INSERT', 'SELECT'],
   audit_head: ['SELECT'],
   schema_migrations: ['SELECT'],
+  heartbeat_packs: ['SELECT'],
+  heartbeat_minutes: ['SELECT'],
+  heartbeat_hours: ['SELECT'],
+  heartbeat_packing: ['SELECT'],
 }
+const HISTORY_TABLES = '^heartbeat(s|_packs|_minutes|_hours|_packing)'
 
 export interface RoleOptions {
   /** Owns the tables. */
@@ -182,9 +187,9 @@ async function readRights(owner: pg.Client): Promise<{ name: string; held: strin
        WHERE given.grantee = (SELECT oid FROM pg_roles WHERE rolname = $1)) AS held
      FROM pg_class
      WHERE relnamespace = current_schema()::regnamespace AND relkind IN ('r', 'p') AND NOT relispartition
-       AND relname !~ '^heartbeats_p' AND pg_has_role(current_user, relowner, 'USAGE')
+       AND relname !~ $2 AND pg_has_role(current_user, relowner, 'USAGE')
      ORDER BY relname`,
-    [SERVER_ROLE],
+    [SERVER_ROLE, `${HISTORY_TABLES}_p[0-9]`],
   )
   return rows
 }
@@ -206,10 +211,10 @@ async function prepareUpkeepRole(owner: pg.Client): Promise<boolean> {
     // The table before its partitions, in the order in which writers take them.
     const { rows } = await owner.query<{ name: string }>(
       `SELECT relname AS name FROM pg_class
-       WHERE relnamespace = current_schema()::regnamespace AND relkind IN ('r', 'p') AND relname ~ '^heartbeats(_p|$)'
+       WHERE relnamespace = current_schema()::regnamespace AND relkind IN ('r', 'p') AND relname ~ $2
          AND relowner <> (SELECT oid FROM pg_roles WHERE rolname = $1)
        ORDER BY relname`,
-      [UPKEEP_ROLE],
+      [UPKEEP_ROLE, `${HISTORY_TABLES}(_p[0-9]|$)`],
     )
     for (const { name } of rows)
       await owner.query(`ALTER TABLE ${pg.escapeIdentifier(name)} OWNER TO ${UPKEEP_ROLE}`)

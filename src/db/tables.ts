@@ -217,6 +217,25 @@ export interface Tables {
     seq: number
     body: Json<HeartbeatBody>
   }
+  heartbeat_packs: {
+    robot_id: string
+    hour: Instant
+    received_at: Instant
+    first_at: Instant
+    last_at: Instant
+    lowest_seq: number
+    highest_seq: number
+    heartbeats: number
+    data: Buffer
+  }
+  heartbeat_minutes: { robot_id: string; begins: Instant; data: Buffer }
+  heartbeat_hours: { robot_id: string; begins: Instant; data: Buffer }
+  heartbeat_packing: {
+    begins: Instant
+    ends: Instant
+    packed_through: string | null
+    packed_at: OptionalInstant
+  }
   robot_events: {
     id: string
     robot_id: string

@@ -1,4 +1,6 @@
 import { type Database, isBadData } from '../db/database.ts'
+import { closedThrough } from '../db/heartbeat-packing.ts'
+import { findStored } from '../db/heartbeat-packs.ts'
 import {
   type HeartbeatRow,
   lockHeartbeats,
@@ -193,7 +195,13 @@ export class HeartbeatWriter {
   }
 
   async #write(group: Group): Promise<Outcome> {
-    if (!this.#isUsual(group)) return { stored: await writeHeartbeats(this.#database, group), one: false }
+    if (!this.#isUsual(group)) {
+      const stored = await findStored(
+        this.#database,
+        group.filter((row) => row.recheck),
+      )
+      return { stored: await writeHeartbeats(this.#database, group, { stored }), one: false }
+    }
     const places = await writeLatestHeartbeats(this.#database, group)
     return { stored: places ? places.map((place) => group[place - 1]!) : group, one: true }
   }
@@ -209,12 +217,19 @@ export class HeartbeatWriter {
     return usual
   }
 
-  /** An attempt whose outcome we do not know may have stored them, or be about to. */
+  /**
+   * An attempt whose outcome we do not know may have stored them, or be about to. And where they belong by the time they
+   * came may be closed meanwhile: then they come now.
+   */
   async #writeAgain(group: Group): Promise<Outcome> {
     for (const row of group) row.recheck = true
     const stored = await inTransaction(this.#database, async (transaction) => {
       await lockHeartbeats(transaction, group)
-      return writeHeartbeats(transaction, group)
+      const receivedFrom = await closedThrough(transaction)
+      return writeHeartbeats(transaction, group, {
+        stored: await findStored(transaction, group),
+        receivedFrom,
+      })
     })
     return { stored, one: false }
   }

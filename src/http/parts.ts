@@ -49,7 +49,7 @@ export type Origin = Pick<FastifyRequest, 'protocol' | 'host'>
 
 /** Everything the REST edge is made of. */
 export interface HttpParts {
-  readonly config: Pick<Config, 'publicUrl' | 'trustedProxies' | 'heartbeatIntervalMs'> &
+  readonly config: Pick<Config, 'publicUrl' | 'trustedProxies' | 'heartbeatIntervalMs' | 'history'> &
     Partial<Pick<Config, 'tls'>>
   readonly database: Database
   readonly claims: ClaimDesk

@@ -130,6 +130,29 @@ export function createMetrics() {
       buckets: [1, 4, 16, 64, 250, 1000],
       registers,
     }),
+    heartbeatsPacked: new Counter({
+      name: 'beacon_heartbeats_packed_total',
+      help: 'Heartbeats that went from rows into packs and roll-ups',
+      registers,
+    }),
+    packSeconds: new Histogram({
+      name: 'beacon_history_pack_seconds',
+      help: 'Time it took to pack the heartbeats of some robots',
+      buckets: [0.01, 0.05, 0.1, 0.5, 1, 5, 30],
+      registers,
+    }),
+    historyBytes: new Gauge({
+      name: 'beacon_history_bytes',
+      help: 'What the history takes in the database, by level: heartbeats (not packed yet), raw, minutes, hours',
+      labelNames: ['level'] as const,
+      registers,
+    }),
+    diskFreeBytes: new Gauge({
+      name: 'beacon_disk_free_bytes',
+      help: "What is left of the disk with the server's own PostgreSQL; absent when that is another's",
+      labelNames: [] as const,
+      registers,
+    }),
     queueDepth: new Gauge({
       name: 'beacon_queue_depth',
       help: 'Items that wait for the database, by queue',

@@ -4,7 +4,8 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { verifyAudit } from '../../src/audit/verify.ts'
 import { insertAudit } from '../../src/db/audit.ts'
 import { openDatabase, openPool } from '../../src/db/database.ts'
-import { dropOldPartitions, ensurePartitions } from '../../src/db/heartbeat-partitions.ts'
+import { ensureHeartbeatPartitions } from '../../src/db/heartbeat-partitions.ts'
+import { dropPartitions, HEARTBEATS } from '../../src/db/history-partitions.ts'
 import { migrate } from '../../src/db/migrate.ts'
 import { type RoleUrls, separateRoles } from '../../src/db/roles.ts'
 import { createLog } from '../../src/observe/log.ts'
@@ -241,8 +242,10 @@ describe('the server’s role', () => {
     expect(Object.keys(others)).toEqual(
       expect.arrayContaining(['added_later', 'robots', 'heartbeats', 'access_tokens']),
     )
+    // What the packer alone writes.
+    const packed = /^heartbeat_(packs|minutes|hours|packing)$/
     for (const [name, rights] of Object.entries(others))
-      expect(rights, name).toBe('SELECT INSERT UPDATE DELETE')
+      expect(rights, name).toBe(packed.test(name) ? 'SELECT' : 'SELECT INSERT UPDATE DELETE')
     // What somebody gave it since is taken back.
     await db.pool.query('GRANT ALL ON audit_log TO beacon_server')
     await separate({ ownerUrl: db.url, serverUrl })
@@ -295,11 +298,11 @@ describe('the upkeep of heartbeats', () => {
       onIdleError: () => {},
     })
     const later = Date.parse('2040-01-01T12:00:00Z')
-    expect((await ensurePartitions(openDatabase(pool), later, 3_600_000)).length).toBeGreaterThan(3)
-    expect((await dropOldPartitions(openDatabase(pool), later, 3_600_000)).length).toBeGreaterThan(3)
+    expect((await ensureHeartbeatPartitions(openDatabase(pool), later)).length).toBeGreaterThan(3)
+    expect((await dropPartitions(openDatabase(pool), HEARTBEATS, () => true)).length).toBeGreaterThan(3)
     const { rows } = await pool.query<{ name: string }>(
       `SELECT relname AS name FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p')
-       AND has_table_privilege(oid, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE') AND relname !~ '^heartbeats'`,
+       AND has_table_privilege(oid, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE') AND relname !~ '^heartbeat(s|_packs|_minutes|_hours|_packing)'`,
     )
     expect(rows).toEqual([])
     await pool.end()
@@ -362,7 +365,7 @@ describe('one address for everything', () => {
       statementTimeoutMs: 5_000,
       onIdleError: () => {},
     })
-    expect((await ensurePartitions(openDatabase(pool), Date.now(), 3_600_000)).length).toBeGreaterThan(3)
+    expect((await ensureHeartbeatPartitions(openDatabase(pool), Date.now())).length).toBeGreaterThan(3)
     await pool.end()
   })
 

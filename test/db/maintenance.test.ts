@@ -4,6 +4,7 @@ import { newId } from '../../src/ids.ts'
 import { createLog } from '../../src/observe/log.ts'
 import { ManualClock } from '../support/clock.ts'
 import { createTestDatabase, type TestDatabase } from '../support/postgres.ts'
+import { RETENTION } from '../support/retention.ts'
 
 const MINUTE = 60_000
 const HOUR = 60 * MINUTE
@@ -28,7 +29,7 @@ function start(): Maintenance {
     database: db.database,
     upkeep: db.database,
     clock,
-    historyMs: 48 * HOUR,
+    retention: RETENTION,
     log: createLog('silent'),
   })
   return maintenance
@@ -42,7 +43,7 @@ async function onePass(): Promise<void> {
 
 async function partitionOf(time: number): Promise<boolean> {
   const { rows } = await db.pool.query<{ found: boolean }>('SELECT to_regclass($1) IS NOT NULL AS found', [
-    `heartbeats_p${new Date(time).toISOString().slice(0, 10).replaceAll('-', '')}_12`,
+    `heartbeats_p${new Date(time).toISOString().slice(0, 13).replaceAll('-', '').replace('T', '_')}`,
   ])
   return rows[0]!.found
 }
@@ -68,7 +69,7 @@ describe('maintenance', () => {
   test('has made the partitions when it is ready', async () => {
     await start().ready
     expect(await partitionOf(clock.now())).toBe(true)
-    expect(await partitionOf(clock.now() + DAY)).toBe(true)
+    expect(await partitionOf(clock.now() + DAY / 2)).toBe(true)
   })
 
   test('comes back every ten minutes', async () => {
@@ -77,7 +78,7 @@ describe('maintenance', () => {
     clock.advance(DAY)
     await expect.poll(() => clock.pending).toBe(1)
     clock.advance(10 * MINUTE)
-    await expect.poll(() => partitionOf(clock.now() + DAY)).toBe(true)
+    await expect.poll(() => partitionOf(clock.now() + DAY / 2)).toBe(true)
   })
 
   test('tries again soon when the database could not be reached', async () => {

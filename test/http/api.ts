@@ -24,6 +24,7 @@ import { systemClock, systemRandom } from '../../src/runtime.ts'
 import { HANDED_OUT } from '../install/stranger.ts'
 import { insertPerson, insertPersonalToken } from '../support/access.ts'
 import { createTestDatabase, type TestDatabase } from '../support/postgres.ts'
+import { RETENTION } from '../support/retention.ts'
 import { ask } from './injecting.ts'
 
 /** JSON whose shape the test itself asserts. */
@@ -88,7 +89,7 @@ export async function startApi(
     render: renderRobot,
   })
   const parts: HttpParts = {
-    config: { publicUrl: undefined, trustedProxies: [], heartbeatIntervalMs: 10_000 },
+    config: { publicUrl: undefined, trustedProxies: [], heartbeatIntervalMs: 10_000, history: RETENTION },
     database: db.database,
     claims: {
       claim: () => Promise.reject(new Error('nobody claims here')),

@@ -4,6 +4,7 @@ import { openDatabase, openPool } from '../../src/db/database.ts'
 import { BeaconError } from '../../src/errors.ts'
 import { createHealth } from '../../src/http/health.ts'
 import { systemClock } from '../../src/runtime.ts'
+import { RETENTION } from '../support/retention.ts'
 import { type Answer, expectProblem, type Json, makeFleet, startApi, unique, useApi } from './api.ts'
 
 const api = useApi()
@@ -372,7 +373,7 @@ describe('proxies', () => {
   const ask = async (trustedProxies: string[]): Promise<Json> => {
     const seen: Json = {}
     const own = await startApi({
-      config: { publicUrl: undefined, trustedProxies, heartbeatIntervalMs: 10_000 },
+      config: { publicUrl: undefined, trustedProxies, heartbeatIntervalMs: 10_000, history: RETENTION },
       claims: {
         claim: ({ address }) => {
           seen.address = address

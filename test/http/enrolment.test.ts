@@ -2,6 +2,7 @@ import { describe, expect, test } from 'vitest'
 import { BeaconError } from '../../src/errors.ts'
 import { newId } from '../../src/ids.ts'
 import { mintEnrollmentKey } from '../../src/protocol/tokens.ts'
+import { RETENTION } from '../support/retention.ts'
 import { expectProblem, type Json, useApi } from './api.ts'
 
 const calls: Json[] = []
@@ -9,7 +10,12 @@ let outcome: () => Json = () => {
   throw new BeaconError('invalid_token')
 }
 const api = useApi({
-  config: { publicUrl: 'https://beacon.example/sub', trustedProxies: [], heartbeatIntervalMs: 10_000 },
+  config: {
+    publicUrl: 'https://beacon.example/sub',
+    trustedProxies: [],
+    heartbeatIntervalMs: 10_000,
+    history: RETENTION,
+  },
   claims: {
     async claim(call) {
       calls.push(call)

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, describe, expect, test } from 'vitest'
 import { openHandouts } from '../../src/install/handouts.ts'
+import { RETENTION } from '../support/retention.ts'
 import { type Api, expectProblem, useApi } from './api.ts'
 
 /** A folder as the build makes it, with a file as large as a Node. */
@@ -120,6 +121,7 @@ describe('install.sh of a server with a configured address', () => {
       publicUrl: "https://robots.example/o'hara",
       trustedProxies: [],
       heartbeatIntervalMs: 10_000,
+      history: RETENTION,
     },
   })
 

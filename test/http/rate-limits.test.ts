@@ -7,6 +7,7 @@ import { newId } from '../../src/ids.ts'
 import { mintCheckedToken } from '../../src/protocol/tokens.ts'
 import { insertPerson, insertPersonalToken } from '../support/access.ts'
 import { ManualClock } from '../support/clock.ts'
+import { RETENTION } from '../support/retention.ts'
 import { type Api, expectProblem, type Json, makeFleet, startApi, useApi } from './api.ts'
 
 /** An edge with these limits, and a count of the look-ups that credentials cost. */
@@ -16,7 +17,12 @@ async function limited(limits: Partial<RateLimits>, trustedProxies: string[] = [
   const parts: { -readonly [Part in keyof HttpParts]?: HttpParts[Part] } = {
     clock,
     rateLimits: { ...NO_RATE_LIMITS, ...limits },
-    config: { publicUrl: undefined, trustedProxies, heartbeatIntervalMs: 10_000 } as HttpParts['config'],
+    config: {
+      publicUrl: undefined,
+      trustedProxies,
+      heartbeatIntervalMs: 10_000,
+      history: RETENTION,
+    } as HttpParts['config'],
   }
   const api = await startApi(parts, (db) => {
     const access = createAccess(db.database)

@@ -4,6 +4,7 @@ import type { Role } from '../../src/db/tables.ts'
 import { newId } from '../../src/ids.ts'
 import { isCheckedToken } from '../../src/protocol/tokens.ts'
 import { insertFleetToken, insertPerson, insertPersonalToken } from '../support/access.ts'
+import { RETENTION } from '../support/retention.ts'
 import { expectProblem, type Json, makeFleet, unique, useApi } from './api.ts'
 
 const api = useApi()
@@ -190,7 +191,12 @@ describe('a personal token', () => {
 describe('addresses that a token may be used from', () => {
   const from = (address: string) => ({ headers: { 'x-forwarded-for': address } })
   const behindProxy = useApi({
-    config: { publicUrl: undefined, trustedProxies: ['127.0.0.1'], heartbeatIntervalMs: 10_000 },
+    config: {
+      publicUrl: undefined,
+      trustedProxies: ['127.0.0.1'],
+      heartbeatIntervalMs: 10_000,
+      history: RETENTION,
+    },
   })
 
   async function bound(ranges: string[]) {

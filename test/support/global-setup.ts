@@ -6,7 +6,7 @@ import type { TestProject } from 'vitest/node'
 import { openDatabase, openPool } from '../../src/db/database.ts'
 import { startEmbeddedPostgres } from '../../src/db/embedded.ts'
 import { isRunning } from '../../src/db/embedded-process.ts'
-import { ensurePartitions, PARTITION_MS } from '../../src/db/heartbeat-partitions.ts'
+import { ensureHeartbeatPartitions } from '../../src/db/heartbeat-partitions.ts'
 import { migrate } from '../../src/db/migrate.ts'
 import { createLog } from '../../src/observe/log.ts'
 import { systemClock, systemRandom } from '../../src/runtime.ts'
@@ -52,7 +52,7 @@ async function makePartitions(url: string): Promise<void> {
     statementTimeoutMs: 20_000,
     onIdleError: () => {},
   })
-  await ensurePartitions(openDatabase(pool), systemClock.now(), PARTITION_MS)
+  await ensureHeartbeatPartitions(openDatabase(pool), systemClock.now())
   await pool.end()
 }
 

@@ -4,7 +4,9 @@ import {
   listHeartbeats,
   NUMERIC_FIELDS,
   type Range,
+  type StoredHeartbeat,
   summarizeHeartbeats,
+  wholeSteps,
 } from '../../db/heartbeat-history.ts'
 import { listRobotEvents } from '../../db/robot-events.ts'
 import { EVENT_LEVELS, type HeartbeatBody, instant } from '../../protocol/frames.ts'
@@ -75,7 +77,10 @@ const pickedSchema = component(
   }),
 )
 
-export const storedSchema = component('StoredHeartbeat', heartbeatSchema.extend({ session_no: z.number().int() }))
+export const storedSchema = component(
+  'StoredHeartbeat',
+  heartbeatSchema.extend({ session_no: z.number().int() }),
+)
 
 const heartbeatPlace = z.strictObject({
   list: z.literal('heartbeats'),
@@ -118,8 +123,6 @@ function valueAt(body: HeartbeatBody, path: string): unknown {
   return value
 }
 
-type StoredHeartbeat = Awaited<ReturnType<typeof listHeartbeats>>[number]
-
 function toHeartbeat(row: StoredHeartbeat, fields: readonly string[] | undefined) {
   const frame = {
     seq: row.seq,
@@ -144,7 +147,7 @@ function toSummaries(rows: readonly HeartbeatSummary[]): z.infer<typeof summaryS
 }
 
 export function robotHistoryRoutes(app: App, parts: HttpParts): void {
-  const { clock, database } = parts
+  const { clock, config, database } = parts
 
   app.route({
     method: 'GET',
@@ -153,7 +156,7 @@ export function robotHistoryRoutes(app: App, parts: HttpParts): void {
     schema: {
       operationId: 'listHeartbeats',
       summary: "Read a robot's heartbeats, or their minimum, average and maximum per step",
-      description: `Oldest first, by the robot's own clock. With \`step\` there is one page: at most ${MAX_STEPS} steps, and without \`fields\` the numbers ${NUMERIC_FIELDS.join(', ')} and every metric.`,
+      description: `Oldest first, by the robot's own clock. With \`step\` there is one page: whole steps, from the one that \`from\` lies in to the one before \`to\`, at most ${MAX_STEPS} of them, and without \`fields\` the numbers ${NUMERIC_FIELDS.join(', ')} and every metric.`,
       tags: ['Robots'],
       params: byId,
       querystring: heartbeatQuery,
@@ -169,11 +172,17 @@ export function robotHistoryRoutes(app: App, parts: HttpParts): void {
       const range = rangeOf(query, clock.now())
       const { step, fields, limit } = query
       if (step !== undefined) {
-        if ((range.to.getTime() - range.from.getTime()) / step > MAX_STEPS)
+        const { from, to } = wholeSteps(range, step)
+        if ((to.getTime() - from.getTime()) / step > MAX_STEPS)
           throw invalidRequest([
             { pointer: '?step', detail: `makes more than ${MAX_STEPS} steps of this range` },
           ])
-        const rows = await summarizeHeartbeats(database, robot.id, range, { stepMs: step, fields })
+        const rows = await summarizeHeartbeats(database, robot.id, range, {
+          stepMs: step,
+          fields,
+          retention: config.history,
+          now: clock.now(),
+        })
         return { items: toSummaries(rows), next_cursor: null }
       }
       const after = decodeCursor(query.cursor, heartbeatPlace)

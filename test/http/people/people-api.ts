@@ -7,6 +7,7 @@ import type { HttpParts } from '../../../src/http/parts.ts'
 import { systemRandom } from '../../../src/runtime.ts'
 import { ManualClock } from '../../support/clock.ts'
 import { quickPasswords } from '../../support/people.ts'
+import { RETENTION } from '../../support/retention.ts'
 import { type Api, type Json, startApi } from '../api.ts'
 
 export interface PeopleApi extends Api {
@@ -31,7 +32,13 @@ export async function startPeopleApi({ config = {}, oidc }: Settings = {}): Prom
   const seal = createSeal(Buffer.alloc(32, 7), systemRandom)
   const api = await startApi({
     clock,
-    config: { publicUrl: undefined, trustedProxies: [], heartbeatIntervalMs: 10_000, ...config },
+    config: {
+      publicUrl: undefined,
+      trustedProxies: [],
+      heartbeatIntervalMs: 10_000,
+      history: RETENTION,
+      ...config,
+    },
     seal,
     signIn: createSignInDesk({ clock, random: systemRandom, seal, oidc, passwords }),
     audit: { refused: (entry) => void refused.push(entry), used: () => {} },

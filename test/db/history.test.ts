@@ -1,0 +1,290 @@
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { listHeartbeats, summarizeHeartbeats } from '../../src/db/heartbeat-history.ts'
+import { packSome, startPacker } from '../../src/db/heartbeat-packer.ts'
+import { dropOldPartitions, HOURS, MINUTES, PACKS } from '../../src/db/history-partitions.ts'
+import { createLog } from '../../src/observe/log.ts'
+import { eventually } from '../support/eventually.ts'
+import { RETENTION } from '../support/retention.ts'
+import { createHistoryWorld, DAY, type HistoryWorld, HOUR, MINUTE, type SentBeat } from './history-world.ts'
+
+let world: HistoryWorld
+beforeAll(async () => {
+  world = await createHistoryWorld()
+})
+afterAll(() => world.end())
+
+async function count(table: string): Promise<number> {
+  const { rows } = await world.db.pool.query<{ count: number }>(
+    `SELECT count(*)::integer AS count FROM ${table}`,
+  )
+  return rows[0]!.count
+}
+
+const EVER = { from: new Date(0), to: new Date('9999-12-31T23:59:59Z') }
+
+async function seqsOf(robotId: string): Promise<number[]> {
+  const rows = await listHeartbeats(world.db.database, robotId, EVER, { limit: 1_000, after: undefined })
+  return rows.map((row) => row.seq)
+}
+
+function sums(robotId: string, stepMs: number, from: number, to: number, fields?: string[]) {
+  return summarizeHeartbeats(
+    world.db.database,
+    robotId,
+    { from: new Date(from), to: new Date(to) },
+    { stepMs, fields, retention: RETENTION, now: world.clock.now() },
+  )
+}
+
+const beat = (robotId: string, atMs: number, seq: number, charge = 0.5): SentBeat => ({
+  robotId,
+  atMs,
+  seq,
+  body: { health: 'ok', battery: { charge }, metrics: { speed: 1.25 } },
+})
+
+/** Over, closed, packed and dropped. */
+async function throughTheNight(): Promise<void> {
+  await world.advance(3 * HOUR)
+  await world.packAll()
+  await world.advance(10 * MINUTE)
+  expect((await world.dropPacked()).length).toBeGreaterThan(0)
+}
+
+describe('a heartbeat that is sent again', () => {
+  test('after it was packed and its rows were dropped is acknowledged, and in the history once', async () => {
+    const [robot] = await world.addRobots(1)
+    const at = world.clock.now()
+    const sent = [0, 1, 2].map((index) => beat(robot!, at + index * 1000, 7 + index))
+    expect(await world.send(sent)).toEqual([9])
+    await throughTheNight()
+    const again = [...sent, beat(robot!, at + 3000, 10)]
+    expect(await world.send(again, true)).toEqual([10])
+    expect(await seqsOf(robot!)).toEqual([7, 8, 9, 10])
+    await throughTheNight()
+    expect(await world.send(again, true)).toEqual([10])
+    expect(await seqsOf(robot!)).toEqual([7, 8, 9, 10])
+  })
+
+  test('with the same number and another time, or the other way round, is another one', async () => {
+    const [robot] = await world.addRobots(1)
+    const at = world.clock.now()
+    await world.send([beat(robot!, at, 5), beat(robot!, at + 50, 6), beat(robot!, at + 99, 7)])
+    await throughTheNight()
+    await world.send([beat(robot!, at + 50, 5), beat(robot!, at, 6), beat(robot!, at + 51, 6)], true)
+    expect(await seqsOf(robot!)).toEqual([5, 6, 5, 6, 6, 7])
+  })
+})
+
+describe('a heartbeat that comes when its hour is closed', () => {
+  test('is stored as one that came later, and acknowledged', async () => {
+    const [robot, other] = await world.addRobots(2)
+    const at = world.clock.now()
+    await world.send([beat(other!, at, 1)])
+    await world.advance(3 * HOUR)
+    await world.closeAll()
+    // One whose partition is closed, beside one whose is not.
+    const late = { ...beat(robot!, at, 1), receivedAt: at }
+    expect(await world.send([late, beat(other!, at + 1, 2)])).toEqual([1, 2])
+    await world.packAll()
+    await world.advance(10 * MINUTE)
+    await world.dropPacked()
+    // Their partitions are gone.
+    expect(await world.send([{ ...late, seq: 2 }])).toEqual([2])
+    expect([await seqsOf(robot!), await seqsOf(other!)]).toEqual([
+      [1, 2],
+      [1, 2],
+    ])
+    await throughTheNight()
+    expect([await seqsOf(robot!), await seqsOf(other!)]).toEqual([
+      [1, 2],
+      [1, 2],
+    ])
+    const [charge] = await sums(robot!, HOUR, at, at + 1, ['battery.charge'])
+    expect(charge).toMatchObject({ count: 2, avg: 0.5 })
+  })
+})
+
+describe('packing', () => {
+  test('that is cut short has done nothing, and is done again', async () => {
+    const [robot] = await world.addRobots(1)
+    const at = world.clock.now()
+    await world.send([beat(robot!, at, 1)])
+    await world.advance(2 * HOUR)
+    await world.closeAll()
+    let asked = 0
+    const clock = {
+      ...world.clock,
+      monotonic: () => 0,
+      now() {
+        asked += 1
+        // Everything is written by then, and nothing committed.
+        if (asked === 2) throw new Error('the server is gone')
+        return world.clock.now()
+      },
+    } as unknown as typeof world.clock
+    const options = { upkeep: world.db.database, clock, retention: RETENTION, metrics: world.metrics }
+    const before = [await count('heartbeat_packs'), await count('heartbeat_minutes')]
+    await expect(
+      (async () => {
+        for (;;) if ((await packSome(options)) === 'idle') return
+      })(),
+    ).rejects.toThrow('the server is gone')
+    expect([await count('heartbeat_packs'), await count('heartbeat_minutes')]).toEqual(before)
+    expect(await seqsOf(robot!)).toEqual([1])
+    await world.packAll()
+    expect(await seqsOf(robot!)).toEqual([1])
+    expect((await sums(robot!, MINUTE, at, at + 1, ['battery.charge']))[0]).toMatchObject({ count: 1 })
+  })
+
+  test('is done by one server at a time', async () => {
+    const robots = await world.addRobots(12)
+    const at = world.clock.now()
+    await world.send(robots.map((robot, index) => beat(robot, at, index)))
+    await world.advance(2 * HOUR)
+    await world.closeAll()
+    for (;;) {
+      const outcomes = await Promise.all([world.packSome(3), world.packSome(3), world.packSome(3)])
+      if (outcomes.includes('idle')) break
+    }
+    for (const [index, robot] of robots.entries()) {
+      expect(await seqsOf(robot)).toEqual([index])
+      expect(await sums(robot, HOUR, at, at + 1, ['battery.charge'])).toMatchObject([{ count: 1 }])
+    }
+  })
+
+  test('keeps times to the microsecond, and bodies as PostgreSQL has them', async () => {
+    const [robot] = await world.addRobots(1)
+    const now = new Date(world.clock.now()).toISOString().slice(0, -1)
+    const bodies = [
+      { network: { '': 1, 'a"b': [1, { x: null }], é: '\u001e\\u0000' }, mode: 'x\u001fy' },
+      { metrics: { big: 1.7976931348623157e308, small: 5e-324, tenth: 0.1 } },
+    ]
+    for (const [index, body] of bodies.entries())
+      await world.db.pool.query(
+        `INSERT INTO heartbeats (robot_id, received_at, at, session_no, seq, body) VALUES ($1, $2, $3, 5, $4, $5)`,
+        [
+          robot,
+          `${now}456Z`,
+          index === 0 ? '9999-12-31T23:59:59.999999Z' : `${now}789Z`,
+          index,
+          JSON.stringify(body),
+        ],
+      )
+    const read = () =>
+      listHeartbeats(
+        world.db.database,
+        robot!,
+        { ...EVER, to: new Date(8.64e15) },
+        { limit: 5, after: undefined },
+      )
+    const rows = await read()
+    expect(rows.map((row) => row.body)).toEqual(bodies.toReversed())
+    await throughTheNight()
+    expect(await read()).toEqual(rows)
+  })
+
+  test('sums up what is old, and leaves out of the raw history what would be dropped at once', async () => {
+    const [robot] = await world.addRobots(1)
+    const at = world.clock.now()
+    await world.send([beat(robot!, at, 1)])
+    await world.advance(5 * DAY)
+    await world.packAll()
+    await world.advance(10 * MINUTE)
+    await world.dropPacked()
+    expect(await seqsOf(robot!)).toEqual([])
+    expect(await sums(robot!, MINUTE, at, at + 1)).toMatchObject([
+      { field: 'battery.charge', count: 1, min: 0.5, avg: 0.5, max: 0.5 },
+      { field: 'metrics.speed', count: 1 },
+    ])
+  })
+
+  test('counts late heartbeats into their own hour, and none whose time cannot be', async () => {
+    const [robot] = await world.addRobots(1)
+    const at = world.clock.now()
+    await world.send([beat(robot!, at, 10, 0.9)])
+    await throughTheNight()
+    await world.send([
+      beat(robot!, at + 1, 11, 0.1),
+      beat(robot!, at - 3 * DAY, 2),
+      beat(robot!, at - 30 * DAY, 1),
+      beat(robot!, at + 300 * DAY, 12),
+    ])
+    await throughTheNight()
+    const stepped = async (stepMs: number, from: number, to: number) =>
+      (await sums(robot!, stepMs, from, to, ['battery.charge'])).map(({ bucket, count, avg }) => [
+        bucket.getTime(),
+        count,
+        avg,
+      ])
+    const minuteOf = (ms: number) => ms - (ms % MINUTE)
+    expect(await stepped(MINUTE, at, at + 1)).toEqual([[minuteOf(at), 2, 0.5]])
+    expect(await stepped(MINUTE, at - 3 * DAY, at - 3 * DAY + 1)).toEqual([[minuteOf(at - 3 * DAY), 1, 0.5]])
+    const days = await stepped(DAY, at - 31 * DAY, at + 301 * DAY)
+    expect(days.map(([, counted]) => counted)).toEqual([1, 1, 2])
+    // As single heartbeats they are all there.
+    expect(await seqsOf(robot!)).toEqual([1, 2, 10, 11, 12])
+  })
+})
+
+describe('the packer', () => {
+  test('closes and packs what is over, every minute, until it is stopped', async () => {
+    const [robot] = await world.addRobots(1)
+    await world.packAll()
+    const { clock } = world
+    const before = await count('heartbeat_packs')
+    const packer = startPacker({
+      upkeep: world.db.database,
+      clock,
+      retention: RETENTION,
+      log: createLog('silent'),
+      metrics: world.metrics,
+    })
+    await eventually(() => clock.pending === 1)
+    await world.send([beat(robot!, clock.now(), 1)])
+    clock.advance(MINUTE)
+    await eventually(() => clock.pending === 1)
+    expect(await count('heartbeat_packs')).toBe(before)
+    await world.advance(HOUR + 2 * MINUTE)
+    await expect.poll(() => count('heartbeat_packs')).toBe(before + 1)
+    await packer.stop()
+    expect(clock.pending).toBe(0)
+  })
+})
+
+describe('retention', () => {
+  test('drops each level by its own age', async () => {
+    const [robot] = await world.addRobots(1)
+    const at = world.clock.now()
+    await world.send([beat(robot!, at, 1)])
+    await throughTheNight()
+    const { database } = world.db
+    const drop = async () => {
+      const now = world.clock.now()
+      await dropOldPartitions(database, PACKS, now, RETENTION.rawMs)
+      await dropOldPartitions(database, MINUTES, now, RETENTION.minutesMs)
+      await dropOldPartitions(database, HOURS, now, RETENTION.hoursMs)
+    }
+    const left = async () => ({
+      raw: (await seqsOf(robot!)).length,
+      minutes: (await sums(robot!, MINUTE, at, at + 1)).length > 0,
+      hours: (await sums(robot!, HOUR, at, at + 1)).length > 0,
+    })
+    await drop()
+    expect(await left()).toEqual({ raw: 1, minutes: true, hours: true })
+    world.clock.advance(3 * DAY)
+    await drop()
+    expect(await left()).toEqual({ raw: 0, minutes: true, hours: true })
+    world.clock.advance(13 * DAY)
+    await drop()
+    expect(await left()).toEqual({ raw: 0, minutes: false, hours: true })
+    world.clock.advance(430 * DAY)
+    await drop()
+    expect(await left()).toEqual({ raw: 0, minutes: false, hours: false })
+    expect(
+      await count(
+        "pg_inherits WHERE inhparent = ANY (ARRAY['heartbeat_packs', 'heartbeat_minutes', 'heartbeat_hours']::regclass[])",
+      ),
+    ).toBe(0)
+  })
+})
