@@ -13,6 +13,26 @@ type Found =
   /** What it holds cannot be known, and may be fine. */
   | { readonly kind: 'closed'; readonly why: string }
 
+/** Errors by which a disk says that it has lost what was there. */
+const DISK_ERRORS = ['EIO', 'EREMOTEIO', 'EUCLEAN', 'EBADMSG']
+
+/** What stands in one file, changing nothing. */
+export function readStateFile(path: string): Found {
+  let text: string
+  try {
+    text = readFileSync(path, 'utf8')
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code ?? ''
+    if (code === 'ENOENT') return { kind: 'absent' }
+    return { kind: DISK_ERRORS.includes(code) ? 'damaged' : 'closed', why: describeFileError(path, error) }
+  }
+  try {
+    return { kind: 'state', state: parseState(text) }
+  } catch (error) {
+    return { kind: 'damaged', why: describeError(error) }
+  }
+}
+
 export interface LoadedState {
   readonly state: AgentState
   /** What a person should hear of: damage that was got around, permissions that were mended. */
@@ -20,9 +40,6 @@ export interface LoadedState {
   /** It was read from the copy, for there is no good agent.toml: whoever may write should call `restoreState`. */
   readonly isFromCopy: boolean
 }
-
-/** Errors by which a disk says that it has lost what was there. */
-const DISK_ERRORS = ['EIO', 'EREMOTEIO', 'EUCLEAN', 'EBADMSG']
 
 /**
  * Reads agent.toml, or the copy before it when agent.toml is damaged or gone. Files that are there but hold nothing usable,
@@ -87,31 +104,15 @@ export function restoreState(places: Places, state: AgentState): string {
 }
 
 function isGoodState(path: string): boolean {
-  return readOne(path).kind === 'state'
+  return readStateFile(path).kind === 'state'
 }
 
 /** Reads a file that must be readable if it is there. */
 function readOpen(path: string, warnings: string[]): Exclude<Found, { kind: 'closed' }> {
-  const found = readOne(path)
+  const found = readStateFile(path)
   if (found.kind === 'closed') throw new AgentExit(EXIT.error, `cannot read ${path}: ${found.why}`)
   if (found.kind === 'state') protect(path, warnings)
   return found
-}
-
-function readOne(path: string): Found {
-  let text: string
-  try {
-    text = readFileSync(path, 'utf8')
-  } catch (error) {
-    const code = (error as NodeJS.ErrnoException).code ?? ''
-    if (code === 'ENOENT') return { kind: 'absent' }
-    return { kind: DISK_ERRORS.includes(code) ? 'damaged' : 'closed', why: describeFileError(path, error) }
-  }
-  try {
-    return { kind: 'state', state: parseState(text) }
-  } catch (error) {
-    return { kind: 'damaged', why: describeError(error) }
-  }
 }
 
 function protect(path: string, warnings: string[]): void {

@@ -1,7 +1,8 @@
-import { accessSync, constants, readdirSync, readFileSync, statfsSync, statSync } from 'node:fs'
+import { accessSync, constants, readdirSync, statfsSync, statSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import type { Places } from '../places.ts'
-import { type AgentState, EMPTY_STATE, parseState } from '../state.ts'
+import { type AgentState, EMPTY_STATE } from '../state.ts'
+import { readStateFile } from '../state-file.ts'
 import { describeError } from '../text.ts'
 import { type Finding, fail, ok, skip, warn } from './report.ts'
 
@@ -14,9 +15,12 @@ const LITTLE_INODES = 1_000
 /** agent.toml as it is on the disk. Unlike the agent it mends nothing: whoever looks must not change what is there. */
 export function lookAtIdentity(places: Places): { readonly state: AgentState; readonly finding: Finding } {
   const check = 'identity'
-  const current = stateIn(places.config)
-  const state = current.state ?? stateIn(places.backup).state
-  if (state === undefined && current.fault === undefined)
+  const current = readStateFile(places.config)
+  const previous = readStateFile(places.backup)
+  // A file that may not be read is no reason to go back to what was before it: the agent does not, either.
+  const found = current.kind === 'state' || current.kind === 'closed' ? current : previous
+  const state = found.kind === 'state' ? found.state : undefined
+  if (current.kind === 'absent' && previous.kind === 'absent')
     return {
       state: EMPTY_STATE,
       finding: warn(
@@ -30,16 +34,16 @@ export function lookAtIdentity(places: Places): { readonly state: AgentState; re
       state: EMPTY_STATE,
       finding: fail(
         check,
-        `${places.config} cannot be used: ${current.fault}`,
+        `${places.config} ${faultIn(current)}`,
         'run this as the user that the agent runs as; if the file is damaged, restore it, or run "beacon agent forget" and enrol again',
       ),
     }
-  if (current.state === undefined)
+  if (current.kind !== 'state')
     return {
       state,
       finding: warn(
         check,
-        `${places.config} cannot be used (${current.fault ?? 'it is gone'}); its copy ${places.backup} can`,
+        `${places.config} ${faultIn(current)}; its copy ${places.backup} can be used`,
         'nothing: the agent goes on with the copy and writes the file anew. If it happens again, the disk may be failing',
       ),
     }
@@ -56,12 +60,8 @@ export function lookAtIdentity(places: Places): { readonly state: AgentState; re
   return { state, finding: ok(check, `${identity.name} (id ${identity.robotId}), of ${identity.server}`) }
 }
 
-function stateIn(path: string): { readonly state?: AgentState; readonly fault?: string } {
-  try {
-    return { state: parseState(readFileSync(path, 'utf8')) }
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'ENOENT' ? {} : { fault: describeError(error) }
-  }
+function faultIn(found: ReturnType<typeof readStateFile>): string {
+  return 'why' in found ? `cannot be used: ${found.why}` : 'is gone'
 }
 
 /** Whether the robot's secrets are its own, and whether it can write what it has to. */
