@@ -418,7 +418,7 @@ export class Robot {
     if (dropped === 0 || (this.#droppedTold > 0 && dropped < this.#droppedTold + 1_000)) return
     this.#droppedTold = dropped
     this.#parts.log.warn(
-      `${size} heartbeats wait for the server and no more fit: ${dropped} of the oldest are lost so far`,
+      `${dropped} heartbeats are lost so far, for want of room or to damage; ${size} wait for the server`,
     )
   }
 

@@ -245,6 +245,9 @@ export class Ring {
   /** Forgets everything, for nobody will ever ask for it. */
   clear(): void {
     this.acknowledge(0, Number.MAX_SAFE_INTEGER)
+    const { dropped } = this.#losses
+    if (this.untold > 0) this.#losses = { dropped, told: dropped, span: {} }
+    this.#schedule()
   }
 
   /** Writes down what there is, and syncs it. */

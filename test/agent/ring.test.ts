@@ -305,6 +305,18 @@ describe('what it lost', () => {
     expect(bench.ring.report(() => 'two')).toMatchObject({ id: 'one', count: dropped, span: { first: '#1' } })
   })
 
+  test('is nobody’s business any more once everything is forgotten', () => {
+    const bench = new Bench({ maxBytes: 4_000 })
+    overflow(bench, 1, 300)
+    bench.ring.report(ids())
+    bench.ring.clear()
+    expect(bench.ring.untold).toBe(0)
+    bench.settle()
+    expect(bench.files()).toEqual([])
+    bench.open()
+    expect(bench.ring.report(ids())).toBeUndefined()
+  })
+
   test('to damage counts once, however often it is found', () => {
     const bench = new Bench()
     bench.add(...upTo(10))
@@ -388,7 +400,7 @@ describe('whatever happens to its files', () => {
     bench.ring.close()
     bench.open()
     expect(bench.numbers()).toEqual([...numbers, 1_000])
-    bench.ring.clear()
+    bench.ring.acknowledge(0, 1_000)
     if (bench.ring.untold > 0) {
       const { id, count } = bench.ring.report(() => 'told')!
       expect(count).toBe(bench.ring.untold)

@@ -229,6 +229,28 @@ describe('events', () => {
   })
 })
 
+test('a fault that was raised before the first welcome has its true time from then on, also after a restart', () => {
+  const YEARS_MS = 6 * 365 * 86_400_000
+  const clock = new ManualClock('2026-05-01T00:00:00Z')
+  const wrong = { now: () => clock.now() - YEARS_MS, monotonic: () => clock.monotonic() }
+  const faults = new MemoryFaults()
+  const start = () => {
+    const serverTime = serverTimeFor({ ...wrong, after: clock.after, sleep: clock.sleep })
+    const events = new EventQueue(clock)
+    const parts = { clock, serverTime, random: systemRandom, events, faultStore: faults }
+    return { serverTime, software: new RobotSoftware(parts) }
+  }
+  const since = (software: RobotSoftware) => software.read().faults?.map((fault) => fault.since)
+  const first = start()
+  first.software.accept('{"fault":{"raise":{"code":"gripper"}}}')
+  expect(since(first.software)).toEqual(['2020-05-02T00:00:00.000Z'])
+  clock.advance(60_000)
+  const second = start()
+  expect(since(second.software)).toEqual(['2020-05-02T00:00:00.000Z'])
+  second.serverTime.learn(new Date(clock.now()).toISOString(), 0)
+  expect(since(second.software)).toEqual(['2026-05-01T00:00:00.000Z'])
+})
+
 test('lines from all programs together have a bound of their own', () => {
   const { clock, software } = softwareWith(LOCAL_LIMITS)
   const say = () => software.accept('{"metric":{"a":1}}').ok
