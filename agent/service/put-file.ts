@@ -22,7 +22,8 @@ export function putFile(path: string, content: string, mode: number): void {
   const file = openSync(fresh, 'wx', 0o600)
   try {
     try {
-      writeSync(file, content)
+      const bytes = Buffer.from(content)
+      for (let done = 0; done < bytes.length; ) done += writeSync(file, bytes, done)
       const own = process.geteuid?.()
       if (own === 0 && folder.uid !== own) fchownSync(file, folder.uid, folder.gid)
       fchmodSync(file, mode)
