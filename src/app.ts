@@ -16,6 +16,7 @@ import { createClaims } from './claims/claims.ts'
 import { startPendingExpiry } from './claims/expiry.ts'
 import type { Config } from './config.ts'
 import { closePool, openDatabase, openPool } from './db/database.ts'
+import { startDiskWatch } from './db/disk-watch.ts'
 import { startEmbeddedPostgres } from './db/embedded.ts'
 import { startPacker } from './db/heartbeat-packer.ts'
 import { startMaintenance } from './db/maintenance.ts'
@@ -182,6 +183,14 @@ export function createBeacon(config: Config, parts: BeaconParts): Beacon {
     await maintenance.ready
     const packer = startPacker({ upkeep, clock, retention: config.history, log, metrics })
     releases.add('packing of heartbeats', () => packer.stop())
+    const diskWatch = startDiskWatch({
+      database: upkeep,
+      folder: config.databaseUrl === undefined ? config.dataDir : undefined,
+      clock,
+      log,
+      metrics,
+    })
+    releases.add('watch over the disk', () => diskWatch.stop())
 
     const bus: Bus =
       config.bus === 'postgres'

@@ -150,7 +150,13 @@ export function createMetrics() {
     diskFreeBytes: new Gauge({
       name: 'beacon_disk_free_bytes',
       help: "What is left of the disk with the server's own PostgreSQL; absent when that is another's",
-      labelNames: [] as const,
+      labelNames: ['folder'] as const,
+      registers,
+    }),
+    diskBytes: new Gauge({
+      name: 'beacon_disk_size_bytes',
+      help: 'How large that disk is',
+      labelNames: ['folder'] as const,
       registers,
     }),
     queueDepth: new Gauge({
