@@ -37,10 +37,19 @@ export function replaceFile(path: string, content: string | Buffer, backup?: str
   syncFolder(dirname(path))
 }
 
+/** What the names of an identity's files, besides agent.toml itself, end with. Only these: an agent.toml.two is another's. */
+export const ENDINGS = ['bak', 'damaged', 'seq', 'seq.bak', 'session', 'clock', 'faults', 'events'] as const
+
+/** What a file is written to before it takes its name, without the beginning. */
+export function isTemporary(ending: string): boolean {
+  const [, of] = /^(?:(.+)\.)?\d+\.tmp$/.exec(ending) ?? [undefined, 'none']
+  return of === undefined || ENDINGS.some((one) => one === of)
+}
+
 /** Removes what a process that was killed while it replaced a file of this `stem` left. Nobody else may be at it now. */
 export function removeLeftovers(folder: string, stem: string): void {
   for (const name of namesIn(folder))
-    if (name.startsWith(`${stem}.`) && /^([a-z.]+\.)?\d+\.tmp$/.test(name.slice(stem.length + 1)))
+    if (name.startsWith(`${stem}.`) && isTemporary(name.slice(stem.length + 1)))
       rmSync(join(folder, name), { force: true })
 }
 

@@ -1,6 +1,7 @@
 import { readdirSync, rmSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { AgentExit, EXIT } from './exit.ts'
+import { ENDINGS, isTemporary } from './files.ts'
 import { takeLock } from './lock.ts'
 import type { Places } from './places.ts'
 import type { Clock, Random } from './runtime.ts'
@@ -16,12 +17,9 @@ export function filesOf(places: Places): string[] {
 
 function belongs(name: string, stem: string): boolean {
   if (name === stem) return true
-  return (
-    name.startsWith(`${stem}.`) &&
-    /^(bak|damaged|seq|seq\.bak|session|spool|clock|faults|events|sock|((bak|seq|seq\.bak|session|clock|faults|events)\.)?\d+\.tmp)$/.test(
-      name.slice(stem.length + 1),
-    )
-  )
+  if (!name.startsWith(`${stem}.`)) return false
+  const ending = name.slice(stem.length + 1)
+  return [...ENDINGS, 'spool', 'sock'].includes(ending) || isTemporary(ending)
 }
 
 function namesIn(folder: string): string[] {

@@ -49,7 +49,7 @@ test('the next agent goes on after one that was killed, and clears up what it le
   const left = ['1.tmp', 'bak.1.tmp', 'seq.bak.77.tmp', 'session.99999.tmp', 'events.5.tmp'].map(
     (end) => `${stem}.${end}`,
   )
-  const others = ['other.toml.1.tmp', `${stem}.d`, `${stem}.mine`]
+  const others = ['other.toml.1.tmp', `${stem}.two.1.tmp`, `${stem}.x.tmp`, `${stem}.d`, `${stem}.mine`]
   for (const name of [...left, ...others]) writeFileSync(join(stateDir, name), '')
   const next = robot.run(['--server', server.url])
   await server.sessions.next(undefined, 1)
