@@ -23,6 +23,7 @@ import {
   type UninstallFlags,
   uninstallService,
 } from './service/command.ts'
+import { environmentOfService } from './service/environment-file.ts'
 import { type ServiceHost, thisHost } from './service/host.ts'
 import { type Scope, SYSTEM_LAYOUT, userLayout } from './service/layout.ts'
 import {
@@ -131,7 +132,13 @@ export async function examineAgent(
   asJson: boolean,
 ): Promise<number> {
   return answering(output, async () => {
-    const report = await examine({ places: whereFor(flags, env), flags, env, clock, scope: scopeOfService() })
+    const scope = scopeOfService()
+    const places = whereFor(flags, env)
+    const layout = scope === 'user' ? userLayout(accountHome(), places.config) : SYSTEM_LAYOUT
+    const isServices =
+      configPathIn(flags, env) === undefined && (scope === 'user' || process.getuid?.() === 0)
+    const asService = isServices ? environmentOfService(layout, env) : env
+    const report = await examine({ places, flags, env: asService, clock, scope })
     const lines = asJson ? [JSON.stringify(report, null, 2)] : reportLines(report)
     output.answers.write(`${lines.join('\n')}\n`)
     return report.ok ? EXIT.fine : EXIT.error

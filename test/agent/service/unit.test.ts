@@ -3,7 +3,7 @@ import { existsSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { withVariables } from '../../../agent/service/environment-file.ts'
+import { environmentOfService, variablesIn, withVariables } from '../../../agent/service/environment-file.ts'
 import { SYSTEM_LAYOUT, userLayout } from '../../../agent/service/layout.ts'
 import { unitWord } from '../../../agent/service/quoting.ts'
 import { type UnitWish, unitText } from '../../../agent/service/unit.ts'
@@ -164,5 +164,29 @@ describe('the file of settings', () => {
     expect(second).toMatch(/HTTPS_PROXY=http:\/\/proxy:3128\n$/)
     expect(second.match(/BEACON_SERVER/g)).toHaveLength(1)
     expect(withVariables(second, {})).toBe(second)
+  })
+
+  test('are read as they were written', () => {
+    fc.assert(
+      fc.property(fc.string({ unit: 'grapheme' }), (value) => {
+        fc.pre(!/[\u0000-\u001f\u007f-\u009f\u2028\u2029]/.test(value))
+        expect(variablesIn(withVariables(undefined, { BEACON_NAME: value }))).toEqual({ BEACON_NAME: value })
+      }),
+    )
+    expect(variablesIn("#A=1\n B = two words \nC='a \\ b'\nB=three\nnothing\n")).toEqual({
+      B: 'three',
+      C: 'a \\ b',
+    })
+  })
+
+  test('are what doctor goes by where the service is installed', () => {
+    const folder = temporaryFolder()
+    const layout = { unit: join(folder, 'unit'), environmentFile: join(folder, 'agent.env') }
+    writeFileSync(layout.environmentFile, 'BEACON_CA_FILE=/etc/beacon/agent-ca.pem\n')
+    expect(environmentOfService(layout, { A: '1' })).toEqual({ A: '1' })
+    writeFileSync(layout.unit, '')
+    const both = { A: '1', BEACON_CA_FILE: '/etc/beacon/agent-ca.pem' }
+    expect(environmentOfService(layout, { A: '1', BEACON_CA_FILE: '/x' })).toEqual(both)
+    expect(environmentOfService({ ...layout, environmentFile: folder }, { A: '1' })).toEqual({ A: '1' })
   })
 })
