@@ -204,8 +204,9 @@ export class Ring {
     return found
   }
 
-  /** Forgets the entries with these numbers, both included. */
-  acknowledge(from: number, to: number): void {
+  /** Forgets the entries with these numbers, both included. What comes later is not among them. */
+  acknowledge(from: number, upTo: number): void {
+    const to = Math.min(upTo, this.#highest)
     let wasWritten = false
     for (const segment of this.#segments) {
       const start = indexAbove(segment.places, from - 1)

@@ -155,6 +155,19 @@ describe('a ring on disk', () => {
     expect(bench.files()).toEqual([])
   })
 
+  test('forgets nothing that came after an acknowledgement, whatever numbers that names', () => {
+    for (const forget of [(ring: Ring) => ring.clear(), (ring: Ring) => ring.acknowledge(0, 1_000)]) {
+      const bench = new Bench()
+      bench.add(1)
+      bench.settle()
+      forget(bench.ring)
+      bench.add(2)
+      bench.ring.close()
+      bench.open()
+      expect(bench.numbers()).toEqual([2])
+    }
+  })
+
   test('loses nothing at a clean end', () => {
     const bench = new Bench()
     bench.add(1, 2, 3)
