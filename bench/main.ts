@@ -21,7 +21,7 @@ async function runOne(name: string): Promise<void> {
 }
 
 /** Take an hour, or the whole machine: only when asked for. */
-const LARGE = ['soak', 'growth']
+const LARGE = ['soak', 'growth', 'agent-flapping']
 
 /** Each in a process of its own, so that none inherits what another has made of the heap. */
 async function runAll(): Promise<void> {

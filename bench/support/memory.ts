@@ -3,7 +3,8 @@ import { parentOf } from './proc.ts'
 
 const KIB = 1024
 
-function fieldsOf(path: string): Map<string, number> {
+/** Lines of `Name: 12 kB`, in bytes. */
+export function fieldsOf(path: string): Map<string, number> {
   const lines = readFileSync(path, 'utf8').matchAll(/^(\S+):\s+(\d+)(?: kB)?$/gm)
   return new Map([...lines].map(([, name, value]) => [name!, Number(value) * KIB]))
 }

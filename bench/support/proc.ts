@@ -57,6 +57,13 @@ export function cpuSecondsOf(pid: number): number {
   return nanoseconds / 1e9
 }
 
+/** The same with its children that have ended, whose time is counted in ticks of 10 ms. */
+export function cpuSecondsWithChildrenOf(pid: number): number {
+  const times = timesOf(pid)
+  if (!times) throw new Error(`process ${pid} is gone`)
+  return cpuSecondsOf(pid) + times.ended
+}
+
 /** Processor seconds of a process and all that it started, ended ones included. */
 export function cpuSecondsOfTree(root: number): number {
   const all = new Map<number, ProcessTimes>()
