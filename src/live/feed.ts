@@ -27,7 +27,7 @@ export interface LiveLimits {
 export const LIVE_LIMITS: LiveLimits = {
   readers: 1_000,
   readersOfOne: 50,
-  bytesPerSecond: 32 * 1024 * 1024,
+  bytesPerSecond: 64 * 1024 * 1024,
   log: LOG_LIMITS,
 }
 
@@ -148,11 +148,6 @@ export function createLiveFeeds(parts: LiveParts): LiveFeeds {
       }
   }
 
-  function onBytes(bytes: number): void {
-    budget.spend(bytes)
-    metrics.liveBytes.inc(bytes)
-  }
-
   function lookAfter(): void {
     const now = clock.monotonic()
     const isBlind = (world?.poller.ageMs() ?? 0) > TRUST_MS
@@ -234,7 +229,8 @@ export function createLiveFeeds(parts: LiveParts): LiveFeeds {
       clock,
       store,
       onIdle: enqueue,
-      onBytes,
+      onEvent: (bytes) => budget.spend(bytes),
+      onWritten: (bytes) => metrics.liveBytes.inc(bytes),
     })
     const [least, most] = RETRY_MS
     reader.sayFirst(retryText(Math.round(least + random.fraction() * (most - least))))

@@ -33,7 +33,9 @@ interface ReaderParts {
   readonly store: LiveStore
   /** Called when the last event has gone. */
   readonly onIdle: (reader: Reader) => void
-  readonly onBytes: (bytes: number) => void
+  /** Called with what is going to be written, and with what was. */
+  readonly onEvent: (bytes: number) => void
+  readonly onWritten: (bytes: number) => void
 }
 
 /**
@@ -98,6 +100,7 @@ export class Reader {
   tellNext(): boolean {
     const bytes = this.#next()
     if (!bytes) return false
+    this.#parts.onEvent(bytes.length)
     this.#send(bytes, 0)
     return true
   }
@@ -136,11 +139,11 @@ export class Reader {
   }
 
   #send(bytes: Buffer, from: number): void {
-    const { clock, onBytes, onIdle, sink } = this.#parts
+    const { clock, onIdle, onWritten, sink } = this.#parts
     const to = Math.min(from + PIECE_BYTES, bytes.length)
     this.#busySince = clock.monotonic()
     this.#isMidEvent = to < bytes.length
-    onBytes(to - from)
+    onWritten(to - from)
     sink.write(bytes.subarray(from, to), () => {
       if (this.#isOver) return
       this.#busySince = undefined

@@ -31,13 +31,15 @@ function begin() {
   const view = new View(store, { filter: {}, reach: 'everything', detail: 'full' })
   const out = makeSink()
   const idle: Reader[] = []
+  const events: number[] = []
   let bytes = 0
   const reader = new Reader(view, {
     sink: out.sink,
     clock,
     store,
     onIdle: (one) => idle.push(one),
-    onBytes: (count) => {
+    onEvent: (count) => events.push(count),
+    onWritten: (count) => {
       bytes += count
     },
   })
@@ -52,7 +54,7 @@ function begin() {
     if (tick) view.take(tick)
   }
   const said = () => out.written.join('')
-  return { clock, store, view, reader, apply, said, idle, bytes: () => bytes, ...out }
+  return { clock, store, view, reader, apply, said, idle, events, bytes: () => bytes, ...out }
 }
 
 const seqs = (text: string) => [...text.matchAll(/"seq":(\d+)/g)].map(([, seq]) => Number(seq))
@@ -75,16 +77,18 @@ describe('a reader', () => {
   })
 
   test('gets a large event in pieces, the next once it has taken the one before', () => {
-    const { reader, apply, said, take, written, idle, bytes } = begin()
+    const { reader, apply, said, take, written, idle, events, bytes } = begin()
     apply(...Array.from({ length: 200 }, (_, index) => `${index}-${'x'.repeat(1_000)}`))
     reader.restart()
     reader.tellNext()
     expect(written.length).toBe(1)
+    // What the whole will take is said before.
+    expect(events).toHaveLength(1)
     while (idle.length === 0) take()
     expect(written.length).toBeGreaterThan(5)
     expect(Math.max(...written.map((piece) => piece.length))).toBe(64 * 1024)
     expect(JSON.parse(/^data: (.*)$/m.exec(said())![1]!).items).toHaveLength(200)
-    expect(bytes()).toBe(said().length)
+    expect([bytes(), events[0]]).toEqual([said().length, said().length])
   })
 
   test('goes on where it was, and hears so even where nothing is new', () => {

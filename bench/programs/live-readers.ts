@@ -1,0 +1,137 @@
+import { request } from 'node:http'
+import { connect, type Socket } from 'node:net'
+import { answerQuestions } from '../support/answering.ts'
+import { Histogram, type HistogramCounts } from '../support/histogram.ts'
+
+// Readers of the live feed. All but one only count what comes, so that reading is not what is measured; that one takes in
+// what it is told, and when.
+
+export type LiveReadersQuestion =
+  /** Answers when each has been told everything once. */
+  | {
+      readonly do: 'open'
+      readonly port: number
+      readonly readers: number
+      readonly detail: string
+      readonly tokens: readonly string[]
+    }
+  | { readonly do: 'look' }
+  | { readonly do: 'close' }
+
+export interface LiveReadersLook {
+  /** Since the last look. */
+  readonly bytes: number
+  /** From the arrival of a heartbeat at the server to its arrival at the reader. */
+  readonly heartbeats: HistogramCounts
+  /** When a robot was first told with a label `change` of this value, on the clock of the machine. */
+  readonly changes: readonly (readonly [value: string, at: number])[]
+  /** Readers that were cut off. */
+  readonly lost: number
+}
+
+const WHOLE = Buffer.from('"done":true')
+const sockets: (Socket | { destroy(): void })[] = []
+const heartbeats = new Histogram()
+const changes = new Map<string, number>()
+let bytes = 0
+let lost = 0
+let isClosing = false
+
+const path = (detail: string) => `/api/live?detail=${detail}`
+
+function count(port: number, detail: string, token: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const socket = connect(port, '127.0.0.1')
+    sockets.push(socket)
+    let isWhole = false
+    let tail = Buffer.alloc(0)
+    socket.write(`GET ${path(detail)} HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer ${token}\r\n\r\n`)
+    socket.on('data', (chunk: Buffer) => {
+      bytes += chunk.length
+      if (isWhole) return
+      const seen = Buffer.concat([tail, chunk])
+      isWhole = seen.includes(WHOLE)
+      tail = seen.subarray(-WHOLE.length)
+      if (isWhole) resolve()
+    })
+    socket.on('error', reject)
+    socket.on('close', () => {
+      if (!isClosing) lost += 1
+      reject(new Error('a reader was cut off before it had been told everything'))
+    })
+  })
+}
+
+function takeIn(port: number, detail: string, token: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const asked = request(
+      {
+        port,
+        host: '127.0.0.1',
+        path: path(detail),
+        headers: { authorization: `Bearer ${token}` },
+        agent: false,
+      },
+      (answer) => {
+        if (answer.statusCode !== 200) reject(new Error(`the feed answered with ${answer.statusCode}`))
+        let text = ''
+        answer.setEncoding('utf8').on('data', (chunk: string) => {
+          bytes += chunk.length
+          text += chunk
+          for (let end = text.indexOf('\n\n'); end >= 0; end = text.indexOf('\n\n')) {
+            const event = text.slice(0, end)
+            text = text.slice(end + 2)
+            if (event.startsWith('event: snapshot') && event.includes('"done":true')) resolve()
+            if (event.startsWith('event: delta')) hear(event)
+          }
+        })
+        answer.on('close', () => {
+          if (!isClosing) lost += 1
+        })
+      },
+    )
+    sockets.push(asked)
+    asked.on('error', reject)
+    asked.end()
+  })
+}
+
+interface Told {
+  readonly labels: Readonly<Record<string, string>>
+  readonly heartbeat?: { readonly received_at: string } | null
+}
+
+function hear(event: string): void {
+  const now = Date.now()
+  const { changed } = JSON.parse(event.slice(event.indexOf('data: ') + 6)) as { changed: Told[] }
+  for (const { heartbeat, labels } of changed) {
+    if (heartbeat) heartbeats.recordMs(now - Date.parse(heartbeat.received_at))
+    const { change } = labels
+    if (change !== undefined && !changes.has(change)) changes.set(change, now)
+  }
+}
+
+answerQuestions<LiveReadersQuestion>(async (question) => {
+  if (question.do === 'open') {
+    const { port, readers, detail, tokens } = question
+    isClosing = false
+    await Promise.all([
+      ...(readers > 0 ? [takeIn(port, detail, tokens[0]!)] : []),
+      ...Array.from({ length: Math.max(0, readers - 1) }, (_, index) =>
+        count(port, detail, tokens[(index + 1) % tokens.length]!),
+      ),
+    ])
+    return undefined
+  }
+  if (question.do === 'close') {
+    isClosing = true
+    for (const socket of sockets.splice(0)) socket.destroy()
+    return undefined
+  }
+  const look: LiveReadersLook = { bytes, heartbeats: heartbeats.counts(), changes: [...changes], lost }
+  bytes = 0
+  lost = 0
+  heartbeats.clear()
+  changes.clear()
+  return look
+})
