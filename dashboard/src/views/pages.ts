@@ -20,6 +20,12 @@ export const PAGES: readonly PageEntry[] = [
     component: lazy(() => import('./fleet/fleet.tsx').then(({ Fleet }) => Fleet)),
   },
   {
+    path: '/floor',
+    title: 'Floor',
+    scope: 'robots:read',
+    component: lazy(() => import('./floor/floor.tsx').then(({ Floor }) => Floor)),
+  },
+  {
     path: '/welcome',
     scope: 'enrollment-keys:write',
     component: lazy(() => import('./welcome/welcome.tsx').then(({ Welcome }) => Welcome)),
