@@ -82,11 +82,10 @@ describe('a heartbeat that comes when its hour is closed', () => {
     const at = world.clock.now()
     await world.send([beat(other!, at, 1)])
     await world.advance(3 * HOUR)
-    await world.closeAll()
-    // One whose partition is closed, beside one whose is not.
+    await world.packAll()
+    // One whose partition is packed and not yet dropped, beside one whose is open.
     const late = { ...beat(robot!, at, 1), receivedAt: at }
     expect(await world.send([late, beat(other!, at + 1, 2)])).toEqual([1, 2])
-    await world.packAll()
     await world.advance(10 * MINUTE)
     await world.dropPacked()
     // Their partitions are gone.
