@@ -6,6 +6,7 @@ import { expect, onTestFinished, test } from 'vitest'
 import { EventQueue } from '../../agent/events.ts'
 import type { Log } from '../../agent/log.ts'
 import { Robot } from '../../agent/robot.ts'
+import type { Reading } from '../../agent/sensors/board.ts'
 import { Sequence } from '../../agent/sequence.ts'
 import { SessionCount } from '../../agent/session-count.ts'
 import type { HeartbeatFrame } from '../../src/protocol/frames.ts'
@@ -30,7 +31,11 @@ const silentLog: Log = { debug() {}, info() {}, warn() {}, error() {} }
 const INTERVAL_MS = 10_000
 
 /** A robot in this process, on a clock and with chances that the test gives. */
-async function robotOf(server: ControlPlane, gatewayUrl = `ws://127.0.0.1:${server.port}/agent/ws`) {
+async function robotOf(
+  server: ControlPlane,
+  gatewayUrl = `ws://127.0.0.1:${server.port}/agent/ws`,
+  reading: Reading = {},
+) {
   const clock = new ManualClock()
   const folder = mkdtempSync(join(tmpdir(), 'beacon-storm-'))
   const abort = new AbortController()
@@ -71,7 +76,7 @@ async function robotOf(server: ControlPlane, gatewayUrl = `ws://127.0.0.1:${serv
         throw error
       }),
       spool: new ArraySpool(),
-      readSensors: async () => ({}),
+      readSensors: async () => reading,
       readLocal: () => ({ software: {}, agentFaults: [], agentMetrics: {} }),
       events: new EventQueue(clock),
       gatewayUrl,
@@ -228,4 +233,22 @@ test('a robot whose gateway is nowhere to be found comes to the server itself', 
     await clock.pass(1_000, 100)
     return robot.status().connection === 'connected'
   }, 'a session at the other address')
+})
+
+test('a fault that the agent found before the first welcome has its true time from then on', async () => {
+  const server = await plane()
+  // Its clock stands at the beginning of 2026, and the server's does not.
+  const { clock, isConnected } = await robotOf(server, undefined, { system: { disk: 0.99 } })
+  await isConnected()
+  const session = server.sessions.all[0]!
+  await clock.pass(25_000, 100)
+  const [early, ...later] = await session.heartbeats.first(3)
+  expect(early!.clock_offset_ms).toBeUndefined()
+  expect(early!.faults).toMatchObject([{ code: 'disk_nearly_full', since: early!.at }])
+  for (const beat of later) {
+    expect(beat.clock_offset_ms).toBeDefined()
+    const [fault] = beat.faults!
+    // Since the first heartbeat, by the clock of the server.
+    expect(Date.parse(fault!.since)).toBe(Date.parse(early!.at) - beat.clock_offset_ms!)
+  }
 })
