@@ -324,7 +324,20 @@ check() {
       'nothing was changed; it may have been damaged on its way, or be of another version: try again'
 }
 
+# What is unpacked fits there and may be run there.
+is_roomy() {
+  free=$(df -Pk "$1" 2>/dev/null | sed -n '2s/^[^ ]* *[0-9]* *[0-9]* *\([0-9]*\) .*/\1/p')
+  [ "${free:-0}" -ge 204800 ] || return 1
+  tried=$(mktemp "$1/beacon-install.XXXXXX" 2>/dev/null) || return 1
+  runs=''
+  printf '#!/bin/sh\n' >"$tried" && chmod 700 "$tried" && "$tried" 2>/dev/null && runs=yes
+  rm -f "$tried"
+  [ -n "$runs" ]
+}
+
 make_workplace() {
+  # Many robots have a small /tmp in memory, or none that programs may be run from.
+  if [ -z "$node" ] && [ -z "${TMPDIR:-}" ] && ! is_roomy /tmp && is_roomy /var/tmp; then TMPDIR=/var/tmp; fi
   workplace=$(umask 077 && mktemp -d "${TMPDIR:-/tmp}/beacon-install.XXXXXX") ||
     fail 1 'there is no place for temporary files' 'name a folder for them in TMPDIR'
   trap 'rm -rf "$workplace"' EXIT
@@ -430,9 +443,9 @@ install_agent() {
   find_credential
   find_server
   find_ca_file
+  find_node
   make_workplace
   join_authorities
-  find_node
   find_sums
   choose_file
   if [ -n "$dry_run" ]; then

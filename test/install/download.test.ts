@@ -209,6 +209,23 @@ describe('disks', () => {
     expect(changed()).toEqual([])
   })
 
+  test('with a small /tmp have what is unpacked in /var/tmp, unless TMPDIR says otherwise', async () => {
+    // Node is started by its path, and says where it lies.
+    const folder = mirrorOf(`#!/bin/sh\necho "$0" >>'${stranger.home}/tools/started'\necho 9.9.9\n`)
+    const df =
+      'echo Filesystem; case $2 in /tmp) echo tmpfs 9 9 99999 9% /tmp ;; *) echo disk 9 9 999999 9% / ;; esac'
+    const PATH = toolboxOf(stranger, without('node'), { df })
+    expect(await install(args(folder), { PATH })).toMatchObject({ code: 0, stderr: '' })
+    const started = () => readFileSync(join(stranger.home, 'tools/started'), 'utf8').split('\n')[0]
+    expect(started()).toMatch(/^\/var\/tmp\/beacon-install\..*\/beacon-agent\/node$/)
+    rmSync(join(stranger.home, 'tools/started'))
+    expect(await install(args(folder), { PATH, TMPDIR: join(stranger.home, 'tools') })).toMatchObject({
+      code: 0,
+    })
+    expect(started()).toMatch(/\/tools\/beacon-install\..*\/beacon-agent\/node$/)
+    expect(readdirSync('/var/tmp').filter((name) => name.startsWith('beacon-install.'))).toEqual([])
+  })
+
   test('from which nothing may be run are, too', async () => {
     // As on a folder that is mounted noexec: nothing there becomes a program.
     const PATH = toolboxOf(stranger, without('node'), { chmod: 'exit 0' })
