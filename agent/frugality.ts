@@ -6,10 +6,15 @@ import { setFlagsFromString } from 'node:v8'
  */
 const FLAGS = ['--no-opt', '--no-maglev', '--no-sparkplug', '--max-lazy', '--optimize-for-size']
 
-/** Has V8 spare memory from now on, so call it before the agent's own code is loaded. A flag that a person has set stays. */
+/** Has V8 spare memory from now on: the earlier, the more. */
 export function spareMemory(execArgv: readonly string[], nodeOptions = ''): void {
+  for (const flag of frugalFlags(execArgv, nodeOptions)) setFlagsFromString(flag)
+}
+
+/** The flags for that, without those of which a person has said how they are to be. */
+export function frugalFlags(execArgv: readonly string[], nodeOptions: string): string[] {
   const set = new Set([...execArgv, ...nodeOptions.split(/\s+/)].map(nameOf))
-  for (const flag of FLAGS) if (!set.has(nameOf(flag))) setFlagsFromString(flag)
+  return FLAGS.filter((flag) => !set.has(nameOf(flag)))
 }
 
 /** `--no-opt` and `--opt` are one flag; V8 takes `_` for `-`. */
