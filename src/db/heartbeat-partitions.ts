@@ -13,7 +13,11 @@ export const DROPPED_AFTER_MS = 5 * 60_000
 
 /** Heartbeats of the past are stored so far back, unless that is closed. */
 const BACK_MS = HOUR_MS
-const LOCK_TIMEOUT = '1s'
+/**
+ * Longer than it takes until a vacuum makes way. Nobody waits for whoever waits to close a partition, but for those who
+ * would add to it, an hour too late.
+ */
+const CLOSE_TIMEOUT_MS = 5_000
 
 /** Makes the partitions of heartbeats from an hour before `now` to half a day ahead; answers the names of the new ones. */
 export function ensureHeartbeatPartitions(database: Database, now: number): Promise<string[]> {
@@ -29,14 +33,18 @@ export function ensureHeartbeatPartitions(database: Database, now: number): Prom
  * Closes the oldest partition of heartbeats that is over and not closed; answers its name, or undefined. From then on
  * nothing is added to it: this waits for who is adding something, and refuses who comes later.
  */
-export async function closePartition(database: Database, now: number): Promise<string | undefined> {
+export async function closePartition(
+  database: Database,
+  now: number,
+  timeoutMs = CLOSE_TIMEOUT_MS,
+): Promise<string | undefined> {
   return database.transaction().execute(async (transaction) => {
     const closed = await closedThrough(transaction)
     const [next] = (await listPartitions(transaction, HEARTBEATS)).filter(
       ({ state, endMs }) => state === 'attached' && endMs > closed,
     )
     if (!next || next.endMs > now - CLOSED_AFTER_MS) return undefined
-    await sql`SET LOCAL lock_timeout = ${sql.lit(LOCK_TIMEOUT)}`.execute(transaction)
+    await sql`SET LOCAL lock_timeout = ${sql.lit(timeoutMs)}`.execute(transaction)
     await sql`
       CREATE OR REPLACE TRIGGER heartbeats_closed BEFORE INSERT ON ${sql.table(next.name)}
       FOR EACH ROW EXECUTE FUNCTION heartbeats_refuse_closed()

@@ -8,10 +8,12 @@ const DAY_MS = 24 * HOUR_MS
 export interface PartitionedTable {
   readonly name: 'heartbeats' | 'heartbeat_packs' | 'heartbeat_minutes' | 'heartbeat_hours'
   readonly spanMs: number
+  /** Its partitions are only added to, and gone before a vacuum would be worth it. */
+  readonly isShortLived?: boolean
 }
 
 /** By arrival. Those of older versions hold six hours each. */
-export const HEARTBEATS: PartitionedTable = { name: 'heartbeats', spanMs: HOUR_MS }
+export const HEARTBEATS: PartitionedTable = { name: 'heartbeats', spanMs: HOUR_MS, isShortLived: true }
 /** By arrival. */
 export const PACKS: PartitionedTable = { name: 'heartbeat_packs', spanMs: DAY_MS }
 /** By the robot's clock. */
@@ -84,7 +86,10 @@ async function makePartition(
     sql.lit(new Date(time).toISOString()),
   )
   const [parent, partition] = [sql.table(table.name), sql.table(name)]
-  await sql`CREATE TABLE IF NOT EXISTS ${partition} (LIKE ${parent} INCLUDING ALL)`.execute(transaction)
+  const options = table.isShortLived ? sql`WITH (autovacuum_enabled = false)` : sql``
+  await sql`CREATE TABLE IF NOT EXISTS ${partition} (LIKE ${parent} INCLUDING ALL) ${options}`.execute(
+    transaction,
+  )
   await sql`ALTER TABLE ${parent} ATTACH PARTITION ${partition} FOR VALUES FROM (${lower}) TO (${upper})`.execute(
     transaction,
   )

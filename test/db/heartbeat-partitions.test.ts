@@ -173,7 +173,7 @@ describe('closing partitions', () => {
     await withClient(async (writer) => {
       await writer.query('BEGIN')
       await insertAt(NOON - HOUR, writer)
-      await expect(closePartition(db.database, NOON)).rejects.toThrow('lock timeout')
+      await expect(closePartition(db.database, NOON, 200)).rejects.toThrow('lock timeout')
       // Others who add and read do not wait.
       await insertAt(NOON - HOUR)
       await writer.query('COMMIT')

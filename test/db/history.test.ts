@@ -226,6 +226,71 @@ describe('packing', () => {
   })
 })
 
+describe('reading page by page', () => {
+  test('keeps the order over any number of packs, those of one moment included', async () => {
+    const [robot] = await world.addRobots(1)
+    const at = world.clock.now()
+    const seqs: number[] = []
+    // Packs of the same hour, of which none ends before another begins; what came last is to be read first.
+    for (let seq = 20; seq > 0; seq--) {
+      seqs.unshift(seq)
+      await world.send([beat(robot!, at, seq), beat(robot!, at + 1, seq + 100)])
+      await world.advance(HOUR + 3 * MINUTE)
+      await world.packAll()
+    }
+    const expected = [...seqs, ...seqs.map((seq) => seq + 100)]
+    for (const limit of [1, 3, 7, 40, 100]) {
+      const found: Awaited<ReturnType<typeof listHeartbeats>> = []
+      for (;;) {
+        const last = found.at(-1)
+        const after = last && { at: last.place_at, sessionNo: last.session_no, seq: last.seq }
+        const page = await listHeartbeats(world.db.database, robot!, EVER, { limit, after })
+        expect(page.length).toBeLessThanOrEqual(limit)
+        found.push(...page)
+        if (page.length < limit) break
+      }
+      expect(found.map(({ seq }) => seq)).toEqual(expected)
+    }
+    expect(await sums(robot!, 7_000, at, at + 1, ['metrics.speed'])).toMatchObject([{ count: 40, avg: 1.25 }])
+  })
+})
+
+describe('a read', () => {
+  test('sees every heartbeat once, though all are packed between its statements', async () => {
+    const [robot] = await world.addRobots(1)
+    const at = world.clock.now()
+    await world.send([beat(robot!, at, 1), beat(robot!, at + 1, 2)])
+    await world.advance(2 * HOUR)
+    const range = { from: new Date(at), to: new Date(at + HOUR) }
+    let packed = 0
+    const meanwhile = world.db.database.withPlugin({
+      transformQuery: ({ node }) => node,
+      async transformResult({ result }) {
+        packed += 1
+        if (packed === 1) await world.packAll()
+        return result
+      },
+    })
+    const page = { limit: 10, after: undefined }
+    const options = { fields: ['battery.charge'], retention: RETENTION, now: world.clock.now() }
+    expect((await listHeartbeats(meanwhile, robot!, range, page)).map(({ seq }) => seq)).toEqual([1, 2])
+    for (const stepMs of [HOUR, MINUTE, 30_000]) {
+      await world.send([beat(robot!, at, packed + 10)])
+      await world.advance(2 * HOUR)
+      const before = await sums(robot!, stepMs, at, at + 1, ['battery.charge'])
+      packed = 0
+      expect(
+        await summarizeHeartbeats(
+          meanwhile,
+          robot!,
+          { ...range, to: new Date(at + 1) },
+          { ...options, stepMs },
+        ),
+      ).toEqual(before)
+    }
+  })
+})
+
 describe('the packer', () => {
   test('closes and packs what is over, every minute, until it is stopped', async () => {
     const [robot] = await world.addRobots(1)
