@@ -2,6 +2,7 @@ import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { packageRoot } from '../../src/package.ts'
 import { barChart } from './bar-chart.ts'
+import { flappingChart } from './flapping-chart.ts'
 import { growthChart } from './growth-chart.ts'
 import type { KeptReport } from './report.ts'
 import { soakChart } from './soak-chart.ts'
@@ -13,6 +14,7 @@ const CHARTS = join(packageRoot, 'bench', 'charts')
 const DRAWN: Readonly<Record<string, (rounds: never) => string>> = {
   soak: soakChart,
   growth: growthChart,
+  'agent-flapping': flappingChart,
 }
 
 function draw(report: KeptReport): string | undefined {
