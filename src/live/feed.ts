@@ -7,6 +7,7 @@ import type { Metrics } from '../observe/metrics.ts'
 import type { Clock, Random, Timer } from '../runtime.ts'
 import { OutputBudget } from './budget.ts'
 import { EPOCH_BYTES, parseId, retryText } from './events.ts'
+import { PageCache } from './page-cache.ts'
 import { Poller } from './poller.ts'
 import { Reader, type Sink } from './reader.ts'
 import type { Render } from './robot.ts'
@@ -82,6 +83,8 @@ const END_WITHIN_MS = 1_000
 const KEPT_MS = 60_000
 /** Browsers come back after these, so that not all come at once. */
 const RETRY_MS = [2_000, 5_000] as const
+/** Of what several readers are to be told, in all. */
+const CACHE_BYTES = 64 * 1024 * 1024
 /** Work without a pause for whoever else needs the processor. */
 const SLICE_MS = 5
 
@@ -95,6 +98,7 @@ export function createLiveFeeds(parts: LiveParts): LiveFeeds {
   const { clock, database, log, metrics, random, render } = parts
   const limits: LiveLimits = { ...LIVE_LIMITS, ...parts.limits }
   const budget = new OutputBudget(limits.bytesPerSecond, clock)
+  const cache = new PageCache(CACHE_BYTES)
   const places = new Map<Reader, Place>()
   const seatsOf = new Map<string, number>()
   const views = new Map<string, View>()
@@ -164,12 +168,11 @@ export function createLiveFeeds(parts: LiveParts): LiveFeeds {
       place.nextCommentAt = now + COMMENT_EVERY_MS
       place.reader.comment()
     }
-    for (const view of views.values()) view.rest()
   }
 
   function hold(options: ViewOptions, store: LiveStore): View {
     const key = viewKey(options)
-    const view = views.get(key) ?? new View(store, options)
+    const view = views.get(key) ?? new View(store, cache, options)
     views.set(key, view)
     view.readers += 1
     return view

@@ -1,7 +1,7 @@
 import type { Clock } from '../runtime.ts'
 import { commentText, type EventId, eventText } from './events.ts'
 import type { LiveStore } from './store.ts'
-import type { Snapshot, View } from './view.ts'
+import type { Telling, View } from './view.ts'
 
 /** Where the bytes of one reader go. */
 export interface Sink {
@@ -40,14 +40,14 @@ interface ReaderParts {
 
 /**
  * One reader, told one thing at a time. While it takes that, whatever changes waits in the store: what it is told next is
- * everything since, each robot once. Always in one of these: a snapshot is on its way (`#snapshot`), or it has been told
- * everything up to `#told`.
+ * everything since, each robot once. Always in one of these: a snapshot or delta is on its way (`#telling`), or it has been
+ * told everything up to `#told`.
  */
 export class Reader {
   view: View
   readonly #parts: ReaderParts
   readonly #ahead: string[] = []
-  #snapshot: Snapshot | undefined
+  #telling: Telling | undefined
   #page = 0
   #told = 0
   /** Something has to be said even where nothing is new: the reader has just come back. */
@@ -74,8 +74,7 @@ export class Reader {
   /** Begins anew; with a reason the reader hears why. */
   restart(reason?: ResetReason): void {
     if (reason) this.#ahead.push(eventText('reset', JSON.stringify({ reason }), ''))
-    this.#snapshot = this.view.snapshot()
-    this.#page = 0
+    this.#begin(this.view.snapshot())
   }
 
   /** Sends this before anything else. */
@@ -107,33 +106,42 @@ export class Reader {
 
   #next(): Buffer | undefined {
     if (this.#ahead.length > 0) return Buffer.from(this.#ahead.splice(0).join(''))
-    if (this.#snapshot) {
-      const snapshot = this.#snapshot
-      const page = snapshot.page(this.#page)
-      this.#page += 1
-      if (this.#page === snapshot.pages) {
-        this.#snapshot = undefined
-        this.#told = snapshot.tick
+    if (!this.#telling) {
+      const delta = this.view.delta(this.#told)
+      if (delta === undefined) {
+        this.restart('too_old')
+        return this.#next()
       }
-      return page
+      if (delta) this.#begin(delta)
+      else {
+        this.#told = this.#parts.store.tick
+        if (this.#mustTell) this.#begin(this.view.emptyDelta())
+      }
+      this.#mustTell = false
     }
-    const event = this.view.delta(this.#told)
-    if (event === undefined) {
-      this.restart('too_old')
-      return this.#next()
+    return this.#telling && this.#nextPage(this.#telling)
+  }
+
+  #begin(telling: Telling): void {
+    this.#telling = telling
+    this.#page = 0
+  }
+
+  #nextPage(telling: Telling): Buffer {
+    const page = telling.page(this.#page)
+    this.#page += 1
+    if (this.#page === telling.pages) {
+      this.#telling = undefined
+      this.#told = telling.tick
     }
-    this.#told = this.#parts.store.tick
-    const mustTell = this.#mustTell
-    this.#mustTell = false
-    if (event) return event
-    return mustTell ? this.view.deltaEvent({ changed: [], removed: [] }) : undefined
+    return page
   }
 
   /** So that whatever stands between knows that the connection is used, and the reader's place is a late one. */
   comment(): void {
     if (this.#isOver || this.#busySince !== undefined) return
     const { epoch, tick } = this.#parts.store
-    const isUpToDate = !this.#snapshot && this.#ahead.length === 0 && this.#told === tick
+    const isUpToDate = !this.#telling && this.#ahead.length === 0 && this.#told === tick
     const id: EventId | undefined = isUpToDate ? { epoch, tick, view: this.view.name } : undefined
     this.#send(Buffer.from(commentText(id)), 0)
   }

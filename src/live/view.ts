@@ -2,6 +2,7 @@ import type { Reach } from '../db/reach.ts'
 import { type Counts, count, noCounts } from './counts.ts'
 import { eventText, viewName } from './events.ts'
 import { type Admits, judgeOf, keyOf, type LiveFilter } from './filter.ts'
+import type { PageCache } from './page-cache.ts'
 import { type Entry, type Facts, fullText } from './robot.ts'
 import type { LiveStore, Tick } from './store.ts'
 
@@ -19,20 +20,16 @@ export function viewKey({ filter, reach, detail }: ViewOptions): string {
   return `${detail}${keyOf(filter, reach)}`
 }
 
-/** Robots in one event of a snapshot. */
+/** Robots in one event. */
 const PAGE = 200
 /** A snapshot that was begun so few ticks ago does for the next reader, too. */
 const SHARED_TICKS = 10
-/** Rounds without anybody who reads of a shared snapshot, after which it is made anew for the next. */
-const RESTED_ROUNDS = 10
-/** Pages that are kept for others, in bytes, of one view. */
-const SHARED_BYTES = 16 * 1024 * 1024
 
 /**
- * All robots of a view, in events. Each is written when it is due, so that it may tell more than the tick says: readers
- * are told everything after that tick again.
+ * What brings a reader to a tick, in one event or more. Each is made when it is due, and tells robots as they are then, so
+ * that no more than one is held for a reader: whoever was told all of it is told everything after that tick again.
  */
-export interface Snapshot {
+export interface Telling {
   readonly tick: number
   readonly pages: number
   page(index: number): Buffer
@@ -46,21 +43,22 @@ export class View {
   /** Readers that hang on it. */
   readers = 0
   readonly #store: LiveStore
+  readonly #cache: PageCache
   readonly #admits: Admits
   readonly #counted: Admits
   readonly #counts: Counts = noCounts()
   /** The newest tick that changed the counts. */
   #countedTick: number
-  #snapshot: Snapshot | undefined
-  #snapshotRested = 0
-  /** Of the newest tick: what is sent to whoever was told everything up to the one named; null: nothing. */
-  readonly #deltas = new Map<number, Buffer | null>()
+  #snapshot: Telling | undefined
+  /** Of the newest tick: what is told to whoever was told everything up to the one named; null: nothing. */
+  readonly #deltas = new Map<number, Telling | null>()
 
-  constructor(store: LiveStore, options: ViewOptions) {
+  constructor(store: LiveStore, cache: PageCache, options: ViewOptions) {
     this.key = viewKey(options)
     this.name = viewName(this.key)
     this.detail = options.detail
     this.#store = store
+    this.#cache = cache
     const { admits, counted } = judgeOf(options.filter, options.reach)
     this.#admits = admits
     this.#counted = counted
@@ -83,87 +81,96 @@ export class View {
   }
 
   /**
-   * The event for whoever was told everything up to this tick; null: nothing in the view changed; undefined: the log does
-   * not reach back so far.
+   * For whoever was told everything up to this tick; null: nothing in the view changed; undefined: the log does not reach
+   * back so far.
    */
-  delta(from: number): Buffer | null | undefined {
+  delta(from: number): Telling | null | undefined {
     const made = this.#deltas.get(from)
     if (made !== undefined) return made
     const ticks = this.#store.since(from)
     if (!ticks) return undefined
-    const delta = this.#makeDelta(ticks)
-    const isEmpty = delta.changed.length + delta.removed.length === 0 && this.#countedTick <= from
-    const event = isEmpty ? null : this.deltaEvent(delta)
-    this.#deltas.set(from, event)
-    return event
+    const { changed, removed } = this.#changesOf(ticks)
+    const isEmpty = changed.length + removed.length === 0 && this.#countedTick <= from
+    const delta = isEmpty ? null : this.#makeDelta(changed, removed)
+    this.#deltas.set(from, delta)
+    return delta
   }
 
-  /** The event that tells these changes, or none. */
-  deltaEvent({ changed, removed }: { changed: readonly Entry[]; removed: readonly string[] }): Buffer {
-    const data =
-      `{"time":${this.#time()},"changed":[${this.#texts(changed)}],` +
-      `"removed":${JSON.stringify(removed)},"counts":${JSON.stringify(this.#counts)}}`
-    return Buffer.from(eventText('delta', data, this.#id(this.#store.tick)))
+  /** A delta that says nothing but how many robots there are. */
+  emptyDelta(): Telling {
+    return this.#makeDelta([], [])
   }
 
-  #makeDelta(ticks: readonly Tick[]): { changed: Entry[]; removed: string[] } {
+  #changesOf(ticks: readonly Tick[]): { changed: string[]; removed: string[] } {
     const before = new Map<string, Facts | undefined>()
     for (const { turned } of ticks)
       for (const turn of turned) if (!before.has(turn.id)) before.set(turn.id, turn.before)
     const removed: string[] = []
     for (const [id, facts] of before)
       if (facts && this.#admits(facts) && !this.#holds(this.#store.get(id))) removed.push(id)
-    const ids =
-      this.detail === 'status' ? before.keys() : new Set(ticks.flatMap(({ changed }) => changed as string[]))
-    const changed: Entry[] = []
-    for (const id of ids) {
-      const entry = this.#store.get(id)
-      if (this.#holds(entry)) changed.push(entry)
-    }
+    const ids = this.detail === 'status' ? before.keys() : idsOf(ticks)
+    const changed: string[] = []
+    for (const id of ids) if (this.#holds(this.#store.get(id))) changed.push(id)
     return { changed, removed }
   }
 
-  /** A snapshot to be read from its first page on; shared among those who come at about the same time. */
-  snapshot(): Snapshot {
+  #makeDelta(changed: readonly string[], removed: readonly string[]): Telling {
+    return this.#inPages(changed, (items, { first, last, tick }) =>
+      eventText(
+        'delta',
+        `{"time":${this.#time()},"changed":[${items}],"removed":${JSON.stringify(first ? removed : [])},` +
+          `"counts":${JSON.stringify(this.#counts)}}`,
+        // Who comes back after a part of it is told all of it again.
+        last ? this.#id(tick) : undefined,
+      ),
+    )
+  }
+
+  /** All robots of the view, from the first page on; shared among those who come at about the same time. */
+  snapshot(): Telling {
     if (this.#snapshot && !this.#store.since(this.#snapshot.tick)) this.#snapshot = undefined
-    this.#snapshotRested = 0
     this.#snapshot ??= this.#makeSnapshot()
     return this.#snapshot
   }
 
-  /** Called every second: lets go of what nobody reads any more. */
-  rest(): void {
-    this.#snapshotRested += 1
-    if (this.#snapshotRested > RESTED_ROUNDS) this.#snapshot = undefined
+  #makeSnapshot(): Telling {
+    const ids: string[] = []
+    for (const { facts } of this.#store.all()) if (this.#admits(facts)) ids.push(facts.id)
+    return this.#inPages(ids, (items, { first, last, tick }) =>
+      eventText(
+        'snapshot',
+        `{"time":${this.#time()},"first":${first},"done":${last},"items":[${items}],` +
+          `"counts":${JSON.stringify(this.#counts)}}`,
+        // Who was told a part of it can only begin anew.
+        last ? this.#id(tick) : '',
+      ),
+    )
   }
 
-  #makeSnapshot(): Snapshot {
+  #inPages(
+    ids: readonly string[],
+    text: (items: string, page: { first: boolean; last: boolean; tick: number }) => string,
+  ): Telling {
     const { tick } = this.#store
-    const ids: string[] = []
-    for (const entry of this.#store.all()) if (this.#admits(entry.facts)) ids.push(entry.facts.id)
     const pages = Math.max(1, Math.ceil(ids.length / PAGE))
-    const kept: Buffer[] = []
-    let keptBytes = 0
+    const kept: (Buffer | undefined)[] = []
     return {
       tick,
       pages,
       page: (index) => {
-        this.#snapshotRested = 0
         const made = kept[index]
         if (made) return made
         const entries = ids
           .slice(index * PAGE, (index + 1) * PAGE)
           .map((id) => this.#store.get(id))
           .filter((entry) => this.#holds(entry))
-        const done = index === pages - 1
-        const data =
-          `{"time":${this.#time()},"first":${index === 0},"done":${done},` +
-          `"items":[${this.#texts(entries)}],"counts":${JSON.stringify(this.#counts)}}`
-        // Who was told a part of it can only begin anew.
-        const page = Buffer.from(eventText('snapshot', data, done ? this.#id(tick) : ''))
-        if (this.readers > 1 && keptBytes + page.length <= SHARED_BYTES) {
+        const where = { first: index === 0, last: index === pages - 1, tick }
+        const page = Buffer.from(text(this.#texts(entries), where))
+        if (this.readers > 1) {
           kept[index] = page
-          keptBytes += page.length
+          this.#cache.keep(page, () => {
+            kept[index] = undefined
+          })
         }
         return page
       },
@@ -187,4 +194,11 @@ export class View {
   #id(tick: number) {
     return { epoch: this.#store.epoch, tick, view: this.name }
   }
+}
+
+function idsOf(ticks: readonly Tick[]): Iterable<string> {
+  if (ticks.length === 1) return ticks[0]!.changed
+  const ids = new Set<string>()
+  for (const { changed } of ticks) for (const id of changed) ids.add(id)
+  return ids
 }

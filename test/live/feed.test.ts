@@ -118,6 +118,26 @@ describe('live feeds', () => {
     late.left()
   })
 
+  test('read a robot once for each change, however long a transaction stands open', async () => {
+    const { open, seconds, statements } = feeds()
+    const { reader } = await open()
+    const connection = await db.pool.connect()
+    try {
+      await connection.query('BEGIN')
+      await connection.query('SELECT pg_current_xact_id()')
+      await touch()
+      statements.length = 0
+      await seconds(1)
+      expect([statements.length, deltas(reader.said)]).toEqual([2, 1])
+      statements.length = 0
+      await seconds(2)
+      expect([statements.length, deltas(reader.said)]).toEqual([2, 1])
+    } finally {
+      await connection.query('ROLLBACK')
+      connection.release()
+    }
+  })
+
   test('tell a second later what changed', async () => {
     const { open, clock } = feeds()
     const { reader } = await open()

@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest'
+import { PageCache } from '../../src/live/page-cache.ts'
 import { Reader, type Sink } from '../../src/live/reader.ts'
 import { LiveStore } from '../../src/live/store.ts'
 import { View } from '../../src/live/view.ts'
@@ -28,7 +29,7 @@ function makeSink() {
 function begin() {
   const clock = new ManualClock()
   const store = new LiveStore('0123456789ab', { ticks: 5, changes: 1_000 })
-  const view = new View(store, { filter: {}, reach: 'everything', detail: 'full' })
+  const view = new View(store, new PageCache(0), { filter: {}, reach: 'everything', detail: 'full' })
   const out = makeSink()
   const idle: Reader[] = []
   const events: number[] = []

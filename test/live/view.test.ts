@@ -2,16 +2,17 @@ import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { type Counts, count, noCounts } from '../../src/live/counts.ts'
 import { judgeOf, type LiveFilter } from '../../src/live/filter.ts'
+import { PageCache } from '../../src/live/page-cache.ts'
 import type { Facts } from '../../src/live/robot.ts'
 import { LiveStore } from '../../src/live/store.ts'
-import { View, type ViewOptions, viewKey } from '../../src/live/view.ts'
+import { type Telling, View, type ViewOptions, viewKey } from '../../src/live/view.ts'
 import { dataOf, entry } from './entries.ts'
 
 const ALL: ViewOptions = { filter: {}, reach: 'everything', detail: 'full' }
 
 /** A view that hears of every tick of its store. */
 function viewOf(store: LiveStore, options: Partial<ViewOptions> = {}) {
-  const view = new View(store, { ...ALL, ...options })
+  const view = new View(store, new PageCache(1_000_000), { ...ALL, ...options })
   const apply = (...given: Parameters<LiveStore['apply']>) => {
     const tick = store.apply(...given)
     if (tick) view.take(tick)
@@ -19,6 +20,7 @@ function viewOf(store: LiveStore, options: Partial<ViewOptions> = {}) {
   return { view, apply }
 }
 
+const told = (telling: Telling | null | undefined) => dataOf(telling?.page(0))
 const ids = (robots: { id: string }[]) => robots.map(({ id }) => id).sort()
 
 describe('a delta', () => {
@@ -28,10 +30,10 @@ describe('a delta', () => {
     apply([entry('a', {}, 1), entry('b', {}, 1)], [], 1_500)
     apply([entry('a', {}, 2)], [], 1_600)
     apply([entry('a', { health: 'error' }, 3)], [], 1_700)
-    const { changed, removed, time } = dataOf(view.delta(1))
+    const { changed, removed, time } = told(view.delta(1))
     expect(changed).toMatchObject([{ id: 'a', health: 'error', heartbeat: { seq: 3, age_ms: 700 } }])
     expect([removed, time]).toEqual([[], '1970-01-01T00:00:01.700Z'])
-    expect(ids(dataOf(view.delta(0)).changed)).toEqual(['a', 'b'])
+    expect(ids(told(view.delta(0)).changed)).toEqual(['a', 'b'])
     expect(view.delta(3)).toBeNull()
     expect(view.delta(4)).toBeUndefined()
   })
@@ -40,14 +42,15 @@ describe('a delta', () => {
     const store = new LiveStore('e')
     const { view, apply } = viewOf(store)
     apply([entry('a')], [], 1)
-    expect(view.delta(0)).toBe(view.delta(0))
+    view.readers = 2
+    expect(view.delta(0)?.page(0)).toBe(view.delta(0)?.page(0))
   })
 
   test('names its place', () => {
     const store = new LiveStore('0123456789ab')
     const { view, apply } = viewOf(store)
     apply([entry('a')], [], 1)
-    expect(String(view.delta(0))).toContain(`\nid: 0123456789ab-1-${view.name}\n`)
+    expect(String(view.delta(0)?.page(0))).toContain(`\nid: 0123456789ab-1-${view.name}\n`)
   })
 
   test('costs readers of the status nothing for a heartbeat', () => {
@@ -57,15 +60,15 @@ describe('a delta', () => {
     apply([entry('a', {}, 2)], [], 2)
     expect(view.delta(1)).toBeNull()
     apply([entry('a', { hasFaults: true }, 3)], [], 3)
-    expect(dataOf(view.delta(1))).toMatchObject({ changed: [{ id: 'a' }], counts: { faults: 1 } })
-    expect(dataOf(view.delta(1)).changed[0]).not.toHaveProperty('heartbeat')
+    expect(told(view.delta(1))).toMatchObject({ changed: [{ id: 'a' }], counts: { faults: 1 } })
+    expect(told(view.delta(1)).changed[0]).not.toHaveProperty('heartbeat')
   })
 
   test('tells of counts alone where nothing in view changed', () => {
     const store = new LiveStore('e')
     const { view, apply } = viewOf(store, { filter: { connections: ['offline'] } })
     apply([entry('a')], [], 1)
-    expect(dataOf(view.delta(0))).toMatchObject({
+    expect(told(view.delta(0))).toMatchObject({
       changed: [],
       removed: [],
       counts: { connection: { online: 1 } },
@@ -78,15 +81,57 @@ describe('a delta', () => {
     const { view, apply } = viewOf(store, { reach })
     apply([entry('a', { fleetId: 'mine' }), entry('b', { fleetId: 'other' })], [], 1)
     apply([entry('a', { fleetId: 'other' }), entry('b', { health: 'error', fleetId: 'other' })], [], 2)
-    expect(dataOf(view.delta(1))).toMatchObject({ changed: [], removed: ['a'], counts: { robots: 0 } })
+    expect(told(view.delta(1))).toMatchObject({ changed: [], removed: ['a'], counts: { robots: 0 } })
     // Somebody who was told before it moved, and asks after it was deleted elsewhere.
     apply([], ['a', 'b'], 3)
     expect(view.delta(2)).toBeNull()
-    expect(dataOf(view.delta(1)).removed).toEqual(['a'])
+    expect(told(view.delta(1)).removed).toEqual(['a'])
     // Came and went in between: never told.
     apply([entry('c', { fleetId: 'mine' })], [], 4)
     apply([], ['c'], 5)
-    expect(dataOf(view.delta(3))).toMatchObject({ changed: [], removed: [] })
+    expect(told(view.delta(3))).toMatchObject({ changed: [], removed: [] })
+  })
+})
+
+describe('a large delta', () => {
+  test('has parts, with a place to go on from at the end alone, and tells robots as they are when it comes to them', () => {
+    const store = new LiveStore('0123456789ab')
+    const { view, apply } = viewOf(store)
+    apply([entry('gone')], [], 1)
+    const many = Array.from({ length: 250 }, (_, index) => String(index))
+    apply(
+      many.map((id) => entry(id)),
+      ['gone'],
+      2,
+    )
+    const delta = view.delta(1)!
+    expect(delta.pages).toBe(2)
+    const first = delta.page(0)
+    apply([entry('249', { health: 'error' })], ['248'], 3)
+    const second = delta.page(1)
+    expect(String(first)).not.toMatch(/^id:/m)
+    expect(String(second)).toContain(`\nid: 0123456789ab-2-${view.name}\n`)
+    expect(dataOf(first)).toMatchObject({ removed: ['gone'] })
+    expect(dataOf(second)).toMatchObject({ removed: [], counts: { robots: 249 } })
+    expect(dataOf(first).changed).toHaveLength(200)
+    expect(ids(dataOf(second).changed)).toEqual(many.slice(200).filter((id) => id !== '248'))
+    expect(dataOf(second).changed.at(-1)).toMatchObject({ id: '249', health: 'error' })
+    expect(told(view.delta(2))).toMatchObject({ changed: [{ id: '249' }], removed: ['248'] })
+  })
+})
+
+describe('pages that are kept for others', () => {
+  test('are no more bytes than may be, and the oldest goes first', () => {
+    const cache = new PageCache(10)
+    const dropped: string[] = []
+    const keep = (name: string, bytes: number) => cache.keep(Buffer.alloc(bytes), () => dropped.push(name))
+    keep('a', 4)
+    keep('b', 6)
+    expect([dropped, cache.bytes]).toEqual([[], 10])
+    keep('c', 1)
+    expect([dropped, cache.bytes]).toEqual([['a'], 7])
+    keep('d', 20)
+    expect([dropped, cache.bytes]).toEqual([['a', 'b', 'c', 'd'], 0])
   })
 })
 
@@ -134,9 +179,6 @@ describe('a snapshot', () => {
     expect(first.page(0)).toBe(first.page(0))
     for (let beat = 2; beat < 20; beat += 1) apply([entry('a', {}, beat)], [], beat)
     expect(view.snapshot()).not.toBe(first)
-    const second = view.snapshot()
-    for (let second = 0; second < 11; second += 1) view.rest()
-    expect(view.snapshot()).not.toBe(second)
   })
 
   test('that the log reaches no longer is made anew', () => {
@@ -205,8 +247,7 @@ test('whoever is told deltas, from whatever tick to whatever tick, knows what is
             for (const robot of data.items) robots.set(robot.id, robot)
             ;[told, counts] = [tick, data.counts]
           } else if (visits.includes(index) || index === steps.length - 1) {
-            const event = view.delta(told)
-            const data = dataOf(event)
+            const data = dataOf(view.delta(told)?.page(0))
             told = store.tick
             for (const robot of data?.changed ?? []) robots.set(robot.id, robot)
             for (const id of data?.removed ?? []) expect(robots.delete(id)).toBe(true)
