@@ -24,7 +24,9 @@ export function ensureHeartbeatPartitions(database: Database, now: number): Prom
   return ensurePartitions(database, HEARTBEATS, async (transaction) => {
     const from = Math.max(now - BACK_MS, await closedThrough(transaction))
     const times: number[] = []
-    for (let time = from - (from % HOUR_MS); time <= now + AHEAD_MS; time += HOUR_MS) times.push(time)
+    // Where a clock was wrong for a while, what is closed may lie ahead: heartbeats go behind it.
+    const to = Math.max(now + AHEAD_MS, from + HOUR_MS)
+    for (let time = from - (from % HOUR_MS); time <= to; time += HOUR_MS) times.push(time)
     return times
   })
 }

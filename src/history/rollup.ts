@@ -126,7 +126,11 @@ export async function unpackTally(
       block,
       rows.map((place) => beats[place]!),
     )
-    for (const [index, place] of rows.entries()) tally.addNumbers(field, buckets[place]!, all[index]!)
+    tally.addNumbers(
+      field,
+      rows.map((place) => buckets[place]!),
+      all,
+    )
   }
 }
 

@@ -84,21 +84,26 @@ export class Tally {
     counts.set(health, (counts.get(health) ?? 0) + count)
   }
 
-  /** What was summed up already; it is not kept. */
-  addNumbers(field: string, ms: number, numbers: Readonly<Numbers>): void {
-    if (!this.#isInside(ms)) return
-    const buckets = this.#bucketsOf(field)
-    if (!buckets) return
-    const bucket = this.bucketOf(ms)
-    const known = buckets.get(bucket)
-    if (!known) {
-      buckets.set(bucket, { ...numbers })
-      return
+  /** What was summed up already, each of `all` at one of `times`; none of it is kept. */
+  addNumbers(field: string, times: readonly number[], all: readonly Readonly<Numbers>[]): void {
+    let buckets: Map<number, Numbers> | undefined
+    for (let index = 0; index < all.length; index++) {
+      const ms = times[index]!
+      if (!this.#isInside(ms)) continue
+      buckets ??= this.#bucketsOf(field)
+      if (!buckets) return
+      const bucket = this.bucketOf(ms)
+      const { count, sum, min, max } = all[index]!
+      const known = buckets.get(bucket)
+      if (!known) {
+        buckets.set(bucket, { count, sum, min, max })
+        continue
+      }
+      known.count += count
+      known.sum += sum
+      if (min < known.min) known.min = min
+      if (max > known.max) known.max = max
     }
-    known.count += numbers.count
-    known.sum += numbers.sum
-    if (numbers.min < known.min) known.min = numbers.min
-    if (numbers.max > known.max) known.max = numbers.max
   }
 
   /** One column of numbers; `times` are those of all heartbeats, of which the column's rows are some. */
@@ -132,7 +137,7 @@ export class Tally {
     for (const [bucket, counts] of other.#health)
       for (const [health, count] of counts) this.addHealth(bucket, health, count)
     for (const [field, buckets] of other.#fields)
-      for (const [bucket, numbers] of buckets) this.addNumbers(field, bucket, numbers)
+      this.addNumbers(field, [...buckets.keys()], [...buckets.values()])
   }
 
   /** Only the buckets from `from` up to, not including, `to`; they stay the same numbers. */
@@ -209,6 +214,6 @@ function addNumbersIn(
       addNumbersIn(tally, ms, value as JsonObject, at, wants)
     const field = typeof value === 'number' ? fieldAt(at) : undefined
     if (typeof value !== 'number' || field === undefined || !wants(field)) continue
-    tally.addNumbers(field, ms, { count: 1, sum: value, min: value, max: value })
+    tally.addNumbers(field, [ms], [{ count: 1, sum: value, min: value, max: value }])
   }
 }

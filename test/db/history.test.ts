@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { listHeartbeats, summarizeHeartbeats } from '../../src/db/heartbeat-history.ts'
 import { packSome, startPacker } from '../../src/db/heartbeat-packer.ts'
+import { closePartition, ensureHeartbeatPartitions } from '../../src/db/heartbeat-partitions.ts'
 import { dropOldPartitions, HOURS, MINUTES, PACKS } from '../../src/db/history-partitions.ts'
 import { createLog } from '../../src/observe/log.ts'
 import { eventually } from '../support/eventually.ts'
@@ -102,6 +103,20 @@ describe('a heartbeat that comes when its hour is closed', () => {
     const [charge] = await sums(robot!, HOUR, at, at + 1, ['battery.charge'])
     expect(charge).toMatchObject({ count: 2, avg: 0.5 })
   })
+})
+
+test('a heartbeat is stored behind what is closed, also when a wrong clock has closed the hours to come', async () => {
+  const { clock, db } = world
+  const [robot] = await world.addRobots(1)
+  const right = clock.now()
+  const wrong = right + 40 * HOUR
+  while ((await closePartition(db.database, wrong)) !== undefined);
+  await ensureHeartbeatPartitions(db.database, right)
+  expect(await world.send([beat(robot!, right, 1)])).toEqual([1])
+  expect(await seqsOf(robot!)).toEqual([1])
+  await world.advance(41 * HOUR)
+  await world.packAll()
+  expect(await seqsOf(robot!)).toEqual([1])
 })
 
 describe('packing', () => {
