@@ -235,6 +235,7 @@ function figuresOf({ node, subjects, syncs }: Outcome): Figure[] {
       const down = perDay(one, ({ traffic }) => traffic.down)
       return [
         { what: what('resident, MiB (RSS)'), spread: resident, digits: 1, headline: isAgent },
+        { what: what('the most since its start, MiB'), spread: once(one.ended!.look.peakMiB), digits: 1 },
         {
           what: what('resident, MiB (PSS)'),
           spread: memoryOf(one, (look) => look.proportionalMiB),

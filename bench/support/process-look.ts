@@ -7,6 +7,8 @@ const MIB = 2 ** 20
 /** What a process takes at one moment. */
 export interface ProcessLook {
   readonly residentMiB: number
+  /** The most since its start. */
+  readonly peakMiB: number
   /** What it shares with others counted in parts. */
   readonly proportionalMiB: number
   /** Not backed by a file, and so nothing that the kernel could take back where there is no swap. */
@@ -25,6 +27,7 @@ export function lookAt(pid: number): ProcessLook {
   const written = /^write_bytes: (\d+)$/m.exec(readFileSync(`/proc/${pid}/io`, 'utf8'))
   return {
     residentMiB: mib('Rss'),
+    peakMiB: (fieldsOf(`/proc/${pid}/status`).get('VmHWM') ?? Number.NaN) / MIB,
     proportionalMiB: mib('Pss'),
     anonymousMiB: mib('Anonymous'),
     cpuSeconds: cpuSecondsWithChildrenOf(pid),
