@@ -5,7 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { generate } from 'selfsigned'
 import { WebSocketServer } from 'ws'
-import { type RunningAgent, withRobots } from './support/agents.ts'
+import { type RunningAgent, until, withRobots } from './support/agents.ts'
 import { startBeaconServer } from './support/beacon-server.ts'
 import { withChildren } from './support/child.ts'
 import { withConnection } from './support/database.ts'
@@ -143,7 +143,12 @@ await withPostgres((databaseUrl) =>
         })
         add('agent of a checkout', inCheckout.process)
 
-        const text = await newestHeartbeat(databaseUrl, agent.robotId)
+        // With what the robot's software tells in it.
+        let text = ''
+        await until(async () => {
+          text = await newestHeartbeat(databaseUrl, agent.robotId)
+          return text.includes('route_left_m')
+        }, 'a heartbeat holds all that it will hold')
         heartbeatBytes = Math.max(heartbeatBytes, Buffer.byteLength(text))
         const bareRelay = await RobotRelay.to(bareAnswers.port)
         const bare = await robots.startOther(`bare ${version}`, node, [
