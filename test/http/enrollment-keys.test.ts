@@ -163,6 +163,30 @@ describe('an enrollment key', () => {
     }
   })
 
+  test('that nobody wants to read is shown without its value, and without a trace', async () => {
+    const uses: TokenUse[] = []
+    const told = await startApi({ audit: { refused: () => {}, used: (use) => void uses.push(use) } })
+    try {
+      const key = await makeKey({}, told)
+      const hidden = { ...key, key_value: null, setup_command: null }
+      const url = `/api/enrollment-keys/${key.id}`
+      expect((await told.get(`${url}?reveal=false`)).body).toEqual(hidden)
+      expect((await told.get(`/api/enrollment-keys?fleet=${key.fleet_id}&reveal=false`)).body.items).toEqual([
+        hidden,
+      ])
+      expect(uses.flatMap(({ deed }) => deed ?? [])).toEqual([])
+      expect((await told.get(`${url}?reveal=true`)).body).toEqual(key)
+      expect(uses.flatMap(({ deed }) => deed ?? [])).toHaveLength(1)
+      // Who revokes it has not read it.
+      expect((await told.post(`${url}/revoke`)).body).toMatchObject({ status: 'revoked', key_value: null })
+      expect(uses.flatMap(({ deed }) => deed ?? [])).toHaveLength(1)
+      expectProblem(await told.get(`${url}?reveal=no`), 400, 'invalid_request')
+      expectProblem(await told.get('/api/enrollment-keys?reveal='), 400, 'invalid_request')
+    } finally {
+      await told.close()
+    }
+  })
+
   test('is read by those alone who may reveal it', async () => {
     const scopes = SCOPES.filter((scope) => scope !== 'enrollment-keys:reveal')
     const { database } = api().db

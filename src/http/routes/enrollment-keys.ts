@@ -69,6 +69,12 @@ const newKeySchema = z.strictObject({
   retrievable: retrievable.default(true),
 })
 
+const reveal = z
+  .enum(['true', 'false'])
+  .default('true')
+  .transform((text) => text === 'true')
+  .describe('`false`: without the values of keys, so that none counts as revealed')
+
 function toKey(row: CredentialRow, value: string | null, server: string): Key {
   return {
     ...toCredentialFields(row, PREFIX),
@@ -82,22 +88,22 @@ function toKey(row: CredentialRow, value: string | null, server: string): Key {
 }
 
 /**
- * How keys are shown to one caller: with their value when the caller may read it and it can be read. Who read which is
- * written into the audit log.
+ * How keys are shown to one caller: with their value when it is wanted, the caller may read it and it can be read. Who
+ * read which is written into the audit log.
  */
-function showFor({ audit, clock, config, seal, log }: HttpParts, request: FastifyRequest) {
+function showFor({ audit, clock, config, seal, log }: HttpParts, request: FastifyRequest, isWanted = true) {
   const principal = principalOf(request)
   const { authority } = principal
   const server = publicUrl(config, request)
   return (row: CredentialRow): Key => {
-    const reveal = authority.covers('enrollment-keys:reveal', { siteId: row.site_id, fleetId: row.fleet_id })
-    if (!reveal || row.secret_sealed === null) return toKey(row, null, server)
+    const place = { siteId: row.site_id, fleetId: row.fleet_id }
+    if (!isWanted || row.secret_sealed === null || !authority.covers('enrollment-keys:reveal', place))
+      return toKey(row, null, server)
     try {
       const value = seal.open(row.secret_sealed, sealContext('enrollment_keys', row.id))
       audit.used({
         ...useOf(principal, request.ip, clock.now()),
-        siteId: row.site_id,
-        fleetId: row.fleet_id,
+        ...place,
         deed: {
           action: 'enrollment_key.revealed',
           target: { kind: 'enrollment_key', id: row.id, name: row.name },
@@ -180,11 +186,16 @@ export function enrollmentKeyRoutes(app: App, parts: HttpParts): void {
     schema: {
       operationId: 'listEnrollmentKeys',
       summary: 'List enrollment keys',
+      description:
+        'With their values where the caller may read them, each of which the audit log has as revealed, unless `reveal` is `false`.',
       tags: ['Enrollment keys'],
-      querystring: listQuery(z.enum(STATUSES)),
+      querystring: listQuery(z.enum(STATUSES)).extend({ reveal }),
       response: { 200: listOf(keySchema) },
     },
-    handler: (request) => pageOfCredentials(parts, request, KIND, request.query, showFor(parts, request)),
+    handler: (request) => {
+      const { reveal, ...query } = request.query
+      return pageOfCredentials(parts, request, KIND, query, showFor(parts, request, reveal))
+    },
   })
 
   app.route({
@@ -194,12 +205,17 @@ export function enrollmentKeyRoutes(app: App, parts: HttpParts): void {
     schema: {
       operationId: 'getEnrollmentKey',
       summary: 'Get an enrollment key',
+      description:
+        'With its value where the caller may read it, which the audit log has as revealed, unless `reveal` is `false`.',
       tags: ['Enrollment keys'],
       params: byId,
+      querystring: z.strictObject({ reveal }),
       response: { 200: keySchema },
     },
-    handler: async (request) =>
-      showFor(parts, request)(foundCredential(KIND, await findCredential(database, KIND, request.params.id))),
+    handler: async (request) => {
+      const row = foundCredential(KIND, await findCredential(database, KIND, request.params.id))
+      return showFor(parts, request, request.query.reveal)(row)
+    },
   })
 
   app.route({
@@ -241,6 +257,7 @@ export function enrollmentKeyRoutes(app: App, parts: HttpParts): void {
       body: revokeBody,
       response: { 200: revokedKeySchema },
     },
-    handler: (request, reply) => revoking(parts, request, reply, KIND, showFor(parts, request)),
+    // Who revokes a key does not ask to read it.
+    handler: (request, reply) => revoking(parts, request, reply, KIND, showFor(parts, request, false)),
   })
 }
