@@ -112,6 +112,23 @@ describe('heartbeats', () => {
     ])
   })
 
+  test('are summed up in whole steps, also where the range begins and ends within one', async () => {
+    const sums = async (from: number, to: number) => {
+      const { items } = (await api().get(`${url}?${range(from, to)}&step=1m&fields=battery.charge`)).body
+      return items.map((item: Json) => [item.at, item.values['battery.charge'].count])
+    }
+    expect(await sums(20, 21)).toEqual([[at(0), 3]])
+    expect(await sums(59, 61)).toEqual([
+      [at(0), 3],
+      [at(60), 1],
+    ])
+    expect(await sums(60, 120)).toEqual([[at(60), 1]])
+    // 1,500 steps, and one more.
+    const limit = (seconds: number) => api().get(`${url}?${range(-90_000 + seconds, 0)}&step=1m`)
+    expect((await limit(0)).status).toBe(200)
+    expectProblem(await limit(-1), 400, 'invalid_request')
+  })
+
   test('are summed up for the fields asked for, numbers alone', async () => {
     const fields = 'fields=metrics.speed,mode,estop,battery.charging,network'
     const { items } = (await api().get(`${url}?${range(0, 600)}&step=3600&${fields}`)).body
