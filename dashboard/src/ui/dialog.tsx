@@ -46,6 +46,7 @@ export function Confirm({
   children,
   action,
   danger = false,
+  disabled = false,
   onConfirm,
   onClose,
 }: {
@@ -54,6 +55,8 @@ export function Confirm({
   /** What the button says: the deed, not "OK". */
   action: string
   danger?: boolean
+  /** As long as it is not known what will happen, or there is nothing to do. */
+  disabled?: boolean
   onConfirm: () => Promise<unknown>
   onClose: () => void
 }) {
@@ -66,6 +69,7 @@ export function Confirm({
         <Button onClick={onClose}>Cancel</Button>
         <Button
           kind={danger ? 'danger' : 'primary'}
+          disabled={disabled}
           onClick={async () => {
             setError(undefined)
             try {

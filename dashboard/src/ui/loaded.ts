@@ -28,7 +28,7 @@ export function useLoaded<Value>(
     // What belongs to other inputs is not shown for these.
     const keep = before.current === key
     before.current = key
-    setState((old) => ({ value: keep ? old.value : undefined, error: undefined, isLoading: true }))
+    setState((old) => ({ ...(keep ? old : { value: undefined, error: undefined }), isLoading: true }))
     newest.current(ending.signal).then(
       (value) => {
         if (!ending.signal.aborted) setState({ value, error: undefined, isLoading: false })

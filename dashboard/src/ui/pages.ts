@@ -1,4 +1,4 @@
-import { useEffect, useState } from 'preact/hooks'
+import { useEffect, useRef, useState } from 'preact/hooks'
 import { api } from '../api/client.ts'
 import type { Page } from '../api/types.ts'
 import { type Loaded, useLoaded } from './loaded.ts'
@@ -9,12 +9,27 @@ export interface Pages<Item> extends Loaded<Item[]> {
   readonly more: (() => Promise<void>) | undefined
 }
 
-/** A list of the REST interface, page after page. */
-export function usePages<Item>(
-  path: string,
-  query: Readonly<Record<string, string | number | boolean | undefined | readonly string[]>> = {},
-): Pages<Item> {
-  const first = useLoaded<Page<Item>>((signal) => api.get(path, query, { signal }), [path, query])
+type Query = Readonly<Record<string, string | number | boolean | undefined | readonly string[]>>
+
+/** A list of the REST interface, page after page. Loading it again loads as many pages as were there. */
+export function usePages<Item>(path: string, query: Query = {}): Pages<Item> {
+  const key = JSON.stringify([path, query])
+  const depth = useRef({ key, pages: 1 })
+  if (depth.current.key !== key) depth.current = { key, pages: 1 }
+  const first = useLoaded<Page<Item>>(
+    async (signal) => {
+      const items: Item[] = []
+      let cursor: string | null = null
+      for (let left = depth.current.pages; left > 0; left--) {
+        const page: Page<Item> = await api.get(path, { ...query, cursor: cursor ?? undefined }, { signal })
+        items.push(...page.items)
+        cursor = page.next_cursor
+        if (cursor === null) break
+      }
+      return { items, next_cursor: cursor }
+    },
+    [path, query],
+  )
   const [rest, setRest] = useState<{ of: Page<Item>; items: Item[]; next: string | null }>()
   useEffect(() => setRest(undefined), [first.value])
   const page = first.value
@@ -24,6 +39,7 @@ export function usePages<Item>(
     if (!page || next === null) return
     try {
       const answer = await api.get<Page<Item>>(path, { ...query, cursor: next })
+      depth.current.pages++
       setRest({ of: page, items: [...(fits?.items ?? []), ...answer.items], next: answer.next_cursor })
     } catch (error) {
       failed(error)

@@ -1,5 +1,5 @@
 import type { ComponentChildren } from 'preact'
-import { describe, Problem } from '../api/problem.ts'
+import { describe, Problem, Unreachable } from '../api/problem.ts'
 import { Button } from './button.tsx'
 import type { Loaded } from './loaded.ts'
 
@@ -45,9 +45,12 @@ export function Shown<Value>({
   loaded: Loaded<Value>
   children: (value: Value) => ComponentChildren
 }) {
+  // That the server cannot be reached stands above every page already.
+  const isTold =
+    loaded.error !== undefined && !(loaded.error instanceof Unreachable && loaded.value !== undefined)
   return (
     <>
-      {loaded.error !== undefined && <Failure error={loaded.error} onRetry={loaded.reload} />}
+      {isTold && <Failure error={loaded.error} onRetry={loaded.reload} />}
       {loaded.value !== undefined ? children(loaded.value) : loaded.error === undefined && <Loading />}
     </>
   )

@@ -1,70 +1,7 @@
-import { useEffect, useRef, useState } from 'preact/hooks'
 import type { Fleet, Site } from '../../api/types.ts'
 import { Button } from '../../ui/button.tsx'
+import { Choice, Typed, words } from '../../ui/search-controls.tsx'
 import { type FleetFilter, isNarrowed, withPart } from './filters.ts'
-
-const TYPING_MS = 250
-
-/** What is typed, told once it rests. */
-function Typed({
-  name,
-  value,
-  placeholder,
-  onValue,
-}: {
-  name: string
-  value: string
-  placeholder: string
-  onValue: (value: string) => void
-}) {
-  const [text, setText] = useState(value)
-  const timer = useRef<ReturnType<typeof setTimeout>>()
-  useEffect(() => setText(value), [value])
-  useEffect(() => () => clearTimeout(timer.current), [])
-  return (
-    <input
-      type="search"
-      aria-label={name}
-      placeholder={placeholder}
-      value={text}
-      onInput={(event) => {
-        const typed = event.currentTarget.value
-        setText(typed)
-        clearTimeout(timer.current)
-        timer.current = setTimeout(() => onValue(typed.trim()), TYPING_MS)
-      }}
-    />
-  )
-}
-
-function Choice({
-  name,
-  value,
-  options,
-  onValue,
-}: {
-  name: string
-  value: string | undefined
-  options: readonly { readonly value: string; readonly text: string }[]
-  onValue: (value: string | undefined) => void
-}) {
-  return (
-    <select
-      aria-label={name}
-      value={value ?? ''}
-      onChange={(event) => onValue(event.currentTarget.value || undefined)}
-    >
-      <option value="">{name}: any</option>
-      {options.map((option) => (
-        <option key={option.value} value={option.value}>
-          {option.text}
-        </option>
-      ))}
-    </select>
-  )
-}
-
-const words = (...values: string[]) => values.map((value) => ({ value, text: value }))
 
 export function FilterBar({
   filter,
