@@ -1,4 +1,4 @@
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -166,7 +166,8 @@ await withPostgres((databaseUrl) =>
               server: `http://127.0.0.1:${server.port}`,
               watchedBy: (folder) => [
                 STRACE,
-                ...['-f', '-qq', '--seccomp-bpf', '-ttt', '-e', 'trace=fsync,fdatasync', '-e', 'signal=none'],
+                // -D: the agent stays the process that was started, and strace watches from beside.
+                ...['-D', '-f', '-qq', '-ttt', '-e', 'trace=fsync,fdatasync', '-e', 'signal=none'],
                 ...['-o', join(folder, 'syncs')],
               ],
             })
@@ -189,8 +190,7 @@ await withPostgres((databaseUrl) =>
       }
       for (const one of all) one.ended = note(one)
       for (const { node, subjects, watched } of running) {
-        if (watched) await watched.process.stop()
-        const times = watched ? syncTimes(join(watched.folder, 'syncs')) : undefined
+        const times = watched && (await syncTimes(watched))
         const counted = times?.filter((at) => at >= wallBegin && at <= wallBegin + options.minutes * 60_000)
         outcomes.push({ node, subjects, syncs: counted?.length })
       }
@@ -202,11 +202,17 @@ await withPostgres((databaseUrl) =>
   }),
 )
 
-/** When the agent had its writes forced to disk, in milliseconds since 1970. */
-function syncTimes(path: string): number[] {
+/** Ends the agent, and tells when it had its writes forced to disk, in milliseconds since 1970. */
+async function syncTimes({ process, folder }: RunningAgent): Promise<number[]> {
+  const path = join(folder, 'syncs')
+  const size = () => statSync(path).size
+  await process.stop()
+  // strace ends a moment after what it watches. What the agent does when it starts and ends is always there.
+  await until(() => size() > 0, 'strace tells of something')
+  await sleep(1_000)
   return readFileSync(path, 'utf8')
     .split('\n')
-    .filter((line) => /(fsync|fdatasync)\(/.test(line))
+    .filter((line) => /(fsync|fdatasync)(\(| resumed)/.test(line) && !line.includes('unfinished'))
     .map((line) => Number(/^\d+\s+([\d.]+)/.exec(line)?.[1]) * 1000)
 }
 
