@@ -59,11 +59,13 @@ describe('the filter in the address', () => {
     expect(isNarrowed({ faults: 'true' })).toBe(true)
   })
 
-  test('sorts by a column, then the other way round, then as ever', () => {
-    expect(nextSort(undefined, 'name')).toBe('name')
-    expect(nextSort('name', 'name')).toBe('-name')
+  test('sorts by a column, then the other way round, then by name as ever', () => {
+    expect(nextSort(undefined, 'name')).toBe('-name')
     expect(nextSort('-name', 'name')).toBeUndefined()
     expect(nextSort('-name', 'last_seen_at')).toBe('last_seen_at')
+    expect(nextSort('last_seen_at', 'last_seen_at')).toBe('-last_seen_at')
+    expect(nextSort('-last_seen_at', 'last_seen_at')).toBeUndefined()
+    expect(nextSort('-last_seen_at', 'name')).toBeUndefined()
   })
 })
 

@@ -79,9 +79,13 @@ export function isStillIn(filter: FleetFilter, robot: State): boolean {
   )
 }
 
-/** The sort that a click on a column's head asks for: by it, then the other way round, then as ever. */
+/** What the list is sorted by unless something else is asked for. */
+export const USUAL_SORT = 'name'
+
+/** The sort that a click on a column's head asks for: by it, then the other way round, then as usual. */
 export function nextSort(sort: string | undefined, column: string): string | undefined {
-  if (sort === column) return `-${column}`
-  if (sort === `-${column}`) return undefined
+  const now = sort ?? USUAL_SORT
+  if (now === column) return `-${column}`
+  if (now === `-${column}` || column === USUAL_SORT) return undefined
   return column
 }

@@ -4,7 +4,7 @@ import { useEffect, useReducer, useRef, useState } from 'preact/hooks'
 import type { Robot } from '../../api/types.ts'
 import { Badge, Connection, Health, Lifecycle } from '../../ui/badge.tsx'
 import { Ago } from '../../ui/times.tsx'
-import { type FleetFilter, nextSort } from './filters.ts'
+import { type FleetFilter, nextSort, USUAL_SORT } from './filters.ts'
 
 const ROW = 44
 
@@ -224,6 +224,6 @@ export function RobotTable({
 const ARROWS = { ascending: ' ↑', descending: ' ↓', none: '' } as const
 
 function sorting(sort: string | undefined, column: string): keyof typeof ARROWS {
-  if (sort === column || (sort === undefined && column === 'name')) return 'ascending'
+  if ((sort ?? USUAL_SORT) === column) return 'ascending'
   return sort === `-${column}` ? 'descending' : 'none'
 }
