@@ -1,6 +1,8 @@
 import type { Connection, Health } from '../db/tables.ts'
 import type { Lifecycle } from '../protocol/frames.ts'
+import type { Admits } from './filter.ts'
 import type { Facts } from './robot.ts'
+import type { LiveStore, Tick } from './store.ts'
 
 /** How many robots are how. Those that are retired count under `lifecycle` alone: nobody waits for them. */
 export interface Counts {
@@ -30,4 +32,36 @@ export function count(counts: Counts, facts: Facts, by: 1 | -1): void {
   counts.connection[facts.connection] += by
   counts.health[facts.health] += by
   if (facts.hasFaults) counts.faults += by
+}
+
+/** Counts those robots of a store that it is asked to, for all views that count the same. */
+export class Tally {
+  readonly counts: Counts = noCounts()
+  readonly #store: LiveStore
+  readonly #counted: Admits
+  #changedTick: number
+
+  constructor(store: LiveStore, counted: Admits) {
+    this.#store = store
+    this.#counted = counted
+    this.#changedTick = store.tick
+    for (const { facts } of store.all()) if (counted(facts)) count(this.counts, facts, 1)
+  }
+
+  /** The newest tick that made them others; of older ones than the tally itself nothing is known. */
+  get changedTick(): number {
+    return this.#changedTick
+  }
+
+  /** Has to be told of every tick. */
+  take({ number, turned }: Tick): void {
+    for (const { id, before } of turned) {
+      const now = this.#store.get(id)?.facts
+      const was = before !== undefined && this.#counted(before)
+      const is = now !== undefined && this.#counted(now)
+      if (was) count(this.counts, before, -1)
+      if (is) count(this.counts, now, 1)
+      if (was || is) this.#changedTick = number
+    }
+  }
 }

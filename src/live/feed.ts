@@ -6,7 +6,9 @@ import type { Log } from '../observe/log.ts'
 import type { Metrics } from '../observe/metrics.ts'
 import type { Clock, Random, Timer } from '../runtime.ts'
 import { OutputBudget } from './budget.ts'
+import { Tally } from './counts.ts'
 import { EPOCH_BYTES, parseId, retryText } from './events.ts'
+import { countedKeyOf, judgeOf } from './filter.ts'
 import { PageCache } from './page-cache.ts'
 import { Poller } from './poller.ts'
 import { Reader, type Sink } from './reader.ts'
@@ -102,6 +104,8 @@ export function createLiveFeeds(parts: LiveParts): LiveFeeds {
   const places = new Map<Reader, Place>()
   const seatsOf = new Map<string, number>()
   const views = new Map<string, View>()
+  /** With how many views share each. */
+  const tallies = new Map<string, { readonly tally: Tally; views: number }>()
   /** Readers to be told something, in the order in which it is their turn: those first that are told little. */
   const queues: Record<View['detail'], Set<Reader>> = { status: new Set(), full: new Set() }
   let seats = 0
@@ -118,7 +122,8 @@ export function createLiveFeeds(parts: LiveParts): LiveFeeds {
   }
 
   function onTick(tick: Tick): void {
-    for (const view of views.values()) view.take(tick)
+    for (const { tally } of tallies.values()) tally.take(tick)
+    for (const view of views.values()) view.take(tick.number)
     for (const reader of places.keys()) enqueue(reader)
   }
 
@@ -172,15 +177,31 @@ export function createLiveFeeds(parts: LiveParts): LiveFeeds {
 
   function hold(options: ViewOptions, store: LiveStore): View {
     const key = viewKey(options)
-    const view = views.get(key) ?? new View(store, cache, options)
-    views.set(key, view)
+    let view = views.get(key)
+    if (!view) {
+      view = new View(store, shareTally(options, store), cache, options)
+      views.set(key, view)
+    }
     view.readers += 1
     return view
   }
 
+  function shareTally({ filter, reach }: ViewOptions, store: LiveStore): Tally {
+    const key = countedKeyOf(filter, reach)
+    const shared = tallies.get(key) ?? { tally: new Tally(store, judgeOf(filter, reach).counted), views: 0 }
+    tallies.set(key, shared)
+    shared.views += 1
+    return shared.tally
+  }
+
   function release(view: View): void {
     view.readers -= 1
-    if (view.readers === 0) views.delete(view.key)
+    if (view.readers > 0) return
+    views.delete(view.key)
+    const key = countedKeyOf(view.options.filter, view.options.reach)
+    const shared = tallies.get(key)!
+    shared.views -= 1
+    if (shared.views === 0) tallies.delete(key)
   }
 
   /** Takes a seat, or throws. */

@@ -60,20 +60,21 @@ export function judgeOf(filter: LiveFilter, reach: Reach): { admits: Admits; cou
 
 const sorted = (list: readonly string[] | undefined) => list && [...new Set(list)].sort()
 
-/** One text for all filters and reaches that admit the same for the same reasons. */
-export function keyOf(filter: LiveFilter, reach: Reach): string {
+/** One text for all filters and reaches under which the same robots are counted for the same reasons. */
+export function countedKeyOf(filter: LiveFilter, reach: Reach): string {
   const labels = filter.labels?.map(({ name, value }) => JSON.stringify([name, value]))
   return JSON.stringify([
     reach === 'everything' ? reach : [sorted(reach.siteIds), sorted(reach.fleetIds)],
     sorted(filter.sites),
     sorted(filter.fleets),
-    sorted(filter.connections),
-    sorted(filter.healths),
-    sorted(filter.lifecycles),
     labels?.length ? sorted(labels) : undefined,
     filter.text,
     filter.credentialId,
-    sorted(filter.ids),
-    filter.hasFaults,
   ])
+}
+
+/** One text for all filters and reaches that admit the same for the same reasons. */
+export function keyOf(filter: LiveFilter, reach: Reach): string {
+  const chosen = [filter.ids, filter.connections, filter.healths, filter.lifecycles].map(sorted)
+  return JSON.stringify([...chosen, filter.hasFaults, countedKeyOf(filter, reach)])
 }

@@ -18,8 +18,9 @@ export interface PollerParts {
 }
 
 const POLL_EVERY_MS = 1_000
-/** A look takes no more than one part in so many of the time of a database connection. */
-const SHARE = 20
+/** A look takes no more than one part in so many of the time of a database connection; with what it finds, of these. */
+const LOOK_SHARE = 20
+const POLL_SHARE = 5
 const SLOWEST_MS = 10_000
 /** All versions are compared this often: for a database that was put back to an earlier state, or changed under us. */
 const COMPARE_EVERY_MS = 300_000
@@ -39,7 +40,7 @@ export class Poller {
   #isRunning = false
   #failures = 0
   #goodAt: number
-  #pauseMs = 0
+  #lookMs = 0
 
   constructor(parts: PollerParts) {
     this.#parts = parts
@@ -91,7 +92,9 @@ export class Poller {
       await this.#poll()
       if (this.#failures > 0) log.info({ failures: this.#failures }, 'live feeds are up to date again')
       this.#failures = 0
-      this.#next(Math.max(POLL_EVERY_MS - (clock.monotonic() - begun), this.#pauseMs))
+      const tookMs = clock.monotonic() - begun
+      const periodMs = Math.max(POLL_EVERY_MS, this.#lookMs * LOOK_SHARE, tookMs * POLL_SHARE)
+      this.#next(Math.min(periodMs, SLOWEST_MS) - tookMs)
     } catch (err) {
       metrics.databaseErrors.inc({ operation: 'live_poll' })
       if (this.#failures === 0) log.warn({ err }, 'robots could not be read for live feeds')
@@ -104,8 +107,7 @@ export class Poller {
     const { clock, database, metrics, onTick, render, store } = this.#parts
     const begun = clock.monotonic()
     let look = await lookAtRobots(database, this.#horizon)
-    const lookMs = clock.monotonic() - begun
-    this.#pauseMs = Math.min(lookMs * SHARE, SLOWEST_MS)
+    this.#lookMs = clock.monotonic() - begun
     let gone: string[] = []
     if (this.#horizon === undefined || begun - this.#comparedAt > COMPARE_EVERY_MS || this.#isOther(look)) {
       if (this.#horizon !== undefined) look = await lookAtRobots(database, undefined)

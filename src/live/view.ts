@@ -1,5 +1,5 @@
 import type { Reach } from '../db/reach.ts'
-import { type Counts, count, noCounts } from './counts.ts'
+import type { Tally } from './counts.ts'
 import { eventText, viewName } from './events.ts'
 import { type Admits, judgeOf, keyOf, type LiveFilter } from './filter.ts'
 import type { PageCache } from './page-cache.ts'
@@ -40,44 +40,32 @@ export class View {
   readonly key: string
   readonly name: string
   readonly detail: Detail
+  readonly options: ViewOptions
   /** Readers that hang on it. */
   readers = 0
   readonly #store: LiveStore
   readonly #cache: PageCache
   readonly #admits: Admits
-  readonly #counted: Admits
-  readonly #counts: Counts = noCounts()
-  /** The newest tick that changed the counts. */
-  #countedTick: number
+  readonly #tally: Tally
   #snapshot: Telling | undefined
   /** Of the newest tick: what is told to whoever was told everything up to the one named; null: nothing. */
   readonly #deltas = new Map<number, Telling | null>()
 
-  constructor(store: LiveStore, cache: PageCache, options: ViewOptions) {
+  constructor(store: LiveStore, tally: Tally, cache: PageCache, options: ViewOptions) {
     this.key = viewKey(options)
     this.name = viewName(this.key)
     this.detail = options.detail
+    this.options = options
     this.#store = store
+    this.#tally = tally
     this.#cache = cache
-    const { admits, counted } = judgeOf(options.filter, options.reach)
-    this.#admits = admits
-    this.#counted = counted
-    for (const { facts } of store.all()) if (counted(facts)) count(this.#counts, facts, 1)
-    this.#countedTick = store.tick
+    this.#admits = judgeOf(options.filter, options.reach).admits
   }
 
-  /** Has to be told of every tick. */
-  take({ number, turned }: Tick): void {
+  /** Has to be told that there is another tick. */
+  take(tick: number): void {
     this.#deltas.clear()
-    if (this.#snapshot && this.#snapshot.tick < number - SHARED_TICKS) this.#snapshot = undefined
-    for (const { id, before } of turned) {
-      const now = this.#store.get(id)?.facts
-      const was = before !== undefined && this.#counted(before)
-      const is = now !== undefined && this.#counted(now)
-      if (was) count(this.#counts, before, -1)
-      if (is) count(this.#counts, now, 1)
-      if (was || is) this.#countedTick = number
-    }
+    if (this.#snapshot && this.#snapshot.tick < tick - SHARED_TICKS) this.#snapshot = undefined
   }
 
   /**
@@ -90,7 +78,7 @@ export class View {
     const ticks = this.#store.since(from)
     if (!ticks) return undefined
     const { changed, removed } = this.#changesOf(ticks)
-    const isEmpty = changed.length + removed.length === 0 && this.#countedTick <= from
+    const isEmpty = changed.length + removed.length === 0 && this.#tally.changedTick <= from
     const delta = isEmpty ? null : this.#makeDelta(changed, removed)
     this.#deltas.set(from, delta)
     return delta
@@ -119,7 +107,7 @@ export class View {
       eventText(
         'delta',
         `{"time":${this.#time()},"changed":[${items}],"removed":${JSON.stringify(first ? removed : [])},` +
-          `"counts":${JSON.stringify(this.#counts)}}`,
+          `"counts":${JSON.stringify(this.#tally.counts)}}`,
         // Who comes back after a part of it is told all of it again.
         last ? this.#id(tick) : undefined,
       ),
@@ -140,7 +128,7 @@ export class View {
       eventText(
         'snapshot',
         `{"time":${this.#time()},"first":${first},"done":${last},"items":[${items}],` +
-          `"counts":${JSON.stringify(this.#counts)}}`,
+          `"counts":${JSON.stringify(this.#tally.counts)}}`,
         // Who was told a part of it can only begin anew.
         last ? this.#id(tick) : '',
       ),

@@ -77,6 +77,8 @@ function feeds(parts: Partial<LiveParts> = {}) {
     for (let second = 0; second < many; second += 1) {
       await clock.pass(1_000, 500)
       await eventually(() => clock.pending >= 2, 'the next look')
+      // And whatever it found has been told.
+      for (let turn = 0; turn < 3; turn += 1) await new Promise((resolve) => setImmediate(resolve))
     }
   }
   const count = async (name: 'liveReaders' | 'liveEnded' | 'liveBytes') => (await metrics[name].get()).values

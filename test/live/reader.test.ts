@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest'
+import { Tally } from '../../src/live/counts.ts'
 import { PageCache } from '../../src/live/page-cache.ts'
 import { Reader, type Sink } from '../../src/live/reader.ts'
 import { LiveStore } from '../../src/live/store.ts'
@@ -29,7 +30,8 @@ function makeSink() {
 function begin() {
   const clock = new ManualClock()
   const store = new LiveStore('0123456789ab', { ticks: 5, changes: 1_000 })
-  const view = new View(store, new PageCache(0), { filter: {}, reach: 'everything', detail: 'full' })
+  const tally = new Tally(store, () => true)
+  const view = new View(store, tally, new PageCache(0), { filter: {}, reach: 'everything', detail: 'full' })
   const out = makeSink()
   const idle: Reader[] = []
   const events: number[] = []
@@ -52,7 +54,9 @@ function begin() {
       [],
       beat,
     )
-    if (tick) view.take(tick)
+    if (!tick) return
+    tally.take(tick)
+    view.take(tick.number)
   }
   const said = () => out.written.join('')
   return { clock, store, view, reader, apply, said, idle, events, bytes: () => bytes, ...out }

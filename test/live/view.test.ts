@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { type Counts, count, noCounts } from '../../src/live/counts.ts'
-import { judgeOf, type LiveFilter } from '../../src/live/filter.ts'
+import { type Counts, count, noCounts, Tally } from '../../src/live/counts.ts'
+import { countedKeyOf, judgeOf, type LiveFilter } from '../../src/live/filter.ts'
 import { PageCache } from '../../src/live/page-cache.ts'
 import type { Facts } from '../../src/live/robot.ts'
 import { LiveStore } from '../../src/live/store.ts'
@@ -12,10 +12,14 @@ const ALL: ViewOptions = { filter: {}, reach: 'everything', detail: 'full' }
 
 /** A view that hears of every tick of its store. */
 function viewOf(store: LiveStore, options: Partial<ViewOptions> = {}) {
-  const view = new View(store, new PageCache(1_000_000), { ...ALL, ...options })
+  const whole = { ...ALL, ...options }
+  const tally = new Tally(store, judgeOf(whole.filter, whole.reach).counted)
+  const view = new View(store, tally, new PageCache(1_000_000), whole)
   const apply = (...given: Parameters<LiveStore['apply']>) => {
     const tick = store.apply(...given)
-    if (tick) view.take(tick)
+    if (!tick) return
+    tally.take(tick)
+    view.take(tick.number)
   }
   return { view, apply }
 }
@@ -293,4 +297,16 @@ test('views are the same when they admit the same for the same reasons', () => {
     key({ hasFaults: false }),
   ]
   expect(new Set(others).size).toBe(others.length)
+  // What is chosen in a status bar makes another view, and the same counts.
+  const chosen: LiveFilter = {
+    ids: ['a'],
+    connections: ['online'],
+    healths: ['ok'],
+    lifecycles: ['active'],
+    hasFaults: true,
+  }
+  for (const [name, value] of Object.entries(chosen)) {
+    expect(key({ [name]: value })).not.toBe(key({}))
+    expect(countedKeyOf({ [name]: value }, 'everything')).toBe(countedKeyOf({}, 'everything'))
+  }
 })
