@@ -26,6 +26,11 @@ export const PAGES: readonly PageEntry[] = [
     component: lazy(() => import('./floor/floor.tsx').then(({ Floor }) => Floor)),
   },
   {
+    path: '/robots/:id',
+    scope: 'robots:read',
+    component: lazy(() => import('./robot/robot.tsx').then(({ Robot }) => Robot)),
+  },
+  {
     path: '/welcome',
     scope: 'enrollment-keys:write',
     component: lazy(() => import('./welcome/welcome.tsx').then(({ Welcome }) => Welcome)),
