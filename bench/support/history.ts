@@ -1,3 +1,4 @@
+import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { type Database, openDatabase, openPool } from '../../src/db/database.ts'
 import { packSome, type Retention } from '../../src/db/heartbeat-packer.ts'
 import { closePartition } from '../../src/db/heartbeat-partitions.ts'
@@ -19,6 +20,8 @@ export interface Packed {
   readonly seconds: number
   readonly nodeSeconds: number
   readonly databaseSeconds: number
+  /** Of the event loop. */
+  readonly turnP99Ms: number
 }
 
 /** A history that a bench fills, on a clock of its own. */
@@ -97,13 +100,17 @@ export async function openBenchHistory(url: string): Promise<BenchHistory> {
       while ((await closePartition(database, now)) !== undefined);
       const before = { at: performance.now(), cpu: process.cpuUsage(), database: databaseSeconds() }
       const packedBefore = await packedCount()
+      const turns = monitorEventLoopDelay({ resolution: 1 })
+      turns.enable()
       while ((await packSome({ upkeep: database, clock, retention, metrics })) !== 'idle');
+      turns.disable()
       const cpu = process.cpuUsage(before.cpu)
       return {
         heartbeats: (await packedCount()) - packedBefore,
         seconds: (performance.now() - before.at) / 1000,
         nodeSeconds: (cpu.user + cpu.system) / 1e6,
         databaseSeconds: databaseSeconds() - before.database,
+        turnP99Ms: turns.percentile(99) / 1e6,
       }
       async function packedCount(): Promise<number> {
         const { values } = await metrics.heartbeatsPacked.get()
