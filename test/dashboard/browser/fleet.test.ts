@@ -134,7 +134,7 @@ describe.skipIf(chromium === undefined)('the fleet, of 10,000 robots', { timeout
     await page.getByText('3 robots chosen').waitFor()
     await page.getByRole('button', { name: 'Maintenance' }).click()
     const dialog = page.getByRole('dialog')
-    await dialog.getByText('they are shown as being in maintenance').waitFor()
+    await dialog.getByText('people and programs see that the state is maintenance').waitFor()
     await dialog.getByText('cart-00301, cart-00302, cart-00303').waitFor()
     await visitor.expectAccessible()
     await visitor.picture('fleet-bulk')
@@ -147,6 +147,19 @@ describe.skipIf(chromium === undefined)('the fleet, of 10,000 robots', { timeout
     await dialog.getByLabel('Value').fill('north')
     await dialog.getByRole('button', { name: 'Label 10 robots' }).click()
     await page.getByText('Label: 10 robots', { exact: true }).waitFor()
+    await page.goto('/?label=zone%3Dnorth')
+    await expect.poll(() => names(page)).toHaveLength(10)
+
+    await page.goto('/?q=cart-004')
+    await page.getByText('cart-00400').waitFor()
+    await page.goto('/?q=cart-0')
+    await page.getByText('200 loaded, more below').waitFor()
+    await page.getByRole('checkbox', { name: 'Choose all that are loaded' }).click()
+    await page.getByText('200 robots chosen').waitFor()
+    await page.getByRole('button', { name: 'Choose all that pass the filter' }).click()
+    await page.getByText('9,999 robots chosen').waitFor({ timeout: 60_000 })
+    await page.getByRole('button', { name: 'Choose none' }).click()
+
     await page.goto('/?label=zone%3Dnorth')
     await expect.poll(() => names(page)).toHaveLength(10)
 

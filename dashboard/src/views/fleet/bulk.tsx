@@ -1,8 +1,18 @@
 import type { ComponentChildren } from 'preact'
 import { useState } from 'preact/hooks'
-import { api } from '../../api/client.ts'
-import { describe } from '../../api/problem.ts'
+import { describe, Problem } from '../../api/problem.ts'
 import type { Fleet, Robot } from '../../api/types.ts'
+import {
+  APPROVE,
+  BACK_TO_WORK,
+  isInService,
+  label,
+  MAINTENANCE,
+  MOVE_SAYS,
+  move,
+  RETIRE,
+  REVOKE_TOKEN,
+} from '../../robots/deeds.ts'
 import { may } from '../../session/session.ts'
 import { Button } from '../../ui/button.tsx'
 import { Confirm, Dialog } from '../../ui/dialog.tsx'
@@ -26,8 +36,6 @@ interface Deed {
   }
 }
 
-const path = (robot: Robot, deed = '') => `/api/robots/${robot.id}${deed}`
-const isInService = ({ lifecycle }: Robot) => lifecycle !== 'retired'
 const unasked: Change = () => Promise.reject(new Error('nothing was asked'))
 
 const DEEDS: readonly Deed[] = [
@@ -54,13 +62,13 @@ const DEEDS: readonly Deed[] = [
       change: (texts) => (robot) => {
         const labels: Record<string, string> = { ...robot.labels, [texts.label!]: texts.value ?? '' }
         if (texts.remove) delete labels[texts.label!]
-        return api.patch(path(robot), { labels })
+        return label(robot, labels)
       },
     }),
   },
   {
     name: 'Move',
-    says: 'The robots keep their identity and their history, and belong to the other fleet at once: whoever may see only their old fleet no longer sees them.',
+    says: MOVE_SAYS,
     fits: isInService,
     change: unasked,
     ask: (fleets) => ({
@@ -75,48 +83,20 @@ const DEEDS: readonly Deed[] = [
           </select>
         </Field>
       ),
-      change:
-        ({ fleet_id }) =>
-        (robot) =>
-          api.patch(path(robot), { fleet_id }),
+      change: (texts) => (robot) => move(robot, texts.fleet_id!),
     }),
   },
-  {
-    name: 'Maintenance',
-    says: 'The robots stay connected and go on reporting; they are shown as being in maintenance.',
-    fits: ({ lifecycle }) => lifecycle === 'active',
-    change: (robot) => api.patch(path(robot), { lifecycle: 'maintenance' }),
-  },
-  {
-    name: 'Back to work',
-    says: 'The robots are active again.',
-    fits: ({ lifecycle }) => lifecycle === 'maintenance',
-    change: (robot) => api.patch(path(robot), { lifecycle: 'active' }),
-  },
-  {
-    name: 'Approve',
-    says: 'The robots take part from now on: their heartbeats count.',
-    fits: ({ lifecycle }) => lifecycle === 'pending',
-    change: (robot) => api.post(path(robot, '/approve')),
-  },
-  {
-    name: 'Revoke',
-    danger: true,
-    says: 'Their tokens stop working at once and their connections end. The agents stop, and each robot has to be enrolled again before it is heard of.',
-    fits: (robot) => isInService(robot) && robot.token_issued_at !== null && robot.token_revoked_at === null,
-    change: (robot) => api.post(path(robot, '/revoke-token')),
-  },
-  {
-    name: 'Retire',
-    danger: true,
-    says: 'The robots are taken out of service for good: this cannot be undone. Their connections end, and their history stays.',
-    fits: isInService,
-    change: (robot) => api.post(path(robot, '/retire')),
-  },
+  { name: 'Maintenance', ...MAINTENANCE },
+  { name: 'Back to work', ...BACK_TO_WORK },
+  { name: 'Approve', ...APPROVE },
+  { name: 'Revoke', ...REVOKE_TOKEN },
+  { name: 'Retire', ...RETIRE },
 ]
 
 /** Changes on their way at the same time. */
 const AT_ONCE = 4
+/** What is wrong with too many changes in a second passes in the next ones. */
+const LIMITED_MS = 1_500
 
 interface Outcome {
   readonly done: number
@@ -136,6 +116,11 @@ async function forEach(
       try {
         await change(robot)
       } catch (error) {
+        if (error instanceof Problem && error.code === 'rate_limited') {
+          waiting.push(robot)
+          await new Promise((resolve) => setTimeout(resolve, LIMITED_MS))
+          continue
+        }
         failures.push({ robot, error })
       }
       tell(++finished)
@@ -151,11 +136,14 @@ const some = (count: number) => `${count.toLocaleString()} ${count === 1 ? 'robo
 export function BulkActions({
   robots,
   fleets,
+  onAll,
   onDone,
   onClear,
 }: {
   robots: readonly Robot[]
   fleets: readonly Fleet[]
+  /** Chooses the robots too that were not loaded yet; undefined when there are none. */
+  onAll: (() => Promise<void>) | undefined
   /** Something was changed; with the robots whose change failed. */
   onDone: (failed: readonly Robot[]) => void
   onClear: () => void
@@ -177,6 +165,11 @@ export function BulkActions({
           {each.name}
         </Button>
       ))}
+      {onAll && (
+        <Button size="small" kind="quiet" onClick={onAll}>
+          Choose all that pass the filter
+        </Button>
+      )}
       <Button size="small" kind="quiet" onClick={onClear}>
         Choose none
       </Button>

@@ -63,6 +63,14 @@ export function Fleet() {
           robots={chosenRobots}
           fleets={fleets}
           onClear={() => setChosen(NONE)}
+          onAll={
+            fleet.hasMore && chosenRobots.length === fleet.robots.length
+              ? async () => {
+                  const ids = await fleet.loadAll()
+                  if (ids) setChosen(new Set(ids))
+                }
+              : undefined
+          }
           onDone={(failed) => {
             setChosen(new Set(failed.map(({ id }) => id)))
             fleet.reload()

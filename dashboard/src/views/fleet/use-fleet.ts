@@ -16,6 +16,8 @@ export interface FleetRows {
   /** There are more than were loaded. */
   readonly hasMore: boolean
   readonly loadMore: () => void
+  /** Loads all that pass the filter; answers with their ids, or undefined when the filter changed meanwhile. */
+  readonly loadAll: () => Promise<readonly string[] | undefined>
   readonly reload: () => void
   /** Robots that came, left, or are sorted elsewhere since the list was loaded. */
   readonly moved: number
@@ -99,6 +101,22 @@ export function useFleet(filter: FleetFilter): FleetRows {
     const { listed } = current.current
     if (listed.next !== null && !loading.current) load(listed)
   }, [load])
+  const loadAll = useCallback(async () => {
+    const { filter } = current.current
+    loading.current?.abort()
+    loading.current = undefined
+    let robots = current.current.listed.robots
+    for (let next = current.current.listed.next; next !== null; ) {
+      const page: Page<Robot> = await api.get('/api/robots', { ...filter, limit: PAGE, cursor: next })
+      if (current.current.filter !== filter) return undefined
+      const known = new Set(robots.map(({ id }) => id))
+      robots = [...robots, ...page.items.filter(({ id }) => !known.has(id))]
+      next = page.next_cursor
+      setListed({ robots, next })
+    }
+    setLoading(false)
+    return robots.map(({ id }) => id)
+  }, [])
   const reload = useCallback(() => setRound((count) => count + 1), [])
 
   useEffect(() => {
@@ -180,6 +198,7 @@ export function useFleet(filter: FleetFilter): FleetRows {
     error,
     hasMore: listed.next !== null,
     loadMore,
+    loadAll,
     reload,
     moved: came.size + left.size,
     left,
