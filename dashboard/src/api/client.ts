@@ -1,4 +1,5 @@
 import { signal } from '@preact/signals'
+import { hearServerTime } from '../ui/clock.ts'
 import { Problem, Unreachable } from './problem.ts'
 
 type Query = Readonly<Record<string, string | number | boolean | undefined | null | readonly string[]>>
@@ -45,6 +46,7 @@ async function call<Answer>(method: string, path: string, options: Options = {})
     throw new Unreachable()
   }
   isReachable.value = true
+  hearServerTime(response.headers.get('date'))
   if (response.ok) return (response.status === 204 ? undefined : await response.json()) as Answer
   const document = await response.json().catch(() => ({}))
   const problem = new Problem(response.status, document as ConstructorParameters<typeof Problem>[1])
