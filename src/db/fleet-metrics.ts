@@ -42,22 +42,58 @@ export interface RobotSeries {
   readonly health: Health
   readonly last_seen_at: Date | null
   readonly heartbeat_at: Date | null
-  readonly heartbeat: HeartbeatBody | null
+  /** Without what makes no series. */
+  readonly heartbeat: Omit<HeartbeatBody, 'pose' | 'network' | 'mode' | 'activity'> | null
 }
 
-/** What the series of every robot in reach that is not retired are made of. */
-export async function listRobotSeries(db: Database, reach: Reach): Promise<RobotSeries[]> {
+/** One of several parts of all robots. */
+export interface Shard {
+  /** From 0 up to, not including, `shards`. */
+  readonly shard: number
+  readonly shards: number
+}
+
+/**
+ * True for the robots of a shard: each is in exactly one, and in the same one at every server and at all times, whatever
+ * else there is. Goes by the end of the id, which is random.
+ */
+function inShard(shard: Shard | undefined) {
+  if (shard === undefined || shard.shards === 1) return sql<boolean>`true`
+  const tail = sql`(get_byte(uuid_send(robots.id), 13) << 16) + (get_byte(uuid_send(robots.id), 14) << 8)
+    + get_byte(uuid_send(robots.id), 15)`
+  return sql<boolean>`(${tail}) % ${shard.shards} = ${shard.shard}`
+}
+
+/** How many robots in reach are not retired. */
+export async function countRobotsWithin(db: Database, reach: Reach): Promise<number> {
+  const { rows } = await sql<{ robots: number }>`
+    SELECT count(*) AS robots FROM robots
+    WHERE lifecycle <> 'retired' AND ${inReach(reach, 'robots.fleet_id')}`.execute(db)
+  return rows[0]!.robots
+}
+
+/**
+ * What the series of robots in reach that are not retired are made of: of up to `limit` robots, in the order of their ids,
+ * after the one whose id is `after`.
+ */
+export async function listRobotSeries(
+  db: Database,
+  { reach, shard, after, limit }: { reach: Reach; shard?: Shard; after?: string; limit: number },
+): Promise<RobotSeries[]> {
   const { rows } = await sql<RobotSeries>`
     SELECT robots.id, robots.name, sites.name AS site, fleets.name AS fleet, robots.lifecycle, robots.fingerprint,
       status.hello -> 'agent' AS agent,
       coalesce(status.connection, 'unseen') AS connection,
       coalesce(status.health, 'unknown') AS health,
-      status.last_seen_at, status.heartbeat_at, status.heartbeat
+      status.last_seen_at, status.heartbeat_at,
+      status.heartbeat - '{pose,network,mode,activity}'::text[] AS heartbeat
     FROM robots
     JOIN fleets ON fleets.id = robots.fleet_id
     JOIN sites ON sites.id = robots.site_id
     LEFT JOIN robot_status AS status ON status.robot_id = robots.id
-    WHERE robots.lifecycle <> 'retired' AND ${inReach(reach, 'robots.fleet_id')}
-    ORDER BY robots.id`.execute(db)
+    WHERE robots.lifecycle <> 'retired' AND ${inReach(reach, 'robots.fleet_id')} AND ${inShard(shard)}
+      AND robots.id > ${after ?? '00000000-0000-0000-0000-000000000000'}::uuid
+    ORDER BY robots.id
+    LIMIT ${limit}`.execute(db)
   return rows
 }

@@ -1,6 +1,6 @@
 import type { RobotCount, RobotSeries } from '../db/fleet-metrics.ts'
 import { HEALTH } from '../protocol/frames.ts'
-import { gaugeHeader, type Labels, sampleLine } from './exposition.ts'
+import { type Exposition, expositionEnd, gaugeHeader, type Labels, sampleLine } from './exposition.ts'
 import { CONNECTIONS } from './robot-schema.ts'
 
 interface Sample {
@@ -139,32 +139,39 @@ const FAMILIES: readonly Family[] = [
   },
 ]
 
-const ROBOTS_PER_CHUNK = 500
+/** A chunk is sent once it is longer than this. */
+const CHUNK_CHARACTERS = 32 * 1024
 
 /**
- * The series of all robots as text, in chunks, with a turn of the event loop between them, so that a scrape of a
- * large fleet does not keep robots waiting.
+ * The series of all robots, in chunks that are made when the one before is taken, with a turn of the event loop between
+ * them: a scrape of a large fleet neither keeps robots waiting nor holds its whole text.
  */
-export async function* robotSeries(robots: readonly RobotSeries[]): AsyncGenerator<string> {
+export async function* robotSeries(
+  robots: readonly RobotSeries[],
+  format: Exposition,
+): AsyncGenerator<string> {
+  let chunk = ''
   for (const { name, help, samples } of FAMILIES) {
-    yield gaugeHeader(name, help)
-    for (let start = 0; start < robots.length; start += ROBOTS_PER_CHUNK) {
-      yield robots
-        .slice(start, start + ROBOTS_PER_CHUNK)
-        .flatMap((robot) =>
-          samples(robot).map(({ labels, value }) =>
-            sampleLine(name, { robot_id: robot.id, ...labels }, value),
-          ),
-        )
-        .join('')
+    chunk += gaugeHeader(format, name, help)
+    for (const robot of robots) {
+      for (const { labels, value } of samples(robot))
+        chunk += sampleLine(name, { robot_id: robot.id, ...labels }, value)
+      if (chunk.length < CHUNK_CHARACTERS) continue
+      yield chunk
+      chunk = ''
       await new Promise((resolve) => setImmediate(resolve))
     }
   }
+  yield chunk + expositionEnd(format)
 }
 
 /** Robots by site, fleet and connection. */
-export function fleetSeries(counts: readonly RobotCount[]): string {
-  const header = gaugeHeader('beacon_robots', 'Robots that are not retired, by site, fleet and connection')
+export function fleetSeries(counts: readonly RobotCount[], format: Exposition): string {
+  const header = gaugeHeader(
+    format,
+    'beacon_robots',
+    'Robots that are not retired, by site, fleet and connection',
+  )
   const lines = counts.map(({ robots, ...labels }) => sampleLine('beacon_robots', labels, robots))
   return header + lines.join('')
 }

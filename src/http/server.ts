@@ -31,6 +31,7 @@ import { invitationRoutes } from './routes/invitations.ts'
 import { liveRoutes } from './routes/live.ts'
 import { metricsRoutes } from './routes/metrics.ts'
 import { oidcRoutes } from './routes/oidc.ts'
+import { prometheusRoutes } from './routes/prometheus.ts'
 import { provisioningTokenRoutes } from './routes/provisioning-tokens.ts'
 import { revokeAllRoutes } from './routes/revoke-all.ts'
 import { robotActionRoutes } from './routes/robot-actions.ts'
@@ -70,6 +71,7 @@ const ROUTES: readonly ((app: App, parts: HttpParts) => void)[] = [
   robotHistoryRoutes,
   liveRoutes,
   metricsRoutes,
+  prometheusRoutes,
   auditRoutes,
   tokenRoutes,
   fleetTokenRoutes,

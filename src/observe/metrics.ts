@@ -8,6 +8,9 @@ import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom
 export function createMetrics() {
   const registry = new Registry()
   collectDefaultMetrics({ register: registry, prefix: 'beacon_' })
+  // Gauges that are named as counters are; what they tell is the sum of the series of the same name without `_total`.
+  for (const name of ['handles', 'requests', 'resources'])
+    registry.removeSingleMetric(`beacon_nodejs_active_${name}_total`)
   const registers = [registry]
   /** What happens so often that counting is to cost nothing: added to its counter when that is read. */
   const uncounted = { heartbeatsReceived: 0, upgradesAccepted: 0, sessionsOpened: 0 }

@@ -1,7 +1,10 @@
 import { describe, expect, test } from 'vitest'
+import { robotSeries } from '../../src/http/robot-series.ts'
 import { makeFleet, makeRobot, setStatus, unique, useApi } from './api.ts'
 
 const api = useApi()
+
+const OPENMETRICS = 'application/openmetrics-text; version=1.0.0; charset=utf-8'
 
 interface Sample {
   readonly name: string
@@ -193,4 +196,114 @@ describe('/metrics/robots', () => {
     expect(new Set(info.map(({ labels }) => labels.robot_id)).size).toBe(info.length)
     expect(info.length).toBeGreaterThanOrEqual(1201)
   })
+
+  test('is split into shards, each robot into exactly one, and into the same one later', async () => {
+    const { site_id, fleet_id } = await makeFleet(api())
+    await api().db.pool.query(
+      `INSERT INTO robots (id, site_id, fleet_id, name) SELECT gen_random_uuid(), $1, $2, 's' || n FROM generate_series(1, 600) n`,
+      [site_id, fleet_id],
+    )
+    const idsOf = async (query: string) => {
+      const { status, text } = await api().get(`/metrics/robots${query}`)
+      expect(status).toBe(200)
+      return parse(text)
+        .filter(({ name }) => name === 'beacon_robot_info')
+        .map(({ labels }) => labels.robot_id!)
+    }
+    const all = (await idsOf('')).sort()
+    for (const shards of [1, 2, 3, 7, 16]) {
+      const parts = []
+      for (let shard = 0; shard < shards; shard += 1)
+        parts.push(await idsOf(`?shard=${shard}&shards=${shards}`))
+      expect(parts.flat().sort()).toEqual(all)
+      for (const part of parts)
+        expect(part.length / all.length).toSatisfy(
+          (share: number) => share * shards > 0.4 && share * shards < 1.8,
+        )
+      expect(await idsOf(`?shard=${shards - 1}&shards=${shards}`)).toEqual(parts.at(-1))
+    }
+  })
+
+  test.each([
+    'shard=0',
+    'shards=2',
+    'shard=2&shards=2',
+    'shard=-1&shards=2',
+    'shard=0&shards=0',
+    'shard=0.5&shards=2',
+  ])('refuses %s', async (query) => {
+    expect(await api().get(`/metrics/robots?${query}`)).toMatchObject({
+      status: 400,
+      body: { code: 'invalid_request' },
+    })
+  })
+})
+
+describe('OpenMetrics', () => {
+  const headers = { accept: 'application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5' }
+
+  test.each(['/metrics', '/metrics/robots', '/metrics/robots?shard=0&shards=2'])(
+    'is spoken at %s',
+    async (path) => {
+      await makeRobot(api())
+      const answer = await api().get(path, { headers })
+      expect(answer.headers['content-type']).toBe(OPENMETRICS)
+      expect(answer.headers.vary).toBe('accept')
+      expect(answer.text.endsWith('\n# EOF\n')).toBe(true)
+      expect(answer.text.match(/^# EOF$/gm)).toHaveLength(1)
+      expect(answer.text).not.toMatch(/^$\n/m)
+      const text = await api().get(path)
+      expect(text.headers['content-type']).toBe('text/plain; version=0.0.4; charset=utf-8')
+      expect(text.text).not.toContain('# EOF')
+      const families = ({ text }: { text: string }) => [...text.matchAll(/^# TYPE (\S+) (\S+)$/gm)]
+      expect(families(answer).map(([, name, type]) => (type === 'counter' ? `${name}_total` : name))).toEqual(
+        families(text).map(([, name]) => name),
+      )
+    },
+  )
+
+  test('names counters without _total, and their samples with it', async () => {
+    api().parts.metrics.claims.inc({ outcome: 'admitted' })
+    const { text } = await api().get('/metrics', { headers })
+    expect(text).toContain('# TYPE beacon_claims counter\n')
+    expect(text).toMatch(/^beacon_claims_total\{outcome="admitted"\} \d+$/m)
+  })
+})
+
+test('a fleet is told a piece at a time, as the reader takes it, and others have their turns between', async () => {
+  const robots = Array.from({ length: 2_000 }, (_, index) => ({
+    id: `robot-${index}`,
+    name: `r${index}`,
+    site: 's',
+    fleet: 'f',
+    lifecycle: 'active',
+    fingerprint: {},
+    agent: null,
+    connection: 'online' as const,
+    health: 'ok' as const,
+    last_seen_at: null,
+    heartbeat_at: null,
+    heartbeat: {
+      battery: { charge: 0.5 },
+      metrics: Object.fromEntries(Array.from({ length: 64 }, (_, n) => [`metric_${n}`, n])),
+    },
+  }))
+  let turns = 0
+  let goesOn = true
+  const turn = () => {
+    turns += 1
+    if (goesOn) setImmediate(turn)
+  }
+  setImmediate(turn)
+  let [pieces, longest, length] = [0, 0, 0]
+  // biome-ignore lint/suspicious/noExplicitAny: what a heartbeat has besides makes no series
+  for await (const piece of robotSeries(robots as any, 'openmetrics')) {
+    pieces += 1
+    length += piece.length
+    longest = Math.max(longest, piece.length)
+  }
+  goesOn = false
+  expect(length).toBeGreaterThan(5_000_000)
+  expect(longest).toBeLessThan(48 * 1024)
+  expect(turns).toBeGreaterThanOrEqual(pieces - 1)
 })

@@ -71,6 +71,18 @@ export const FLEET_CELLS: CellTable = {
     },
   ],
 
+  'GET /api/prometheus/sd': () => [
+    {
+      what: 'all',
+      url: '/api/prometheus/sd?shards=2',
+      check: ({ body }, subject) => {
+        const paths = body.map(({ labels }: Json) => labels.__metrics_path__)
+        const whole = may(subject, 'metrics:read', 'deployment') ? ['/metrics'] : []
+        expect(paths).toEqual([...whole, '/metrics/robots', '/metrics/robots'])
+      },
+    },
+  ],
+
   'GET /api/live': ({ robots, fleets }) =>
     ['', '?detail=status', `?fleet=${fleets.A1}&fleet=${fleets.B1}`].map((query) => ({
       what: query || 'all',

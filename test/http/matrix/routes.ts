@@ -36,6 +36,7 @@ export const RULES: Readonly<Record<string, Rule>> = {
 
   'GET /metrics': { who: 'deployment', scope: 'metrics:read' },
   'GET /metrics/robots': { who: 'list', scope: 'metrics:read' },
+  'GET /api/prometheus/sd': { who: 'list', scope: 'metrics:read' },
 
   // A site's name is the deployment's, a fleet's name its site's (see `also` in cells.ts).
   'GET /api/sites': { who: 'list', scope: 'robots:read' },
