@@ -151,7 +151,7 @@ export function RobotTable({
     <div class="robots" role="table" aria-label="Robots" aria-rowcount={robots.length + 1}>
       <div class="line head" role="row" aria-rowindex={1}>
         {chosen && (
-          <span class="choice" role="columnheader">
+          <span class="tick" role="columnheader">
             <input
               type="checkbox"
               aria-label="Choose all that are loaded"
@@ -197,7 +197,7 @@ export function RobotTable({
                   style={{ transform: `translateY(${start}px)` }}
                 >
                   {chosen && (
-                    <span class="choice" role="cell">
+                    <span class="tick" role="cell">
                       <input
                         type="checkbox"
                         aria-label={`Choose ${robot.name}`}
