@@ -38,8 +38,11 @@ const RETURN_WITHIN: Readonly<Record<Scarcity, readonly [number, number]>> = {
 const FIND_ROOM_WITHIN = [1, 10] as const
 
 export const SAMPLE_EVERY_MS = 500
-/** Samples in a row that have to say the same before it counts: no single pause or peak turns robots away. */
-export const SAMPLES_IN_A_ROW = 2
+/**
+ * Samples in a row that have to say the same before it counts: no single pause or peak turns robots away. Three, because
+ * one pause can stand in two: the first comes late for it, and the turn that it lasted is measured only in the next.
+ */
+export const SAMPLES_IN_A_ROW = 3
 /**
  * Descriptors that are not robots' are counted this rarely where that costs something: connections to the database, files,
  * the server's own, and connections that have asked for nothing yet. Elsewhere with every sample.
