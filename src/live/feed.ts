@@ -30,7 +30,7 @@ export interface LiveLimits {
 export const LIVE_LIMITS: LiveLimits = {
   readers: 1_000,
   readersOfOne: 50,
-  bytesPerSecond: 64 * 1024 * 1024,
+  bytesPerSecond: 32 * 1024 * 1024,
   log: LOG_LIMITS,
 }
 

@@ -48,7 +48,8 @@ export class Reader {
   readonly #parts: ReaderParts
   readonly #ahead: string[] = []
   #telling: Telling | undefined
-  #page = 0
+  /** Where it goes on. */
+  #at = 0
   #told = 0
   /** Something has to be said even where nothing is new: the reader has just come back. */
   #mustTell = false
@@ -124,17 +125,16 @@ export class Reader {
 
   #begin(telling: Telling): void {
     this.#telling = telling
-    this.#page = 0
+    this.#at = 0
   }
 
   #nextPage(telling: Telling): Buffer {
-    const page = telling.page(this.#page)
-    this.#page += 1
-    if (this.#page === telling.pages) {
+    const { event, next } = telling.page(this.#at)
+    if (next === undefined) {
       this.#telling = undefined
       this.#told = telling.tick
-    }
-    return page
+    } else this.#at = next
+    return event
   }
 
   /** So that whatever stands between knows that the connection is used, and the reader's place is a late one. */

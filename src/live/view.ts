@@ -20,8 +20,8 @@ export function viewKey({ filter, reach, detail }: ViewOptions): string {
   return `${detail}${keyOf(filter, reach)}`
 }
 
-/** Robots in one event. */
-const PAGE = 200
+/** What one event tells at the most; robots may say much of themselves. */
+const PAGE = { robots: 200, characters: 256 * 1024 }
 /** A snapshot that was begun so few ticks ago does for the next reader, too. */
 const SHARED_TICKS = 10
 
@@ -31,8 +31,13 @@ const SHARED_TICKS = 10
  */
 export interface Telling {
   readonly tick: number
-  readonly pages: number
-  page(index: number): Buffer
+  /** What begins at a place, 0 at first, and the next one; undefined after the last. */
+  page(at: number): Page
+}
+
+interface Page {
+  readonly event: Buffer
+  readonly next: number | undefined
 }
 
 /** What readers with the same filter, reach and detail are sent; whatever they have in common is made once. */
@@ -140,39 +145,41 @@ export class View {
     text: (items: string, page: { first: boolean; last: boolean; tick: number }) => string,
   ): Telling {
     const { tick } = this.#store
-    const pages = Math.max(1, Math.ceil(ids.length / PAGE))
-    const kept: (Buffer | undefined)[] = []
+    const kept = new Map<number, Page>()
     return {
       tick,
-      pages,
-      page: (index) => {
-        const made = kept[index]
+      page: (at) => {
+        const made = kept.get(at)
         if (made) return made
-        const entries = ids
-          .slice(index * PAGE, (index + 1) * PAGE)
-          .map((id) => this.#store.get(id))
-          .filter((entry) => this.#holds(entry))
-        const where = { first: index === 0, last: index === pages - 1, tick }
-        const page = Buffer.from(text(this.#texts(entries), where))
+        const { items, next } = this.#items(ids, at)
+        const event = Buffer.from(text(items, { first: at === 0, last: next === undefined, tick }))
+        const page = { event, next }
         if (this.readers > 1) {
-          kept[index] = page
-          this.#cache.keep(page, () => {
-            kept[index] = undefined
-          })
+          kept.set(at, page)
+          this.#cache.keep(event, () => kept.delete(at))
         }
         return page
       },
     }
   }
 
-  #holds(entry: Entry | undefined): entry is Entry {
-    return entry !== undefined && this.#admits(entry.facts)
+  /** Those of the robots from a place on that are in the view, as far as one event goes. */
+  #items(ids: readonly string[], from: number): { items: string; next: number | undefined } {
+    const items: string[] = []
+    let at = from
+    for (let characters = 0; at < ids.length; at += 1) {
+      if (items.length === PAGE.robots || characters > PAGE.characters) break
+      const entry = this.#store.get(ids[at]!)
+      if (!this.#holds(entry)) continue
+      const item = this.detail === 'status' ? entry.status : fullText(entry, this.#store.time)
+      items.push(item)
+      characters += item.length
+    }
+    return { items: items.join(','), next: at < ids.length ? at : undefined }
   }
 
-  #texts(entries: readonly Entry[]): string {
-    const { time } = this.#store
-    if (this.detail === 'status') return entries.map(({ status }) => status).join(',')
-    return entries.map((entry) => fullText(entry, time)).join(',')
+  #holds(entry: Entry | undefined): entry is Entry {
+    return entry !== undefined && this.#admits(entry.facts)
   }
 
   #time(): string {

@@ -24,7 +24,17 @@ function viewOf(store: LiveStore, options: Partial<ViewOptions> = {}) {
   return { view, apply }
 }
 
-const told = (telling: Telling | null | undefined) => dataOf(telling?.page(0))
+const told = (telling: Telling | null | undefined) => dataOf(telling?.page(0).event)
+function pagesOf({ page }: Telling): Buffer[] {
+  const events: Buffer[] = []
+  for (let at: number | undefined = 0; at !== undefined; ) {
+    const { event, next } = page(at)
+    events.push(event)
+    at = next
+  }
+  return events
+}
+
 const ids = (robots: { id: string }[]) => robots.map(({ id }) => id).sort()
 
 describe('a delta', () => {
@@ -47,14 +57,14 @@ describe('a delta', () => {
     const { view, apply } = viewOf(store)
     apply([entry('a')], [], 1)
     view.readers = 2
-    expect(view.delta(0)?.page(0)).toBe(view.delta(0)?.page(0))
+    expect(view.delta(0)?.page(0).event).toBe(view.delta(0)?.page(0).event)
   })
 
   test('names its place', () => {
     const store = new LiveStore('0123456789ab')
     const { view, apply } = viewOf(store)
     apply([entry('a')], [], 1)
-    expect(String(view.delta(0)?.page(0))).toContain(`\nid: 0123456789ab-1-${view.name}\n`)
+    expect(String(view.delta(0)?.page(0).event)).toContain(`\nid: 0123456789ab-1-${view.name}\n`)
   })
 
   test('costs readers of the status nothing for a heartbeat', () => {
@@ -109,10 +119,10 @@ describe('a large delta', () => {
       2,
     )
     const delta = view.delta(1)!
-    expect(delta.pages).toBe(2)
-    const first = delta.page(0)
+    const { event: first, next } = delta.page(0)
     apply([entry('249', { health: 'error' })], ['248'], 3)
-    const second = delta.page(1)
+    const { event: second, next: end } = delta.page(next!)
+    expect(end).toBeUndefined()
     expect(String(first)).not.toMatch(/^id:/m)
     expect(String(second)).toContain(`\nid: 0123456789ab-2-${view.name}\n`)
     expect(dataOf(first)).toMatchObject({ removed: ['gone'] })
@@ -142,9 +152,9 @@ describe('pages that are kept for others', () => {
 describe('a snapshot', () => {
   test('of nobody is one page', () => {
     const { view } = viewOf(new LiveStore('e'))
-    const { pages, page } = view.snapshot()
-    expect(pages).toBe(1)
-    expect(dataOf(page(0))).toEqual({
+    const { event, next } = view.snapshot().page(0)
+    expect(next).toBeUndefined()
+    expect(dataOf(event)).toEqual({
       time: '1970-01-01T00:00:00.000Z',
       first: true,
       done: true,
@@ -161,16 +171,27 @@ describe('a snapshot', () => {
       [],
       1,
     )
-    const { pages, page } = view.snapshot()
-    const told = Array.from({ length: pages }, (_, index) => page(index))
-    expect(told.map((bytes) => dataOf(bytes).items.length)).toEqual([200, 200, 1])
-    expect(told.map((bytes) => dataOf(bytes).first)).toEqual([true, false, false])
-    expect(told.map((bytes) => dataOf(bytes).done)).toEqual([false, false, true])
-    expect(told.map((bytes) => /^id:(.*)$/m.exec(String(bytes))![1])).toEqual([
-      '',
-      '',
-      ` 0123456789ab-1-${view.name}`,
-    ])
+    const pages = pagesOf(view.snapshot())
+    expect(pages.map((bytes) => dataOf(bytes).items.length)).toEqual([200, 200, 1])
+    expect(pages.map((bytes) => dataOf(bytes).first)).toEqual([true, false, false])
+    expect(pages.map((bytes) => dataOf(bytes).done)).toEqual([false, false, true])
+    const places = pages.map((bytes) => /^id:(.*)$/m.exec(String(bytes))![1])
+    expect(places).toEqual(['', '', ` 0123456789ab-1-${view.name}`])
+  })
+
+  test('has no large pages, however much robots say', () => {
+    const store = new LiveStore('e')
+    const { view, apply } = viewOf(store)
+    apply(
+      Array.from({ length: 100 }, (_, index) =>
+        entry(String(index), { labels: { much: 'x'.repeat(16_000) } }),
+      ),
+      [],
+      1,
+    )
+    const pages = pagesOf(view.snapshot())
+    expect(Math.max(...pages.map(({ length }) => length))).toBeLessThan(300_000)
+    expect(pages.flatMap((bytes) => dataOf(bytes).items)).toHaveLength(100)
   })
 
   test('is shared by those who come together, and made anew for those who come later', () => {
@@ -180,7 +201,7 @@ describe('a snapshot', () => {
     apply([entry('a')], [], 1)
     const first = view.snapshot()
     expect(view.snapshot()).toBe(first)
-    expect(first.page(0)).toBe(first.page(0))
+    expect(first.page(0).event).toBe(first.page(0).event)
     for (let beat = 2; beat < 20; beat += 1) apply([entry('a', {}, beat)], [], beat)
     expect(view.snapshot()).not.toBe(first)
   })
@@ -247,11 +268,11 @@ test('whoever is told deltas, from whatever tick to whatever tick, knows what is
           )
           if (told === undefined) {
             const { tick, page } = view.snapshot()
-            const data = dataOf(page(0))
+            const data = dataOf(page(0).event)
             for (const robot of data.items) robots.set(robot.id, robot)
             ;[told, counts] = [tick, data.counts]
           } else if (visits.includes(index) || index === steps.length - 1) {
-            const data = dataOf(view.delta(told)?.page(0))
+            const data = dataOf(view.delta(told)?.page(0).event)
             told = store.tick
             for (const robot of data?.changed ?? []) robots.set(robot.id, robot)
             for (const id of data?.removed ?? []) expect(robots.delete(id)).toBe(true)
