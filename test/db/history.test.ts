@@ -198,6 +198,47 @@ describe('packing', () => {
     expect(await read()).toEqual(rows)
   })
 
+  test('makes packs of a bounded size, however much a robot says in an hour', async () => {
+    const [talker, shouter] = await world.addRobots(2)
+    const at = world.clock.now()
+    const insert = (robot: string, beats: number, body: string) =>
+      world.db.pool.query(
+        `INSERT INTO heartbeats (robot_id, received_at, at, session_no, seq, body)
+         SELECT $1, $2, $2, 5, number, ${body} FROM generate_series(1, $3) AS number`,
+        [robot, new Date(at), beats],
+      )
+    await insert(talker!, 1_200, `'{"health": "ok"}'`)
+    // 13 kB of each, which nothing makes smaller.
+    const noise =
+      'SELECT string_agg(md5(random()::text || number || part), $$$$) FROM generate_series(1, 400) AS part'
+    await insert(shouter!, 200, `jsonb_build_object('network', jsonb_build_object('noise', (${noise})))`)
+    await world.advance(2 * HOUR)
+    await world.packAll()
+    const { rows } = await world.db.pool.query<{
+      robot_id: string
+      packs: number
+      most: number
+      bytes: number
+    }>(
+      `SELECT robot_id, count(*)::integer AS packs, max(heartbeats) AS most, max(octet_length(data)) AS bytes
+       FROM heartbeat_packs WHERE robot_id = ANY ($1) GROUP BY robot_id`,
+      [[talker, shouter]],
+    )
+    const of = (robot: string) => rows.find((row) => row.robot_id === robot)!
+    expect(of(talker!)).toMatchObject({ packs: 3, most: 512 })
+    expect(of(shouter!).packs).toBeGreaterThan(3)
+    expect(of(shouter!).bytes).toBeLessThan(1024 * 1024)
+    expect(await count(`heartbeat_packs WHERE robot_id = '${shouter}' AND heartbeats > 50`)).toBe(0)
+    const range = { from: new Date(at), to: new Date(at + 1) }
+    for (const [robot, beats] of [
+      [talker!, 1_200],
+      [shouter!, 200],
+    ] as const) {
+      const found = await listHeartbeats(world.db.database, robot, range, { limit: 2_000, after: undefined })
+      expect(found.map(({ seq }) => seq)).toEqual(Array.from({ length: beats }, (_, index) => index + 1))
+    }
+  })
+
   test('sums up what is old, and leaves out of the raw history what would be dropped at once', async () => {
     const [robot] = await world.addRobots(1)
     const at = world.clock.now()
