@@ -104,17 +104,9 @@ export function About({ robot, place, onChanged }: Props) {
           <p class="soft">No machine has enrolled as this robot yet.</p>
         ) : (
           <>
-            {robot.agent && (
-              <>
-                <h3>Agent now</h3>
-                <Told value={robot.agent} />
-              </>
-            )}
+            {robot.agent && <Told name="Agent now" value={robot.agent} />}
             {Object.keys(robot.fingerprint).length > 0 && (
-              <>
-                <h3>When it enrolled</h3>
-                <Told value={robot.fingerprint} />
-              </>
+              <Told name="When it enrolled" value={robot.fingerprint} />
             )}
           </>
         )}
@@ -215,14 +207,17 @@ const NAMES: Readonly<Record<string, string>> = {
   agent_version: 'Agent',
 }
 
-function Told({ value }: { value: Readonly<Record<string, unknown>> }) {
+function Told({ name, value }: { name: string; value: Readonly<Record<string, unknown>> }) {
   return (
-    <dl class="facts about">
-      {linesOf(value).map(([path, text]) => (
-        <Fact key={path} name={NAMES[path] ?? path}>
-          {text}
-        </Fact>
-      ))}
-    </dl>
+    <div class="told">
+      <h3>{name}</h3>
+      <dl class="facts about">
+        {linesOf(value).map(([path, text]) => (
+          <Fact key={path} name={Object.hasOwn(NAMES, path) ? NAMES[path]! : path}>
+            {text}
+          </Fact>
+        ))}
+      </dl>
+    </div>
   )
 }
