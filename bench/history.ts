@@ -118,8 +118,15 @@ await withPostgres(async (url) => {
 
   async function measureReads(of: readonly string[]): Promise<void> {
     const range = (ms: number) => ({ from: new Date(now - ms), to: new Date(now) })
-    const sums = (robot: string, ms: number, stepMs: number) =>
-      summarizeHeartbeats(database, robot, range(ms), { stepMs, fields: undefined, retention: KEPT, now })
+    const sums = async (robot: string, ms: number, stepMs: number) => {
+      const { numbers } = await summarizeHeartbeats(database, robot, range(ms), {
+        stepMs,
+        fields: undefined,
+        retention: KEPT,
+        now,
+      })
+      return numbers
+    }
     const reads = {
       'an hour as it came': (robot: string) =>
         listHeartbeats(

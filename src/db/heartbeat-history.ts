@@ -138,6 +138,19 @@ export interface HeartbeatSummary {
   readonly max: number
 }
 
+/** The heartbeats of one step. */
+export interface HeartbeatCount {
+  readonly bucket: Date
+  readonly heartbeats: number
+  /** How many told of which health. */
+  readonly health: Readonly<Record<string, number>>
+}
+
+export interface HeartbeatSummaries {
+  readonly steps: HeartbeatCount[]
+  readonly numbers: HeartbeatSummary[]
+}
+
 /** The range, and what is missing to steps counted from 1970. */
 export function wholeSteps({ from, to }: Range, stepMs: number): Range {
   const begins = (ms: number) => new Date(ms - (ms % stepMs))
@@ -145,7 +158,7 @@ export function wholeSteps({ from, to }: Range, stepMs: number): Range {
 }
 
 /**
- * The numbers of a robot's heartbeats, per step of the robot's clock (steps count from 1970) and field. Whole steps: the
+ * A robot's heartbeats and their numbers, per step of the robot's clock (steps count from 1970) and field. Whole steps: the
  * first is the one that `from` lies in, the last the one before `to`. Without `fields`: all of NUMERIC_FIELDS and every
  * metric.
  */
@@ -154,7 +167,7 @@ export async function summarizeHeartbeats(
   robotId: string,
   range: Range,
   options: { stepMs: number; fields: readonly string[] | undefined; retention: Retention; now: number },
-): Promise<HeartbeatSummary[]> {
+): Promise<HeartbeatSummaries> {
   const { stepMs, fields } = options
   const asked = fields && new Set(fields)
   const wants = asked ? (field: string) => asked.has(field) : isUsualField
@@ -166,7 +179,7 @@ export async function summarizeHeartbeats(
     else await addRollups(snapshot, robotId, whole, level, tally, wants)
     await addRows(snapshot, robotId, whole, tally, wants)
   })
-  return summariesOf(tally)
+  return { steps: stepsOf(tally), numbers: summariesOf(tally) }
 }
 
 const LEVELS = {
@@ -248,6 +261,16 @@ async function addRows(
     if (rows.length < ROWS) return
     after = placeOf(rows.at(-1)!)
   }
+}
+
+function stepsOf(tally: Tally): HeartbeatCount[] {
+  return [...tally.health]
+    .sort(([one], [other]) => one - other)
+    .map(([bucket, counts]) => ({
+      bucket: new Date(bucket),
+      heartbeats: [...counts.values()].reduce((sum, count) => sum + count, 0),
+      health: Object.fromEntries(counts),
+    }))
 }
 
 function summariesOf(tally: Tally): HeartbeatSummary[] {

@@ -157,7 +157,7 @@ async function expectSteps(model: Model, robotId: string): Promise<void> {
   const now = world.clock.now()
   const range = { from: new Date(now - 3 * DAY), to: new Date(now + 2 * HOUR) }
   for (const stepMs of [HOUR, MINUTE, 7 * MINUTE, 30_000, 1_234_567]) {
-    const rows = await summarizeHeartbeats(world.db.database, robotId, range, {
+    const { steps: counted, numbers: rows } = await summarizeHeartbeats(world.db.database, robotId, range, {
       stepMs,
       fields: ['battery.charge'],
       retention: RETENTION,
@@ -170,17 +170,23 @@ async function expectSteps(model: Model, robotId: string): Promise<void> {
       if (bucket + stepMs > range.from.getTime() && bucket < range.to.getTime())
         steps.set(bucket, [...(steps.get(bucket) ?? []), value])
     }
+    const sorted = [...steps].sort(([one], [other]) => one - other)
+    expect(counted).toEqual(
+      sorted.map(([bucket, values]) => ({
+        bucket: new Date(bucket),
+        heartbeats: values.length,
+        health: { ok: values.length },
+      })),
+    )
     expect(rows).toEqual(
-      [...steps]
-        .sort(([one], [other]) => one - other)
-        .map(([bucket, values]) => ({
-          bucket: new Date(bucket),
-          field: 'battery.charge',
-          count: values.length,
-          min: Math.min(...values),
-          avg: expect.closeTo(values.reduce((one, other) => one + other) / values.length, 9),
-          max: Math.max(...values),
-        })),
+      sorted.map(([bucket, values]) => ({
+        bucket: new Date(bucket),
+        field: 'battery.charge',
+        count: values.length,
+        min: Math.min(...values),
+        avg: expect.closeTo(values.reduce((one, other) => one + other) / values.length, 9),
+        max: Math.max(...values),
+      })),
     )
   }
 }

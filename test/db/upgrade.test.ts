@@ -108,7 +108,7 @@ test('heartbeats of a database from before packs are kept, packed with the parti
     (await listHeartbeats(database, robot, range, { limit: 1_000, after: undefined })).map((row) => row.seq)
   const hourly = async (now: number) => {
     const options = { stepMs: HOUR, fields: ['battery.charge'], retention: RETENTION, now }
-    return (await summarizeHeartbeats(database, robot, range, options)).map(({ count }) => count)
+    return (await summarizeHeartbeats(database, robot, range, options)).numbers.map(({ count }) => count)
   }
   const all = Array.from({ length: 660 }, (_, seq) => seq)
   expect(await seqs()).toEqual(all)

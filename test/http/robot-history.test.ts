@@ -28,7 +28,7 @@ describe('heartbeats', () => {
       { s: 30, seq: 3, body: { battery: { charge: 0.5 }, system: { cpu: 0.3 }, metrics: { speed: -2 } } },
       { s: 0, seq: 1, body: { battery: { charge: 0.9 }, system: { cpu: 0.1 }, mode: 'auto' } },
       { s: 30, seq: 2, body: { battery: { charge: 0.7, charging: true }, estop: false } },
-      { s: 60, seq: 4, body: {} },
+      { s: 60, seq: 4, body: { health: 'warn' } },
       { s: 90, seq: 5, body: { battery: { charge: 0.1 }, metrics: { speed: 4, grip: 1 } } },
     ])
     await store(stranger.id, [{ s: 10, seq: 1, body: { battery: { charge: 0 } } }])
@@ -95,6 +95,8 @@ describe('heartbeats', () => {
     expect(items).toEqual([
       {
         at: at(0),
+        heartbeats: 3,
+        health: { unknown: 3 },
         values: {
           'battery.charge': charge(0.5, expect.closeTo(0.7), 0.9, 3),
           'system.cpu': charge(0.1, expect.closeTo(0.2), 0.3, 2),
@@ -103,6 +105,8 @@ describe('heartbeats', () => {
       },
       {
         at: at(60),
+        heartbeats: 2,
+        health: { unknown: 1, warn: 1 },
         values: {
           'battery.charge': charge(0.1, 0.1, 0.1, 1),
           'metrics.speed': charge(4, 4, 4, 1),
@@ -132,7 +136,9 @@ describe('heartbeats', () => {
   test('are summed up for the fields asked for, numbers alone', async () => {
     const fields = 'fields=metrics.speed,mode,estop,battery.charging,network'
     const { items } = (await api().get(`${url}?${range(0, 600)}&step=3600&${fields}`)).body
-    expect(items).toEqual([{ at: at(0), values: { 'metrics.speed': { count: 2, min: -2, avg: 1, max: 4 } } }])
+    expect(items).toMatchObject([
+      { at: at(0), heartbeats: 5, values: { 'metrics.speed': { count: 2, min: -2, avg: 1, max: 4 } } },
+    ])
   })
 
   test.each([

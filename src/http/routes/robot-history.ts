@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import {
-  type HeartbeatSummary,
+  type HeartbeatSummaries,
   listHeartbeats,
   NUMERIC_FIELDS,
   type Range,
@@ -9,7 +9,7 @@ import {
   wholeSteps,
 } from '../../db/heartbeat-history.ts'
 import { listRobotEvents } from '../../db/robot-events.ts'
-import { EVENT_LEVELS, type HeartbeatBody, instant } from '../../protocol/frames.ts'
+import { EVENT_LEVELS, type HeartbeatBody, healthSchema, instant } from '../../protocol/frames.ts'
 import { freeText } from '../../protocol/text.ts'
 import { decodeCursor, microseconds, pageOf } from '../cursors.ts'
 import type { App, HttpParts } from '../parts.ts'
@@ -62,6 +62,10 @@ export const summarySchema = component(
   'HeartbeatSummary',
   z.object({
     at: time.describe('Where the step begins; steps are counted from 1970'),
+    heartbeats: z.number().int().describe('How many there were in it; steps without are left out'),
+    health: z
+      .partialRecord(healthSchema, z.number().int())
+      .describe('How many of them told of which health; `unknown` where they said nothing'),
     values: z.record(z.string(), numbersSchema),
   }),
 )
@@ -134,15 +138,14 @@ function toHeartbeat(row: StoredHeartbeat, fields: readonly string[] | undefined
   return { ...frame, values: Object.fromEntries(fields.map((path) => [path, valueAt(row.body, path)])) }
 }
 
-/** The rows of each step, which come together, as one item. */
-function toSummaries(rows: readonly HeartbeatSummary[]): z.infer<typeof summarySchema>[] {
-  const items = new Map<string, z.infer<typeof summarySchema>>()
-  for (const { bucket, field, ...numbers } of rows) {
-    const at = bucket.toISOString()
-    const item = items.get(at) ?? { at, values: {} }
-    item.values[field] = numbers
-    items.set(at, item)
-  }
+function toSummaries({ steps, numbers }: HeartbeatSummaries): z.infer<typeof summarySchema>[] {
+  const items = new Map(
+    steps.map(({ bucket, heartbeats, health }): [number, z.infer<typeof summarySchema>] => [
+      bucket.getTime(),
+      { at: bucket.toISOString(), heartbeats, health, values: {} },
+    ]),
+  )
+  for (const { bucket, field, ...values } of numbers) items.get(bucket.getTime())!.values[field] = values
   return [...items.values()]
 }
 
@@ -177,13 +180,13 @@ export function robotHistoryRoutes(app: App, parts: HttpParts): void {
           throw invalidRequest([
             { pointer: '?step', detail: `makes more than ${MAX_STEPS} steps of this range` },
           ])
-        const rows = await summarizeHeartbeats(database, robot.id, range, {
+        const summaries = await summarizeHeartbeats(database, robot.id, range, {
           stepMs: step,
           fields,
           retention: config.history,
           now: clock.now(),
         })
-        return { items: toSummaries(rows), next_cursor: null }
+        return { items: toSummaries(summaries), next_cursor: null }
       }
       const after = decodeCursor(query.cursor, heartbeatPlace)
       const rows = await listHeartbeats(database, robot.id, range, { limit: limit + 1, after })

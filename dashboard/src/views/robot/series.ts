@@ -17,7 +17,10 @@ export interface History {
   readonly fields: ReadonlyMap<string, readonly Bucket[]>
 }
 
-export function historyOf(items: readonly HeartbeatSummary[], stepMs: number): History {
+export function historyOf(
+  items: readonly Pick<HeartbeatSummary, 'at' | 'values'>[],
+  stepMs: number,
+): History {
   const fields = new Map<string, Bucket[]>()
   for (const { at, values } of items)
     for (const [field, numbers] of Object.entries(values)) {
