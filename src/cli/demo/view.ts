@@ -26,6 +26,7 @@ export interface Surroundings {
 function introduction(terminal: Terminal, { url, ownerToken, folder }: Surroundings): string[] {
   const { out } = terminal
   return [
+    `  page             ${out.style('underline', `${url}/`)} ("First time here?" takes the owner token)`,
     `  API, to read     ${out.style('underline', `${url}/docs`)}`,
     `  ready to serve?  ${out.style('underline', `${url}/readyz`)}`,
     `  owner token      ${ownerToken}`,

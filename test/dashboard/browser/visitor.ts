@@ -1,4 +1,4 @@
-import { mkdirSync } from 'node:fs'
+import { copyFileSync, existsSync, mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import axe from 'axe-core'
 import type { Browser, BrowserContext, Page } from 'playwright-core'
@@ -6,9 +6,12 @@ import { expect } from 'vitest'
 import { chromiumOrLeaveOut, startChromium } from '../../support/chromium.ts'
 
 /** Kept when a pipeline ends; git does not. */
-export const SCREENSHOTS = join(import.meta.dirname, '../../../.screenshots')
+const SCREENSHOTS = join(import.meta.dirname, '../../../.screenshots')
 
 export const chromium = chromiumOrLeaveOut('the page in a real browser')
+
+/** What README shows: made anew with UPDATE_PICTURES=1. */
+const PICTURES = join(import.meta.dirname, '../../../docs/pictures')
 
 /** Somebody before a browser, who notices what goes wrong behind the page. */
 export interface Visitor {
@@ -58,7 +61,10 @@ export async function visit(
     context,
     mishaps,
     async picture(name) {
-      await page.screenshot({ path: join(SCREENSHOTS, `${name}.png`) })
+      const path = join(SCREENSHOTS, `${name}.png`)
+      await page.screenshot({ path })
+      const kept = join(PICTURES, `${name}.png`)
+      if (process.env.UPDATE_PICTURES && existsSync(kept)) copyFileSync(path, kept)
     },
     async expectAccessible() {
       // Through the debugger, for the page's own policy lets no other script run.
