@@ -1,0 +1,28 @@
+import { useEffect, useState } from 'preact/hooks'
+import { follow } from '../../live/feed.ts'
+import { Tallies, type Tally } from './tallies.ts'
+
+/** How many robots are in which fleet, as of now; undefined until it is known. */
+export function useTallies(): { readonly tallies: ReadonlyMap<string, Tally> | undefined; isLive: boolean } {
+  const [tallies, setTallies] = useState<ReadonlyMap<string, Tally>>()
+  const [isLive, setLive] = useState(false)
+  useEffect(() => {
+    const robots = new Tallies()
+    return follow(
+      { detail: 'status' },
+      {
+        onSnapshot: (all) => {
+          robots.clear()
+          robots.take(all)
+          setTallies(robots.byFleet())
+        },
+        onDelta: (changed, removed) => {
+          robots.take(changed, removed)
+          setTallies(robots.byFleet())
+        },
+        onLive: setLive,
+      },
+    )
+  }, [])
+  return { tallies, isLive }
+}
