@@ -26,6 +26,24 @@ export const PAGES: readonly PageEntry[] = [
     component: lazy(() => import('./floor/floor.tsx').then(({ Floor }) => Floor)),
   },
   {
+    path: '/approvals',
+    title: 'Approvals',
+    scope: 'robots:read',
+    component: lazy(() => import('./approvals/approvals.tsx').then(({ Approvals }) => Approvals)),
+  },
+  {
+    path: '/keys',
+    title: 'Keys',
+    scope: 'enrollment-keys:read',
+    component: lazy(() => import('./keys/keys.tsx').then(({ Keys }) => Keys)),
+  },
+  {
+    path: '/places',
+    title: 'Places',
+    scope: 'robots:read',
+    component: lazy(() => import('./places/places.tsx').then(({ Places }) => Places)),
+  },
+  {
     path: '/robots/:id',
     scope: 'robots:read',
     component: lazy(() => import('./robot/robot.tsx').then(({ Robot }) => Robot)),
