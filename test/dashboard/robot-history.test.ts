@@ -207,6 +207,8 @@ describe('what is heard live', () => {
   const items = [
     {
       at: new Date(NOW).toISOString(),
+      heartbeats: 1,
+      health: { ok: 1 },
       values: { 'system.cpu': { count: 1, min: 0.2, avg: 0.2, max: 0.2 } },
     },
   ]

@@ -1,7 +1,8 @@
 import type { CLOSE } from '../../../../src/protocol/close-codes.ts'
 import type { RobotEvent } from '../../api/types.ts'
-import type { Tone } from '../../ui/badge.tsx'
-import { duration } from '../../ui/times.tsx'
+import { duration } from '../../ui/duration.ts'
+
+type Tone = 'ok' | 'warn' | 'error' | 'idle'
 
 /** What stands on a robot's timeline, in words that need no manual. */
 export interface Happening {
