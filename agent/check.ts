@@ -22,7 +22,8 @@ export function checked(check: Check, status: AgentStatus): CheckResult {
 }
 
 function whyNotLive(status: AgentStatus): string | undefined {
-  return status.running ? undefined : 'no agent runs'
+  if (status.running) return undefined
+  return status.hint ? `no agent of this user runs; ${status.hint}` : 'no agent runs'
 }
 
 function whyNotReady(status: AgentStatus): string | undefined {

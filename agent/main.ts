@@ -34,7 +34,7 @@ import {
   readSettings,
 } from './settings.ts'
 import { loadState } from './state-file.ts'
-import { readStatus, statusLines } from './status.ts'
+import { type Asker, mayMeanService, readStatus, statusLines, withHint } from './status.ts'
 
 /** Where the agent's commands write. */
 export interface AgentOutput {
@@ -73,7 +73,7 @@ export async function showStatus(
   asked: { readonly asJson: boolean; readonly check?: Check | undefined },
 ): Promise<number> {
   return answering(output, async () => {
-    const status = await readStatus(whereFor(flags, env), clock)
+    const status = withHint(await readStatus(whereFor(flags, env), clock), askerFor(flags, env))
     const result = asked.check && checked(asked.check, status)
     const json = () => JSON.stringify({ ...status, ...(result ? { check: result } : {}) }, null, 2)
     const lines = asked.asJson ? [json()] : result ? [checkLine(result)] : statusLines(status)
@@ -138,7 +138,8 @@ export async function examineAgent(
     const isServices =
       configPathIn(flags, env) === undefined && (scope === 'user' || process.getuid?.() === 0)
     const asService = isServices ? environmentOfService(layout, env) : env
-    const report = await examine({ places, flags, env: asService, clock, scope })
+    const mayMeanOther = scope === 'system' && mayMeanService(askerFor(flags, env))
+    const report = await examine({ places, flags, env: asService, clock, scope, mayMeanOther })
     const lines = asJson ? [JSON.stringify(report, null, 2)] : reportLines(report)
     output.answers.write(`${lines.join('\n')}\n`)
     return report.ok ? EXIT.fine : EXIT.error
@@ -244,14 +245,17 @@ async function answering(output: AgentOutput, command: () => Promise<number>): P
   }
 }
 
-function whereFor(flags: Pick<AgentFlags, 'config'>, env: Environment): Places {
-  return placesOf({
-    config: configPathIn(flags, env),
-    env,
+function askerFor(flags: Pick<AgentFlags, 'config'>, env: Environment): Asker {
+  return {
     isRoot: process.getuid?.() === 0,
-    accountHome: accountHome(),
+    isNamed: configPathIn(flags, env) !== undefined,
     hasService: existsSync(SYSTEM_LAYOUT.unit),
-  })
+  }
+}
+
+function whereFor(flags: Pick<AgentFlags, 'config'>, env: Environment): Places {
+  const { isRoot, hasService } = askerFor(flags, env)
+  return placesOf({ config: configPathIn(flags, env), env, isRoot, accountHome: accountHome(), hasService })
 }
 
 /** What root writes there the service, with a user of its own, could not read any more. */

@@ -85,6 +85,12 @@ const yesSchema = z.stringbool({
   falsy: ['false', '0', 'no'],
   error: 'must be true or false',
 })
+
+/** The server's address as the agent goes by it; undefined: it is none. */
+export function serverAddress(given: string): string | undefined {
+  return serverSchema.safeParse(given).data
+}
+
 /** The config file that a flag or the environment names. */
 export function configPathIn(flags: Pick<AgentFlags, 'config'>, env: Environment): string | undefined {
   return flags.config || env.BEACON_CONFIG || undefined

@@ -49,6 +49,8 @@ export interface AgentStatus extends IdentityStatus {
   readonly local?: LocalStatus
   /** The newest first. */
   readonly last_errors?: readonly LoggedError[]
+  /** That another agent may be meant, and how to ask about that. */
+  readonly hint?: string
 }
 
 export const NOT_LINKED: LinkStatus = {
@@ -88,6 +90,28 @@ export async function readStatus(places: Places, clock: Clock): Promise<AgentSta
   return { ...identityStatus(state.identity), running: false, config: places.config }
 }
 
+/** Who asks, and what else there is on this machine to ask about. */
+export interface Asker {
+  readonly isRoot: boolean
+  /** The identity was named. */
+  readonly isNamed: boolean
+  /** An agent is a service of this machine. */
+  readonly hasService: boolean
+}
+
+/** Of the machine's own agent only root is told: whoever has none of their own may mean that one. */
+export function mayMeanService({ isRoot, isNamed, hasService }: Asker): boolean {
+  return hasService && !isRoot && !isNamed
+}
+
+export function withHint(status: AgentStatus, asker: Asker): AgentStatus {
+  if (status.running || status.enrolled || !mayMeanService(asker)) return status
+  return {
+    ...status,
+    hint: "this machine's agent is a service, and tells root alone: sudo beacon agent status",
+  }
+}
+
 /** The status as lines for a person. */
 export function statusLines(status: AgentStatus): string[] {
   const { link } = status
@@ -100,6 +124,7 @@ export function statusLines(status: AgentStatus): string[] {
     ['token', status.token_made_at && `made at ${status.token_made_at}`],
     ['config', status.config],
     ['agent', status.running ? `running, pid ${status.pid}, version ${status.version}` : 'not running'],
+    ['note', status.hint],
     ['connection', link && connectionText(link)],
     ['lifecycle', link?.lifecycle],
     ['heartbeat', link?.heartbeat_interval_ms && `every ${duration(link.heartbeat_interval_ms)}`],

@@ -13,7 +13,10 @@ const NO_BYTES = 20 * MB
 const LITTLE_INODES = 1_000
 
 /** agent.toml as it is on the disk. Unlike the agent it mends nothing: whoever looks must not change what is there. */
-export function lookAtIdentity(places: Places): { readonly state: AgentState; readonly finding: Finding } {
+export function lookAtIdentity(
+  places: Places,
+  mayMeanOther = false,
+): { readonly state: AgentState; readonly finding: Finding } {
   const check = 'identity'
   const current = readStateFile(places.config)
   const previous = readStateFile(places.backup)
@@ -25,8 +28,12 @@ export function lookAtIdentity(places: Places): { readonly state: AgentState; re
       state: EMPTY_STATE,
       finding: warn(
         check,
-        `this robot is not enrolled: there is no ${places.config}`,
-        'start it with an enrollment key: beacon agent run --enrollment-key …',
+        mayMeanOther
+          ? 'this user has no agent; that of this machine is a service, and only root can look at it'
+          : `this robot is not enrolled: there is no ${places.config}`,
+        mayMeanOther
+          ? 'run this as root: sudo beacon agent doctor'
+          : 'start it with an enrollment key: beacon agent run --enrollment-key …',
       ),
     }
   if (state === undefined)

@@ -1,5 +1,6 @@
 import { gatewayFor } from '../addresses.ts'
 import { AgentExit } from '../exit.ts'
+import { credentialsLeft } from '../handed-over.ts'
 import { askRunningAgent } from '../lock.ts'
 import type { Network } from '../network/dial.ts'
 import { Trust } from '../network/trust.ts'
@@ -12,6 +13,7 @@ import {
   type Environment,
   lookForCredential,
   networkIn,
+  serverAddress,
 } from '../settings.ts'
 import type { AgentState } from '../state.ts'
 import type { AgentStatus } from '../status.ts'
@@ -32,21 +34,24 @@ export interface DoctorParts {
   readonly clock: Clock
   /** Whose service would run this agent. */
   readonly scope: Scope
+  /** Who has no robot of their own may mean the machine's service. */
+  readonly mayMeanOther?: boolean
   readonly askService?: AskService
 }
 
 /** Looks at everything that an agent needs, and changes nothing: neither here, nor on the server, nor for a running agent. */
 export async function examine(parts: DoctorParts): Promise<Report> {
-  const { places, clock, scope, askService = askSystemd } = parts
+  const { places, clock, scope, mayMeanOther, askService = askSystemd } = parts
   const ending = new AbortController()
   const timer = clock.after(EXAMINATION_MS, () => ending.abort())
   const findings: Finding[] = []
   try {
-    const { state, finding } = lookAtIdentity(places)
+    const { state, finding } = lookAtIdentity(places, mayMeanOther)
     findings.push(finding, ...lookAtFiles(places), ...lookAtDisk(places))
     const status = await lookAtAgent(parts, findings)
     findings.push(await lookAtService(UNIT, scope, status !== undefined, askService))
-    await lookAtNetwork(parts, state, ending.signal, findings)
+    const isUnknown = finding.verdict === 'fail' || (mayMeanOther === true && state.identity === undefined)
+    await lookAtNetwork(parts, { state, isUnknown }, ending.signal, findings)
   } finally {
     timer.cancel()
   }
@@ -93,8 +98,8 @@ async function lookAtAgent(
 }
 
 async function lookAtNetwork(
-  { flags, env, clock }: DoctorParts,
-  state: AgentState,
+  { places, flags, env, clock }: DoctorParts,
+  { state, isUnknown }: { readonly state: AgentState; readonly isUnknown: boolean },
   signal: AbortSignal,
   findings: Finding[],
 ): Promise<void> {
@@ -103,9 +108,13 @@ async function lookAtNetwork(
   const found = networkIn(flags, env, settings, mistakes)
   for (const mistake of mistakes)
     findings.push(fail('settings', mistake, 'correct it where it is set: flag, environment or agent.toml'))
-  const asked = flags.server || env.BEACON_SERVER
-  const server = asked || identity?.server || settings.server || DEFAULT_SERVER
-  if (!URL.canParse(server) || !/^https?:$/.test(new URL(server).protocol)) {
+  const asked = flags.server || env.BEACON_SERVER || undefined
+  if (isUnknown && asked === undefined) {
+    findings.push(skip('server.connection', 'which server it has is not known; --server names it'))
+    return
+  }
+  const server = serverAddress(asked ?? identity?.server ?? settings.server ?? DEFAULT_SERVER)
+  if (server === undefined) {
     findings.push(
       fail('settings', 'the server’s address is not an http or https address', 'correct --server'),
     )
@@ -116,12 +125,15 @@ async function lookAtNetwork(
   const home = new URL(server)
   const isThere =
     (await lookAtWay('server', home, reach, findings)) && (await lookAtServer(home, reach, findings))
-  if (isThere) findings.push(await credentialFinding(home, state, { flags, env }, reach))
+  if (isThere) findings.push(await credentialFinding(home, state, { places, flags, env }, reach))
   else findings.push(skip('credential', 'cannot be asked about'))
   if (!identity) return
-  const gateway = gatewayFor(identity, server, Boolean(asked))
-  for (const remark of gateway.remarks)
-    findings.push(warn('gateway.address', remark, 'correct BEACON_PUBLIC_URL of the server, and enrol again'))
+  const gateway = gatewayFor(identity, server, asked !== undefined)
+  const isMoved = asked !== undefined && server !== identity.server
+  const remedy = isMoved
+    ? 'nothing, if the control plane is there now; else take that address out of --server or BEACON_SERVER'
+    : 'correct BEACON_PUBLIC_URL of the server, and enrol again'
+  for (const remark of gateway.remarks) findings.push(warn('gateway.address', remark, remedy))
   const address = new URL(gateway.url)
   const isElsewhere =
     address.host !== home.host || (address.protocol === 'wss:') !== (home.protocol === 'https:')
@@ -134,7 +146,7 @@ async function lookAtNetwork(
 async function credentialFinding(
   server: URL,
   { identity, settings }: AgentState,
-  { flags, env }: Pick<DoctorParts, 'flags' | 'env'>,
+  { places, flags, env }: Pick<DoctorParts, 'places' | 'flags' | 'env'>,
   reach: ReachParts,
 ): Promise<Finding> {
   if (identity) {
@@ -150,7 +162,8 @@ async function credentialFinding(
     return lookAtCredential(server, next, reach)
   }
   try {
-    const { credential, mistakes } = lookForCredential(flags, env, settings)
+    const left = credentialsLeft(places, env.CREDENTIALS_DIRECTORY)
+    const { credential, mistakes } = lookForCredential(flags, env, settings, left)
     if (mistakes.length > 0)
       return fail('credential', mistakes.join('; '), 'correct it, or make a new enrollment key')
     if (!credential)

@@ -5,7 +5,7 @@ import { connect as connectTls, type PeerCertificate, type TLSSocket } from 'nod
 import { collect, objectIn } from '../http.ts'
 import { connectionsTo, isEncrypted, type Network, openWay, ProxyRefusal } from '../network/dial.ts'
 import { httpRequest } from '../network/node-http.ts'
-import { hostOf, portOf, proxyFor, shownProxy } from '../network/proxy.ts'
+import { hostOf, type ProxyServer, portOf, proxyFor, shownProxy } from '../network/proxy.ts'
 import { describeError, duration } from '../text.ts'
 import { type Finding, fail, ok, warn } from './report.ts'
 
@@ -87,21 +87,24 @@ async function lookAtConnection(
 ): Promise<Socket | undefined> {
   const startedAt = monotonic()
   const target = `${hostOf(address)} port ${portOf(address)}`
+  const proxy = proxyFor(address, network.proxies)
   try {
     const socket = await openWay(address, network, signal)
     findings.push(ok(check, `${target} answers in ${duration(monotonic() - startedAt)}`))
     return socket
   } catch (error) {
     findings.push(
-      fail(check, `${target} cannot be reached: ${describeError(error)}`, remedyOfConnection(error)),
+      fail(check, `${target} cannot be reached: ${describeError(error)}`, remedyOfConnection(error, proxy)),
     )
     return undefined
   }
 }
 
-function remedyOfConnection(error: unknown): string {
+function remedyOfConnection(error: unknown, proxy: ProxyServer | undefined): string {
   if (error instanceof ProxyRefusal)
     return 'ask whoever runs the proxy to allow CONNECT to this host and port, or name the host in NO_PROXY'
+  if (proxy)
+    return `check that the proxy runs, and that its address in ${proxy.variable} is right; where none is needed, name the host in NO_PROXY`
   const { code } = ((error as Error).cause ?? error) as NodeJS.ErrnoException
   if (code === 'ECONNREFUSED') return 'check that the server runs, and that the port of --server is right'
   if (code === 'ENETUNREACH' || code === 'EHOSTUNREACH')

@@ -3,7 +3,14 @@ import { checked } from '../../agent/check.ts'
 import { remembering } from '../../agent/last-errors.ts'
 import { placesOf } from '../../agent/places.ts'
 import { Pulse } from '../../agent/pulse.ts'
-import { type AgentStatus, type LinkStatus, NOT_LINKED } from '../../agent/status.ts'
+import {
+  type AgentStatus,
+  identityStatus,
+  type LinkStatus,
+  NOT_LINKED,
+  statusLines,
+  withHint,
+} from '../../agent/status.ts'
 import { ManualClock } from '../support/clock.ts'
 import { silentLog } from './support/silent-log.ts'
 
@@ -95,4 +102,23 @@ describe("the service's identity", () => {
       expect(placesOf({ ...root, isRoot: false, accountHome: '/', config }).isCustom).toBe(false)
     expect(placesOf({ ...root, config: '/srv/agent.toml', hasService: true }).isCustom).toBe(true)
   })
+})
+
+test('whoever is not root and has no agent is told of the service, and only then', () => {
+  const none: AgentStatus = { ...identityStatus(undefined), running: false, config: '/home/u/agent.toml' }
+  const other = { isRoot: false, isNamed: false, hasService: true }
+  const hinted = withHint(none, other)
+  expect(statusLines(hinted).join('\n')).toMatch(
+    /note: +this machine's agent is a service.*sudo beacon agent status/,
+  )
+  expect(checked('live', hinted)).toMatchObject({ passed: false, because: expect.stringContaining('sudo') })
+  expect(checked('ready', hinted)).toMatchObject({ passed: false, because: expect.stringContaining('sudo') })
+  for (const [status, asker] of [
+    [none, { ...other, isRoot: true }],
+    [none, { ...other, isNamed: true }],
+    [none, { ...other, hasService: false }],
+    [{ ...none, running: true }, other],
+    [{ ...none, enrolled: true }, other],
+  ] as const)
+    expect(withHint(status, asker)).toBe(status)
 })

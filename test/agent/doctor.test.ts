@@ -189,6 +189,68 @@ describe('the doctor', () => {
       message: expect.stringContaining('407'),
       remedy: expect.stringContaining('NO_PROXY'),
     })
+    // Nobody is told to look after the server for a proxy that is gone.
+    expect(of(await patient.examine({ HTTP_PROXY: '127.0.0.1:9' }), 'server.connection')).toMatchObject({
+      verdict: 'fail',
+      message: expect.stringContaining('the proxy http://127.0.0.1:9 cannot be reached'),
+      remedy: expect.stringMatching(/the proxy runs, and that its address in HTTP_PROXY is right/),
+    })
+  })
+
+  test('takes the address of the server as the agent does', async () => {
+    const server = await plane()
+    const report = await new Patient().enrol(server.url).examine({ BEACON_SERVER: `${server.url}/` })
+    expect(of(report, 'gateway.address')).toBeUndefined()
+    expect(of(report, 'gateway.websocket')).toMatchObject({ verdict: 'ok' })
+  })
+
+  test('does not blame the server for an address that only this call names', async () => {
+    const server = await plane()
+    const report = await new Patient().enrol('https://before.example').examine({ BEACON_SERVER: server.url })
+    expect(of(report, 'gateway.address')).toMatchObject({
+      verdict: 'warn',
+      message: `enrolled with https://before.example, connecting to ${server.url} as asked`,
+      remedy: expect.stringContaining('BEACON_SERVER'),
+    })
+  })
+
+  test('sends whoever has no agent to root, where the machine has one', async () => {
+    const { config } = new Patient()
+    const places = placesAt(config)
+    const report = await examine({
+      places,
+      flags: {},
+      env: {},
+      clock: systemClock,
+      scope: 'system',
+      mayMeanOther: true,
+      askService: inactive,
+    })
+    expect(of(report, 'identity')).toMatchObject({
+      remedy: expect.stringMatching(/sudo beacon agent doctor/),
+    })
+    expect(of(report, 'server.connection')).toMatchObject({ verdict: 'skip' })
+  })
+
+  test('looks for no server where it cannot know which', async () => {
+    const patient = new Patient()
+    writeFileSync(patient.config, 'state = "enrolled"\nrobot_id = ', { mode: 0o600 })
+    const { findings } = await patient.examine()
+    expect(findings.filter(({ verdict }) => verdict === 'fail').map(({ check }) => check)).toEqual([
+      'identity',
+    ])
+    expect(findings.find(({ check }) => check === 'server.connection')).toMatchObject({ verdict: 'skip' })
+  })
+
+  test('sees the key that install left for the agent', async () => {
+    const server = await plane()
+    const patient = new Patient()
+    writeFileSync(`${patient.config}.enrollment-key`, KEY, { mode: 0o600 })
+    const report = await patient.examine({ BEACON_SERVER: server.url })
+    expect(of(report, 'credential')).toMatchObject({
+      verdict: 'ok',
+      message: expect.stringContaining(`${patient.config}.enrollment-key`),
+    })
   })
 
   test('tells somebody else at the address', async () => {
