@@ -236,6 +236,20 @@ describe('live feeds', () => {
     })
   })
 
+  test('tell those first who are told little', async () => {
+    const { open, seconds } = feeds({ limits: { bytesPerSecond: 100 } })
+    const full = await open()
+    // Until there is something left to send.
+    await seconds(20)
+    const status = await open({ detail: 'status' })
+    await db.pool.query("UPDATE robots SET name = name || '!' WHERE id = $1", [robotId])
+    await eventually(async () => {
+      await seconds(1)
+      return deltas(full.reader.said) + deltas(status.reader.said) > 0
+    })
+    expect([deltas(status.reader.said), deltas(full.reader.said)]).toEqual([1, 0])
+  })
+
   test('begin anew for a reader whose reach is another, and for no other', async () => {
     const { open } = feeds()
     const reach = { siteIds: [fleet.siteId], fleetIds: [] }
