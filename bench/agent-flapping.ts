@@ -1,6 +1,7 @@
+import { readFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { packageRoot } from '../src/package.ts'
-import { PROGRAMS, type RunningAgent, statusOf, until, withRobots } from './support/agents.ts'
+import { heapFileOf, PROGRAMS, type RunningAgent, statusOf, until, withRobots } from './support/agents.ts'
 import { startBeaconServer } from './support/beacon-server.ts'
 import { withChildren } from './support/child.ts'
 import { flapping, type Phase, seeded } from './support/flapping.ts'
@@ -29,6 +30,10 @@ const WARM_UP_SHARE = 1 / 6
 /** The longest pause after a loss, with what waits to be sent. */
 const PATIENCE_MS = 240_000
 const HOUR_MS = 3_600_000
+const HEAP_EVERY_MS = 60_000
+/** Until the probe has answered. */
+const HEAP_ANSWER_MS = 1_000
+const MIB = 2 ** 20
 
 interface Look extends ProcessLook {
   readonly hours: number
@@ -37,6 +42,9 @@ interface Look extends ProcessLook {
 interface Subject {
   readonly node: string
   readonly agent: RunningAgent
+  /** Another one beside it, which is asked for its live heap; to ask would change what the first takes. */
+  readonly probed: RunningAgent
+  readonly heaps: Point[]
   readonly firstSeq: number
   readonly looks: Look[]
   stored: Stored | undefined
@@ -47,20 +55,20 @@ const subjects: Subject[] = []
 let phases: readonly Phase[] = []
 let connections = 0
 
-const counted = (looks: readonly Look[]): Look[] =>
-  looks.filter((_, index) => index >= looks.length * WARM_UP_SHARE)
 const pointsOf = (looks: readonly Look[], of: (look: Look) => number): Point[] =>
-  counted(looks).map((look) => ({ hours: look.hours, value: of(look) }))
+  looks.map((look) => ({ hours: look.hours, value: of(look) }))
 
-function trend(looks: readonly Look[], of: (look: Look) => number): Trend | undefined {
-  return counted(looks).length < 20 ? undefined : trendOf(pointsOf(looks, of))
+function trend(points: readonly Point[]): Trend | undefined {
+  const counted = points.filter((_, index) => index >= points.length * WARM_UP_SHARE)
+  return counted.length < 20 ? undefined : trendOf(counted)
 }
 
-function figuresOf({ node, looks, stored, dropped }: Subject): Figure[] {
-  const over = (what: string, of: (look: Look) => number, digits = 1): Figure[] => {
-    const growth = trend(looks, of)
+function figuresOf({ node, looks, heaps, stored, dropped }: Subject): Figure[] {
+  const over = (what: string, points: readonly Point[], digits = 1): Figure[] => {
+    if (points.length === 0) return []
+    const growth = trend(points)
     return [
-      { what: `${node}: ${what}`, spread: spreadOf(looks.map(of)), digits },
+      { what: `${node}: ${what}`, spread: spreadOf(points.map(({ value }) => value)), digits },
       ...(growth
         ? [
             {
@@ -80,9 +88,19 @@ function figuresOf({ node, looks, stored, dropped }: Subject): Figure[] {
   })
   const last = looks.at(-1)!
   return [
-    ...over('resident, MiB (RSS)', (look) => look.residentMiB),
-    ...over('of that not of a file, MiB', (look) => look.anonymousMiB),
-    ...over('file descriptors', (look) => look.descriptors),
+    ...over(
+      'resident, MiB (RSS)',
+      pointsOf(looks, (look) => look.residentMiB),
+    ),
+    ...over(
+      'of that not of a file, MiB',
+      pointsOf(looks, (look) => look.anonymousMiB),
+    ),
+    ...over('live heap after a collection, MiB', heaps, 3),
+    ...over(
+      'file descriptors',
+      pointsOf(looks, (look) => look.descriptors),
+    ),
     {
       what: `${node}: processor, % of a core`,
       spread: spreadOf([
@@ -119,8 +137,9 @@ function report(): Report {
     settings: { ...options, given: optionsGiven },
     rounds: {
       phases,
-      subjects: subjects.map(({ node, looks, stored, dropped }) => ({
+      subjects: subjects.map(({ node, looks, heaps, stored, dropped }) => ({
         node,
+        heaps,
         stored: stored ?? null,
         dropped: dropped ?? null,
         // Each half minute.
@@ -142,13 +161,15 @@ await withPostgres((databaseUrl) =>
     await withRobots(databaseUrl, server, async (robots) => {
       for (const node of options.node.split(',')) {
         const version = versionOf(node)
-        const agent = await robots.start({
+        const wish = {
           name: `agent ${version}`,
           node,
           program: 'bundle',
           server: `http://127.0.0.1:${relay.port}`,
           intervalSeconds: options.interval,
-        })
+        } as const
+        const agent = await robots.start(wish)
+        const probed = await robots.start({ ...wish, name: `agent probed ${version}`, isProbed: true })
         await until(async () => (await statusOf(agent)).connection === 'connected', 'the agent is connected')
         // The numbers of the process that enrolled are not followed by those of this one.
         const before = await highestStored(databaseUrl, agent.robotId)
@@ -157,13 +178,32 @@ await withPostgres((databaseUrl) =>
           firstSeq = await highestStored(databaseUrl, agent.robotId)
           return firstSeq > before
         }, 'its first heartbeat is stored')
-        subjects.push({ node: version, agent, firstSeq, looks: [], stored: undefined, dropped: undefined })
+        subjects.push({
+          node: version,
+          agent,
+          probed,
+          firstSeq,
+          looks: [],
+          heaps: [],
+          stored: undefined,
+          dropped: undefined,
+        })
       }
       const begun = performance.now()
       const look = () => {
         const hours = (performance.now() - begun) / HOUR_MS
         for (const { agent, looks } of subjects) looks.push({ hours, ...agent.process.look() })
       }
+      const askHeaps = async () => {
+        const hours = (performance.now() - begun) / HOUR_MS
+        for (const { probed } of subjects) process.kill(probed.process.pid, 'SIGUSR2')
+        await sleep(HEAP_ANSWER_MS)
+        for (const { probed, heaps } of subjects) {
+          const bytes = Number(readFileSync(heapFileOf(probed), 'utf8').trim().split('\n').at(-1))
+          heaps.push({ hours, value: bytes / MIB })
+        }
+      }
+      let askAt = begun
       phases = flapping(options.minutes * 60_000, seeded(options.seed))
       let phaseEnds = begun
       for (const { weather, ms } of phases) {
@@ -171,6 +211,10 @@ await withPostgres((databaseUrl) =>
         phaseEnds += ms
         while (performance.now() < phaseEnds) {
           look()
+          if (performance.now() >= askAt) {
+            askAt += HEAP_EVERY_MS
+            await askHeaps()
+          }
           await sleep(Math.min(LOOK_EVERY_MS, Math.max(0, phaseEnds - performance.now())))
         }
         connections = relay.connections

@@ -1,4 +1,7 @@
+import { once } from 'node:events'
 import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -67,16 +70,19 @@ const trafficOf = (relay: RobotRelay | undefined): Traffic => ({
 
 /** The bare robots' server, which answers each message with an acknowledgement as long as ours. */
 async function startBareAnswers(): Promise<{ readonly port: number; close(): void }> {
-  const server = new WebSocketServer({ host: '127.0.0.1', port: 0, perMessageDeflate: false })
+  const http = createServer().unref()
+  const server = new WebSocketServer({ server: http, perMessageDeflate: false })
   server.on('connection', (socket) =>
     socket.on('message', () => socket.send('{"type":"ack","seq":1700000000000}')),
   )
-  await new Promise((resolve) => server.once('listening', resolve))
+  http.listen(0, '127.0.0.1')
+  await once(http, 'listening')
   const close = () => {
     for (const client of server.clients) client.terminate()
     server.close()
+    http.close()
   }
-  return { port: (server.address() as { port: number }).port, close }
+  return { port: (http.address() as AddressInfo).port, close }
 }
 
 function newestHeartbeat(databaseUrl: string, robotId: string): Promise<string> {
@@ -229,7 +235,7 @@ function perDay({ begun, ended }: Subject, of: (noted: NonNullable<Subject['begu
   return (of(ended!) - of(begun!)) * (DAY_SECONDS / ((ended!.at - begun!.at) / 1000))
 }
 
-const once = (value: number): Spread => spreadOf([value])
+const alone = (value: number): Spread => spreadOf([value])
 const memoryOf = ({ looks }: Subject, of: (look: ProcessLook) => number) => spreadOf(looks.map(of))
 const MIB = 2 ** 20
 
@@ -246,7 +252,7 @@ function figuresOf({ node, subjects, syncs }: Outcome): Figure[] {
       const down = perDay(one, ({ traffic }) => traffic.down)
       return [
         { what: what('resident, MiB (RSS)'), spread: resident, digits: 1, headline: isAgent },
-        { what: what('the most since its start, MiB'), spread: once(one.ended!.look.peakMiB), digits: 1 },
+        { what: what('the most since its start, MiB'), spread: alone(one.ended!.look.peakMiB), digits: 1 },
         {
           what: what('resident, MiB (PSS)'),
           spread: memoryOf(one, (look) => look.proportionalMiB),
@@ -259,36 +265,36 @@ function figuresOf({ node, subjects, syncs }: Outcome): Figure[] {
         },
         {
           what: what('processor, % of a core'),
-          spread: once(percentOfCore(one)),
+          spread: alone(percentOfCore(one)),
           digits: 3,
           headline: isAgent,
         },
-        { what: what('the same with the start, %'), spread: once(percentWithStart(one)), digits: 3 },
+        { what: what('the same with the start, %'), spread: alone(percentWithStart(one)), digits: 3 },
         {
           what: what(`processor until ${START_SECONDS} s after the start, s`),
-          spread: once(one.begun!.look.cpuSeconds),
+          spread: alone(one.begun!.look.cpuSeconds),
           digits: 2,
         },
         ...(one.relay && up > 0
           ? [
-              { what: what('bytes sent per heartbeat'), spread: once(up / beatsPerDay) },
-              { what: what('bytes received per heartbeat'), spread: once(down / beatsPerDay) },
+              { what: what('bytes sent per heartbeat'), spread: alone(up / beatsPerDay) },
+              { what: what('bytes received per heartbeat'), spread: alone(down / beatsPerDay) },
               {
                 what: what('both ways, MiB a day'),
-                spread: once((up + down) / MIB),
+                spread: alone((up + down) / MIB),
                 digits: 2,
                 headline: isAgent,
               },
               {
                 what: what('with the headers of IP and TCP, reckoned, MiB a day'),
-                spread: once((up + down + beatsPerDay * PACKETS_PER_HEARTBEAT * HEADER_BYTES) / MIB),
+                spread: alone((up + down + beatsPerDay * PACKETS_PER_HEARTBEAT * HEADER_BYTES) / MIB),
                 digits: 2,
               },
             ]
           : []),
         {
           what: what('written to disk, MiB a day'),
-          spread: once(perDay(one, ({ look }) => look.writtenBytes) / MIB),
+          spread: alone(perDay(one, ({ look }) => look.writtenBytes) / MIB),
           digits: 2,
         },
         { what: what('file descriptors'), spread: memoryOf(one, (look) => look.descriptors) },
@@ -300,12 +306,12 @@ function figuresOf({ node, subjects, syncs }: Outcome): Figure[] {
       : [
           {
             what: `${node}, agent: writes forced to disk, a day`,
-            spread: once((syncs * DAY_SECONDS) / (options.minutes * 60)),
+            spread: alone((syncs * DAY_SECONDS) / (options.minutes * 60)),
           },
         ]),
     {
       what: `${node}: agent ÷ bare, resident`,
-      spread: once(
+      spread: alone(
         memoryOf(agent!, (look) => look.residentMiB).median /
           memoryOf(bare, (look) => look.residentMiB).median,
       ),
@@ -314,7 +320,7 @@ function figuresOf({ node, subjects, syncs }: Outcome): Figure[] {
     },
     {
       what: `${node}: agent ÷ bare, processor`,
-      spread: once(percentOfCore(agent!) / Math.max(percentOfCore(bare), 1e-9)),
+      spread: alone(percentOfCore(agent!) / Math.max(percentOfCore(bare), 1e-9)),
       digits: 2,
       headline: true,
     },
@@ -333,7 +339,7 @@ const groups: BarChart['groups'][number][] = outcomes.flatMap(({ node, subjects 
     {
       label: `Node ${node}`,
       unit: '% of a core',
-      bars: shown.map((one) => ({ name: one.label, spread: once(percentOfCore(one)) })),
+      bars: shown.map((one) => ({ name: one.label, spread: alone(percentOfCore(one)) })),
       aim: { value: AIMS.cpuPercent, good: 'below' as const },
     },
   ]

@@ -20,6 +20,12 @@ export const PROGRAMS = {
   dist: [join(packageRoot, 'bin/beacon.js'), 'agent'],
 } as const
 
+const HEAP_PROBE = new URL('../programs/heap-probe.js', import.meta.url).href
+
+export function heapFileOf({ folder }: Pick<RunningAgent, 'folder'>): string {
+  return join(folder, 'heap')
+}
+
 const PATIENCE_MS = 30_000
 const LOOK_EVERY_MS = 100
 
@@ -31,6 +37,8 @@ export interface AgentWish {
   readonly server: string
   readonly intervalSeconds: number
   readonly settings?: Readonly<Record<string, string>>
+  /** It is to tell its live heap (see programs/heap-probe.ts). */
+  readonly isProbed?: boolean
   /** Put before the command: what watches it. */
   readonly watchedBy?: (folder: string) => readonly string[]
 }
@@ -62,6 +70,7 @@ export async function withRobots<Result>(
   const root = mkdtempSync(join(tmpdir(), 'beacon-robots-'))
   const processes: RobotProcess[] = []
   const software: RobotSoftware[] = []
+  let over = false
   const key = await makeEnrollmentKey(server)
   const direct = `http://127.0.0.1:${server.port}`
 
@@ -71,6 +80,8 @@ export async function withRobots<Result>(
     return folder
   }
   const begin = (...started: ConstructorParameters<typeof RobotProcess>) => {
+    // Interrupted work knows nothing of it, and goes on until it meets something that fails.
+    if (over) throw new Error('it is too late to start another process')
     const begun = new RobotProcess(...started)
     processes.push(begun)
     return begun
@@ -86,10 +97,11 @@ export async function withRobots<Result>(
     ]
     const name = `${wish.name} ${randomUUID().slice(0, 8)}`
     const settings = { BEACON_AGENT_SOCKET: socket, BEACON_NAME: name, ...wish.settings }
+    const probe = { NODE_OPTIONS: `--import ${HEAP_PROBE}`, BENCH_HEAP_FILE: heapFileOf({ folder }) }
     const enrolling = begin(run(direct), folder, { ...settings, BEACON_ENROLLMENT_KEY: key })
     const robotId = await robotNamed(databaseUrl, name)
     await enrolling.stop()
-    const process = begin(run(wish.server), folder, settings)
+    const process = begin(run(wish.server), folder, { ...settings, ...(wish.isProbed ? probe : {}) })
     await until(() => existsSync(socket), `${wish.name} listens to the robot's software`)
     software.push(new RobotSoftware(socket))
     return { name: wish.name, robotId, folder, node, process }
@@ -103,6 +115,7 @@ export async function withRobots<Result>(
   try {
     return await unlessInterrupted(() => work({ start, startOther }))
   } finally {
+    over = true
     for (const each of software) each.stop()
     await Promise.all(processes.map((process) => process.stop()))
     rmSync(root, { recursive: true, force: true })

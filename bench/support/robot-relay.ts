@@ -58,7 +58,8 @@ export class RobotRelay {
 
   private constructor(target: number) {
     this.#target = target
-    this.#server = createServer({ noDelay: true }, (robot) => this.#welcome(robot))
+    // A bench that was interrupted does not close it.
+    this.#server = createServer({ noDelay: true }, (robot) => this.#welcome(robot)).unref()
   }
 
   static async to(port: number): Promise<RobotRelay> {
@@ -143,6 +144,7 @@ export async function endTls(
       one.pipe(other)
     }
   })
+  server.unref()
   server.on('tlsClientError', () => {})
   server.listen(0, HOST)
   await once(server, 'listening')
