@@ -1,7 +1,15 @@
 import { useEffect, useState } from 'preact/hooks'
 import { ErrorBoundary, LocationProvider, Route, Router } from 'preact-iso'
 import { AcceptInvitation } from './session/accept-invitation.tsx'
-import { lookAgain, visitor, watchForTheEnd } from './session/session.ts'
+import { MustSetUp } from './session/must-set-up.tsx'
+import {
+  isSettingUp,
+  lookAgain,
+  maySomewhere,
+  visitor,
+  watchForTheEnd,
+  watchStanding,
+} from './session/session.ts'
 import { SignIn } from './session/sign-in.tsx'
 import { Shell } from './shell.tsx'
 import { startClock } from './ui/clock.ts'
@@ -12,10 +20,12 @@ export function App() {
   useEffect(() => {
     const stopClock = startClock()
     const stopWatch = watchForTheEnd()
+    const stopLooking = watchStanding()
     void lookAgain()
     return () => {
       stopClock()
       stopWatch()
+      stopLooking()
     }
   }, [])
   const found = visitor.value
@@ -28,7 +38,8 @@ export function App() {
         <Failure error={found.error} onRetry={lookAgain} />
       </main>
     )
-  if (found.kind === 'nobody') return <SignIn />
+  if (found.kind === 'nobody') return <SignIn ended={found.ended} />
+  if (isSettingUp.value) return <MustSetUp who={found.who} />
   return (
     <LocationProvider>
       <Shell>
@@ -46,12 +57,21 @@ function Pages() {
       <Router
         onRouteChange={() => document.querySelector<HTMLElement>('#content')?.focus({ preventScroll: true })}
       >
-        {PAGES.map(({ path, component }) => (
-          <Route key={path} path={path} component={component} />
+        {PAGES.map(({ path, scope, component }) => (
+          <Route key={path} path={path} component={scope && !maySomewhere(scope) ? NotYours : component} />
         ))}
         <Route default component={NotFound} />
       </Router>
     </ErrorBoundary>
+  )
+}
+
+function NotYours() {
+  return (
+    <Empty title="This is not yours to see">
+      <p>Your roles do not reach it. Whoever manages people here can change that.</p>
+      <a href="/account">See your roles</a>
+    </Empty>
   )
 }
 

@@ -1,8 +1,8 @@
 import type { ComponentChildren } from 'preact'
 import { useEffect, useState } from 'preact/hooks'
 import { useLocation } from 'preact-iso'
-import { api, isReachable } from './api/client.ts'
-import { lookAgain, maySomewhere, visitor } from './session/session.ts'
+import { isReachable } from './api/client.ts'
+import { maySomewhere, signOut, visitor } from './session/session.ts'
 import { Button } from './ui/button.tsx'
 import { Toasts } from './ui/toasts.tsx'
 import { PAGES } from './views/pages.ts'
@@ -50,14 +50,7 @@ export function Shell({ children }: { children: ComponentChildren }) {
               {user.name}
             </a>
           )}
-          <Button
-            kind="quiet"
-            size="small"
-            onClick={async () => {
-              await api.post('/api/sign-out')
-              await lookAgain()
-            }}
-          >
+          <Button kind="quiet" size="small" onClick={signOut}>
             Sign out
           </Button>
         </div>

@@ -3,19 +3,21 @@ import type { z } from 'zod'
 import type { auditLineSchema } from '../../../src/http/audit-lines.ts'
 import type { robotSchema } from '../../../src/http/robot-schema.ts'
 import type { decisionsSchema, waitingSchema } from '../../../src/http/routes/approvals.ts'
+import type { verificationSchema } from '../../../src/http/routes/audit.ts'
 import type { keySchema } from '../../../src/http/routes/enrollment-keys.ts'
 import type { fleetSchema } from '../../../src/http/routes/fleets.ts'
 import type {
   madeTokenSchema as newProvisioningTokenSchema,
   tokenSchema as provisioningTokenSchema,
 } from '../../../src/http/routes/provisioning-tokens.ts'
+import type { revokedAllSchema } from '../../../src/http/routes/revoke-all.ts'
 import type { eventSchema, storedSchema, summarySchema } from '../../../src/http/routes/robot-history.ts'
 import type { securitySchema } from '../../../src/http/routes/security.ts'
 import type { sessionSchema, whoSchema } from '../../../src/http/routes/session.ts'
 import type { setupTokenSchema } from '../../../src/http/routes/setup-tokens.ts'
 import type { siteSchema } from '../../../src/http/routes/sites.ts'
 import type { invitedSchema } from '../../../src/http/routes/users.ts'
-import type { newTokenSchema, tokenSchema } from '../../../src/http/token-schema.ts'
+import type { newTokenSchema, rotatedTokenSchema, tokenSchema } from '../../../src/http/token-schema.ts'
 import type { userSchema } from '../../../src/http/user-schema.ts'
 
 export type Robot = z.output<typeof robotSchema>
@@ -32,12 +34,15 @@ export type NewProvisioningToken = z.output<typeof newProvisioningTokenSchema>
 export type SetupToken = z.output<typeof setupTokenSchema>
 export type AccessToken = z.output<typeof tokenSchema>
 export type NewAccessToken = z.output<typeof newTokenSchema>
+export type RotatedAccessToken = z.output<typeof rotatedTokenSchema>
+export type RevokedAll = z.output<typeof revokedAllSchema>
 export type WaitingRobot = z.output<typeof waitingSchema>
 export type Decisions = z.output<typeof decisionsSchema>
 export type User = z.output<typeof userSchema>
 export type InvitedUser = z.output<typeof invitedSchema>
 export type Security = z.output<typeof securitySchema>
 export type AuditLine = z.output<typeof auditLineSchema>
+export type AuditVerification = z.output<typeof verificationSchema>
 
 export interface Page<Item> {
   readonly items: Item[]

@@ -18,9 +18,10 @@ interface Step {
 }
 
 /** Before anything else: who are you? Where one wanted to go stays in the address. */
-export function SignIn() {
+export function SignIn({ ended }: { ended: boolean }) {
   const ways = useLoaded<Ways>(() => api.get('/api/sign-in'), [])
-  const [asked, setAsked] = useState(false)
+  /** Undefined: as the server says. */
+  const [asked, setAsked] = useState<boolean>()
   const [isFirst, setFirst] = useState(false)
   useEffect(() => {
     document.title = 'Sign in · Beacon'
@@ -32,12 +33,24 @@ export function SignIn() {
           <img src="/favicon.svg" alt="" />
           Beacon
         </div>
+        {ended && (
+          <p class="notice" data-tone="warn" role="alert">
+            Your session is over: it ran out, it was ended elsewhere, or you were removed.
+          </p>
+        )}
         <Shown loaded={ways}>
           {({ oidc, second_factor }) =>
             isFirst ? (
               <FirstOwner onBack={() => setFirst(false)} />
-            ) : asked || second_factor === 'required' ? (
-              <SecondFactor onDone={lookAgain} />
+            ) : (asked ?? second_factor === 'required') ? (
+              <SecondFactor
+                onDone={async () => {
+                  // Where an identity provider's answer led to; what was wanted before it is not known any more.
+                  if (location.hash === '#second-factor') history.replaceState(null, '', location.pathname)
+                  await lookAgain()
+                }}
+                onBack={() => setAsked(false)}
+              />
             ) : (
               <>
                 <Password onStep={(step) => (step.signed_in ? lookAgain() : setAsked(true))} />
@@ -83,7 +96,7 @@ function Password({ onStep }: { onStep: (step: Step) => unknown }) {
   )
 }
 
-function SecondFactor({ onDone }: { onDone: () => unknown }) {
+function SecondFactor({ onDone, onBack }: { onDone: () => unknown; onBack: () => void }) {
   const [isBackup, setBackup] = useState(false)
   return (
     <>
@@ -115,6 +128,9 @@ function SecondFactor({ onDone }: { onDone: () => unknown }) {
       </Form>
       <button type="button" class="button quiet small" onClick={() => setBackup(!isBackup)}>
         {isBackup ? 'Use a code instead' : 'Use a backup code instead'}
+      </button>
+      <button type="button" class="button quiet small" onClick={onBack}>
+        Start again
       </button>
     </>
   )

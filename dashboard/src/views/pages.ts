@@ -49,6 +49,27 @@ export const PAGES: readonly PageEntry[] = [
     component: lazy(() => import('./robot/robot.tsx').then(({ Robot }) => Robot)),
   },
   {
+    path: '/tokens',
+    title: 'Tokens',
+    component: lazy(() => import('./tokens/tokens.tsx').then(({ Tokens }) => Tokens)),
+  },
+  {
+    path: '/people',
+    title: 'People',
+    scope: 'users:manage',
+    component: lazy(() => import('./people/people.tsx').then(({ People }) => People)),
+  },
+  {
+    path: '/audit',
+    title: 'Audit',
+    scope: 'audit:read',
+    component: lazy(() => import('./audit/audit.tsx').then(({ Audit }) => Audit)),
+  },
+  {
+    path: '/account',
+    component: lazy(() => import('./account/account.tsx').then(({ Account }) => Account)),
+  },
+  {
     path: '/welcome',
     scope: 'enrollment-keys:write',
     component: lazy(() => import('./welcome/welcome.tsx').then(({ Welcome }) => Welcome)),

@@ -118,7 +118,7 @@ const verifyPlace = z.strictObject({
 /** Lines that one request looks at: some seconds’ worth at the most. */
 const MAX_VERIFIED = 20_000
 
-const verificationSchema = component(
+export const verificationSchema = component(
   'AuditVerification',
   z.object({
     checked: z.number().int().describe('Lines that this request found right'),

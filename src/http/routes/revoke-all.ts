@@ -100,7 +100,7 @@ const listed = z.object({
     .describe(`At most ${MAX_LISTED}; the count is of all`),
 })
 
-const answerSchema = component(
+export const revokedAllSchema = component(
   'RevokedAll',
   z.object({
     dry_run: z.boolean(),
@@ -214,7 +214,7 @@ export function revokeAllRoutes(app: App, parts: HttpParts): void {
       tags: ['Tokens'],
       headers: idempotencyHeaders,
       body: requestSchema,
-      response: { 200: answerSchema },
+      response: { 200: revokedAllSchema },
     },
     handler: (request, reply) =>
       idempotently(parts, request, reply, async (transaction) => {
