@@ -96,24 +96,56 @@ export interface UnpackedRow {
   readonly robot_id: string
   /** Milliseconds since 1970. */
   readonly hour: number
+  readonly count: number
   readonly beats: string
 }
 /** What no JSON text holds as it is. */
 export const BETWEEN_FIELDS = '\u001f'
 export const BETWEEN_BEATS = '\u001e'
 
-/** Heartbeats of the robots up to `last`, by robot, in portions of some packs each. */
+/** Rows that PostgreSQL sorts at once: those of the usual number of robots are fewer. */
+const MAX_SORTED = 16_384
+
+/**
+ * Heartbeats of the robots up to `last`, by robot and in the order of its clock, in portions of some packs each. However
+ * much one robot says, no statement takes long, and little is in memory.
+ */
 export async function* readUnpacked(
   transaction: Database,
   packing: Packing,
   last: string,
   portion: number,
 ): AsyncGenerator<readonly UnpackedRow[]> {
+  // Without statistics, PostgreSQL may think little of a robot that says much, and sort all of it for each part.
+  await sql`SET LOCAL enable_seqscan = off`.execute(transaction)
+  await sql`SET LOCAL enable_bitmapscan = off`.execute(transaction)
   await sql`SET LOCAL work_mem = ${sql.lit(SORT_MEMORY)}`.execute(transaction)
+  for (let after: UnpackedRow | undefined, count = MAX_SORTED; count === MAX_SORTED; ) {
+    await declareUnpacked(transaction, packing, last, after)
+    count = 0
+    for (;;) {
+      const { rows } = await sql<UnpackedRow>`FETCH FORWARD ${sql.lit(portion)} FROM unpacked`.execute(
+        transaction,
+      )
+      if (rows.length > 0) yield rows
+      for (const row of rows) count += row.count
+      after = rows.at(-1) ?? after
+      if (rows.length < portion) break
+    }
+    await sql`CLOSE unpacked`.execute(transaction)
+  }
+}
+
+async function declareUnpacked(
+  transaction: Database,
+  packing: Packing,
+  last: string,
+  after: UnpackedRow | undefined,
+): Promise<void> {
   const microseconds = (column: string) => sql`(extract(epoch FROM ${sql.ref(column)}) * 1000000)::bigint`
   await sql`
     DECLARE unpacked NO SCROLL CURSOR FOR
-    SELECT robot_id, hour,
+    SELECT robot_id, hour, count(*)::integer AS count,
       string_agg(concat_ws(E'\\x1f', ${microseconds('at')}, ${microseconds('received_at')}, session_no, seq, body::text),
                  E'\\x1e' ORDER BY at, session_no, seq) AS beats
     FROM (
@@ -122,21 +154,26 @@ export async function* readUnpacked(
         sum(pg_column_size(body)) OVER of_hour / ${sql.lit(MAX_PACK_BYTES)} AS size_part
       FROM (
         SELECT *, (extract(epoch FROM date_bin('1 hour', at, timestamptz 'epoch')) * 1000)::bigint AS hour
-        FROM heartbeats WHERE ${unpacked(packing)} AND robot_id <= ${sql.lit(last)}::uuid
+        FROM heartbeats
+        WHERE ${unpacked(packing)} AND robot_id <= ${sql.lit(last)}::uuid AND ${after ? isBehind(after) : sql`true`}
+        ORDER BY robot_id, at, session_no, seq
+        LIMIT ${sql.lit(MAX_SORTED)}
       ) AS beat
       WINDOW of_hour AS (PARTITION BY robot_id, hour ORDER BY at, session_no, seq ROWS UNBOUNDED PRECEDING)
     ) AS placed
     GROUP BY robot_id, hour, part, size_part
     ORDER BY robot_id, hour, part, size_part
   `.execute(transaction)
-  for (;;) {
-    const { rows } = await sql<UnpackedRow>`FETCH FORWARD ${sql.lit(portion)} FROM unpacked`.execute(
-      transaction,
-    )
-    if (rows.length > 0) yield rows
-    if (rows.length < portion) break
-  }
-  await sql`CLOSE unpacked`.execute(transaction)
+}
+
+/** What comes behind the last heartbeat of a row. */
+function isBehind({ robot_id, beats }: UnpackedRow) {
+  const [at, , sessionNo, seq] = beats.slice(beats.lastIndexOf(BETWEEN_BEATS) + 1).split(BETWEEN_FIELDS, 4)
+  const time = new Date(Number(at!.slice(0, -3)))
+    .toISOString()
+    .replace('Z', `${at!.slice(-3).padStart(3, '0')}Z`)
+  return sql`(robot_id, at, session_no, seq)
+    > (${sql.lit(robot_id)}::uuid, ${sql.lit(time)}::timestamptz, ${sql.lit(sessionNo!)}::bigint, ${sql.lit(seq!)}::bigint)`
 }
 
 /** A pack as it is stored; times in microseconds since 1970, as text. */
