@@ -134,10 +134,10 @@ function SaidPart({
   const isOld = ageMs > oldAfterMs(heartbeatMs)
   return (
     <div class="said" data-old={isOld}>
-      <h3>
-        {name}
+      <div class="said-head">
+        <h3>{name}</h3>
         {isOld && <Badge tone="warn">old: {duration(ageMs / 1_000)}</Badge>}
-      </h3>
+      </div>
       {children}
     </div>
   )

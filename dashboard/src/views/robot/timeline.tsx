@@ -1,4 +1,4 @@
-import { useMemo } from 'preact/hooks'
+import { useMemo, useState } from 'preact/hooks'
 import { all } from '../../api/client.ts'
 import type { Robot, RobotEvent, User } from '../../api/types.ts'
 import { maySomewhere, visitor } from '../../session/session.ts'
@@ -91,7 +91,7 @@ function Entry({
 }) {
   const { title, detail, tone } = happeningOf(event)
   const { user, token } = actorOf(event)
-  const data = linesOf(event.data).filter(([path]) => path !== '')
+  const [isOpen, setOpen] = useState(false)
   return (
     <li data-tone={tone}>
       <span class="mark" aria-hidden="true" />
@@ -101,30 +101,9 @@ function Entry({
         {user && <span class="small soft">by {names.user(user)}</span>}
         {token && <span class="small soft">by a program, token {token.slice(0, 8)}…</span>}
         {event.source === 'robot' && <span class="small soft">told by the robot</span>}
-        <details class="more">
+        <details class="more" onToggle={(event) => setOpen(event.currentTarget.open)}>
           <summary class="small soft">Details</summary>
-          <dl class="facts small">
-            <dt>Code</dt>
-            <dd>
-              <code>{event.code}</code>{' '}
-              <button type="button" class="link" onClick={() => onCode(event.code)}>
-                Only these
-              </button>
-            </dd>
-            <dt>Time</dt>
-            <dd>{moment(event.at)}</dd>
-            {Math.abs(Date.parse(event.received_at) - Date.parse(event.at)) > 2_000 && (
-              <>
-                <dt>Heard</dt>
-                <dd>{moment(event.received_at)}</dd>
-              </>
-            )}
-            {data.map(([path, text]) => (
-              <Fact key={path} name={path}>
-                {text}
-              </Fact>
-            ))}
-          </dl>
+          {isOpen && <Details event={event} onCode={onCode} />}
         </details>
       </div>
       <span class="when small soft">
@@ -133,6 +112,31 @@ function Entry({
     </li>
   )
 }
+
+function Details({ event, onCode }: { event: RobotEvent; onCode: (code: string) => void }) {
+  const isLate = Math.abs(Date.parse(event.received_at) - Date.parse(event.at)) > LATE_MS
+  return (
+    <dl class="facts small">
+      <Fact name="Code">
+        <code>{event.code}</code>{' '}
+        <button type="button" class="link" onClick={() => onCode(event.code)}>
+          Only these
+        </button>
+      </Fact>
+      <Fact name="Time">{moment(event.at)}</Fact>
+      {isLate && <Fact name="Heard">{moment(event.received_at)}</Fact>}
+      {linesOf(event.data)
+        .filter(([path]) => path !== '')
+        .map(([path, text]) => (
+          <Fact key={path} name={path}>
+            {text}
+          </Fact>
+        ))}
+    </dl>
+  )
+}
+
+const LATE_MS = 2_000
 
 /** For those who do not see the colour. */
 function Level({ level }: { level: RobotEvent['level'] }) {
