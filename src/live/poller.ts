@@ -25,7 +25,7 @@ const SLOWEST_MS = 10_000
 /** All versions are compared this often: for a database that was put back to an earlier state, or changed under us. */
 const COMPARE_EVERY_MS = 300_000
 /** Rows that are made into texts without a pause for whoever else needs the processor. */
-const ROWS_AT_ONCE = 200
+const ROWS_AT_ONCE = 100
 
 /**
  * Keeps a store as the database is: one look at all robots a second, and those read that changed. Robots, operators and
