@@ -1,0 +1,105 @@
+import type { Browser } from 'playwright-core'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { type Scene, startScene } from '../../e2e/scene.ts'
+import { insertManyRobots } from './many-robots.ts'
+import { becomeOwner, chromium, openBrowser, type Visitor, visit } from './visitor.ts'
+
+describe.skipIf(chromium === undefined)('the floor', { timeout: 60_000 }, () => {
+  let scene: Scene
+  let browser: Browser
+  let visitor: Visitor
+
+  beforeAll(async () => {
+    scene = await startScene()
+    await insertManyRobots(scene.database.pool, { id: scene.fleet.id, site_id: scene.site.id }, 400)
+    browser = await openBrowser()
+    visitor = await visit(browser, scene.servers[0]!.url)
+    await becomeOwner(visitor, scene.adminToken)
+  })
+  afterAll(async () => {
+    await browser?.close()
+    await scene?.end()
+  })
+
+  /** Moves a robot as its heartbeat would. */
+  const say = (name: string, pose: Record<string, unknown>) =>
+    scene.database.pool.query(
+      `UPDATE robot_status SET heartbeat = heartbeat || jsonb_build_object('pose', $2::jsonb),
+         heartbeat_at = now(), heartbeat_received_at = now(), heartbeat_seq = heartbeat_seq + 1
+       WHERE robot_id = (SELECT id FROM robots WHERE name = $1)`,
+      [name, JSON.stringify(pose)],
+    )
+
+  /** How many points of the picture have about this colour. */
+  const pixelsLike = (colour: readonly [number, number, number]) =>
+    visitor.page.evaluate<number>(`(() => {
+      const canvas = document.querySelector('.floor-map canvas')
+      const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height)
+      let count = 0
+      for (let at = 0; at < data.length; at += 4)
+        if (${colour.map((value, index) => `Math.abs(data[at + ${index}] - ${value}) < 24`).join(' && ')}) count++
+      return count
+    })()`)
+
+  test('shows robots where they are, those that need somebody in another colour and form', async () => {
+    const { page } = visitor
+    await page.getByRole('link', { name: 'Floor' }).click()
+    await page.getByLabel('Frame').getByText('hall (400)').waitFor({ state: 'attached' })
+    // --ok and --error of the light page.
+    await expect.poll(() => pixelsLike([15, 122, 67])).toBeGreaterThan(5_000)
+    expect(await pixelsLike([179, 38, 30])).toBeGreaterThan(100)
+    await visitor.expectAccessible()
+    await visitor.picture('floor')
+  })
+
+  test('tells more of the one that is pointed at, and leads to it', async () => {
+    const { page } = visitor
+    const canvas = page.locator('.floor-map canvas')
+    const { width, height } = (await canvas.boundingBox())!
+    await canvas.click({ position: { x: width / 2, y: height / 2 } })
+    const heading = page.locator('.chosen h2')
+    await heading.waitFor()
+    const name = (await heading.textContent())!
+    expect(name).toMatch(/^cart-00/)
+    await page.locator('.chosen').getByText('carrying').waitFor()
+    const first = page.locator('.on-floor button').first()
+    await first.click()
+    expect(await first.getAttribute('aria-pressed')).toBe('true')
+    expect(await first.textContent()).toContain('offline')
+    await heading.getByRole('link').click()
+    await page.waitForURL(/\/robots\/[0-9a-f-]{36}$/)
+    await page.goBack()
+  })
+
+  test('follows robots, and is moved by keys', async () => {
+    const { page } = visitor
+    const map = page.getByRole('application')
+    await page.getByRole('button', { name: /cart-00050/ }).click()
+    const place = page.locator('.chosen dd').first()
+    await place.getByText('50.00, 0.00 m').waitFor()
+    await say('cart-00050', { frame: 'hall', x: 61.5, y: 2.25, theta: 1 })
+    await place.getByText('61.50, 2.25 m').waitFor()
+
+    const before = await map.screenshot()
+    await map.focus()
+    await page.keyboard.press('+')
+    await page.keyboard.press('ArrowLeft')
+    await expect.poll(async () => (await map.screenshot()).equals(before)).toBe(false)
+    await page.getByRole('button', { name: 'Show all' }).click()
+    await page.getByRole('button', { name: 'Show all' }).isDisabled()
+  })
+
+  test('keeps frames apart, and degrees on the earth from metres', async () => {
+    const { page } = visitor
+    await say('cart-00001', { lat: 53.55, lon: 9.99 })
+    await say('cart-00002', { lat: 53.5504, lon: 9.9906 })
+    const frames = page.getByLabel('Frame')
+    await frames.getByText('GPS (2)').waitFor({ state: 'attached' })
+    await frames.selectOption('GPS')
+    await expect.poll(() => page.locator('.on-floor button').count()).toBe(2)
+    expect(new URL(page.url()).searchParams.get('frame')).toBe('GPS')
+    await page.reload()
+    await expect.poll(() => page.locator('.on-floor button').count()).toBe(2)
+    expect(visitor.mishaps).toEqual([])
+  })
+})
