@@ -124,7 +124,7 @@ const ROTATION = {
 function Changeable({ button, children }: { button: ComponentChildren; children: ComponentChildren }) {
   return (
     <span class="changeable">
-      <span>{children}</span>
+      <span class="thing">{children}</span>
       {button}
     </span>
   )
@@ -139,6 +139,7 @@ function Labels({ labels }: { labels: Robot['labels'] }) {
         <a
           key={name}
           class="label"
+          title={value === '' ? name : `${name}=${value}`}
           href={`/?${new URLSearchParams({ label: value === '' ? name : `${name}=${value}` })}`}
         >
           {name}

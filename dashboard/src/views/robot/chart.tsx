@@ -41,6 +41,14 @@ function timeTicks(_: uPlot, splits: number[], _axis: number, _space: number, st
   })
 }
 
+/** All that there is with some room around it, also where it is one value only. */
+function rangeAround(least: number, most: number): [number, number] {
+  const room = (most - least) / 10 || Math.max(Math.abs(most) / 10, 1)
+  const low = least - room
+  // Robots rarely mean less than nothing.
+  return [least >= 0 && low < 0 ? 0 : low, most + room]
+}
+
 interface Colours {
   readonly line: string
   readonly band: string
@@ -101,7 +109,7 @@ export function Chart({ field, buckets, stepMs, silence, span, onZoom, onBack }:
           x: { range: () => [newest.current.span.from / 1_000, newest.current.span.to / 1_000] },
           y: bounds
             ? { range: () => [...bounds] }
-            : { range: (_, least, most) => uPlot.rangeNum(least ?? 0, most ?? 1, 0.1, true) },
+            : { range: (_, least, most) => rangeAround(least ?? 0, most ?? 1) },
         },
         axes: [
           { ...axis, grid: { show: false }, size: 38, space: 64, values: timeTicks },
@@ -205,7 +213,7 @@ export function Chart({ field, buckets, stepMs, silence, span, onZoom, onBack }:
   return (
     <figure class="chart">
       <figcaption class="row apart">
-        <strong>{kind.name}</strong>
+        <strong title={field}>{kind.name}</strong>
         <span class="numbers small soft">
           {isUnder ? (
             <>
@@ -217,8 +225,9 @@ export function Chart({ field, buckets, stepMs, silence, span, onZoom, onBack }:
             </>
           ) : total ? (
             <>
-              last <b>{formatNumber(field, total.last)}</b> · {formatNumber(field, total.min)} to{' '}
-              {formatNumber(field, total.max)}
+              last <b>{formatNumber(field, total.last)}</b>
+              {total.min !== total.max &&
+                ` · ${formatNumber(field, total.min)} to ${formatNumber(field, total.max)}`}
             </>
           ) : (
             'nothing in this time'

@@ -7,11 +7,14 @@ import { Ago } from '../../ui/times.tsx'
 import { formatNumber } from './fields.ts'
 import { linesOf, oldAfterMs, type Part, type Said } from './said.ts'
 
+/** More metrics than these take the whole row. */
+const WIDE_FROM = 8
+
 /** What the robot says now, each part as old as it is. */
 export function Says({ robot, said, heartbeatMs }: { robot: Robot; said: Said; heartbeatMs: number }) {
   const { heartbeat } = robot
-  const part = (name: string, of: Part, children: ComponentChildren) => (
-    <SaidPart name={name} at={said[of]?.at} heartbeatMs={heartbeatMs}>
+  const part = (name: string, of: Part, children: ComponentChildren, isWide = false) => (
+    <SaidPart name={name} at={said[of]?.at} heartbeatMs={heartbeatMs} isWide={isWide}>
       {children}
     </SaidPart>
   )
@@ -50,7 +53,13 @@ export function Says({ robot, said, heartbeatMs }: { robot: Robot; said: Said; h
               </Fact>
             )}
             {mode && <Fact name="Mode">{mode.value}</Fact>}
-            {activity && <Fact name="Doing">{activity.value}</Fact>}
+            {activity && (
+              <Fact name="Doing">
+                <span class="clamped" title={activity.value}>
+                  {activity.value}
+                </span>
+              </Fact>
+            )}
           </dl>,
         )}
         {faults && part('Faults', 'faults', <Faults faults={faults.value} />)}
@@ -97,13 +106,14 @@ export function Says({ robot, said, heartbeatMs }: { robot: Robot; said: Said; h
           part(
             'Own metrics',
             'metrics',
-            <dl class="facts numbers">
+            <dl class="facts numbers many">
               {Object.entries(metrics.value).map(([name, value]) => (
                 <Fact key={name} name={name}>
                   {formatNumber(`metrics.${name}`, value)}
                 </Fact>
               ))}
             </dl>,
+            Object.keys(metrics.value).length > WIDE_FROM,
           )}
       </div>
     </section>
@@ -113,7 +123,7 @@ export function Says({ robot, said, heartbeatMs }: { robot: Robot; said: Said; h
 export function Fact({ name, children }: { name: string; children: ComponentChildren }) {
   return (
     <>
-      <dt>{name}</dt>
+      <dt title={name}>{name}</dt>
       <dd>{children}</dd>
     </>
   )
@@ -123,17 +133,19 @@ function SaidPart({
   name,
   at,
   heartbeatMs,
+  isWide,
   children,
 }: {
   name: string
   at: string | undefined
   heartbeatMs: number
+  isWide: boolean
   children: ComponentChildren
 }) {
   const ageMs = at ? now.value - Date.parse(at) : 0
   const isOld = ageMs > oldAfterMs(heartbeatMs)
   return (
-    <div class="said" data-old={isOld}>
+    <div class="said" data-old={isOld} data-wide={isWide}>
       <div class="said-head">
         <h3>{name}</h3>
         {isOld && <Badge tone="warn">old: {duration(ageMs / 1_000)}</Badge>}
@@ -200,7 +212,11 @@ function Faults({ faults }: { faults: NonNullable<Said['faults']>['value'] }) {
       {faults.map((fault, index) => (
         <li key={`${fault.code} ${index}`}>
           <Badge tone={LEVEL_TONE[fault.level] ?? 'idle'}>{fault.level}</Badge> <strong>{fault.code}</strong>
-          {fault.message && <span>{fault.message}</span>}
+          {fault.message && (
+            <span class="clamped" title={fault.message}>
+              {fault.message}
+            </span>
+          )}
           <span class="small soft">
             since <Ago time={fault.since} />
           </span>
@@ -216,7 +232,9 @@ function Lines({ value }: { value: unknown }) {
     <dl class="facts">
       {linesOf(value).map(([path, text]) => (
         <Fact key={path} name={path}>
-          {text}
+          <span class="clamped" title={text}>
+            {text}
+          </span>
         </Fact>
       ))}
     </dl>

@@ -96,8 +96,9 @@ function Entry({
     <li data-tone={tone}>
       <span class="mark" aria-hidden="true" />
       <div class="what">
-        <strong>{title}</strong> {(tone === 'error' || tone === 'warn') && <Level level={event.level} />}
-        {detail && <span class="detail">{detail}</span>}
+        <strong>{shortened(title)}</strong>{' '}
+        {(tone === 'error' || tone === 'warn') && <Level level={event.level} />}
+        {detail && <span class="detail">{shortened(detail)}</span>}
         {user && <span class="small soft">by {names.user(user)}</span>}
         {token && <span class="small soft">by a program, token {token.slice(0, 8)}…</span>}
         {event.source === 'robot' && <span class="small soft">told by the robot</span>}
@@ -123,6 +124,7 @@ function Details({ event, onCode }: { event: RobotEvent; onCode: (code: string) 
           Only these
         </button>
       </Fact>
+      {event.message !== '' && <Fact name="Message">{event.message}</Fact>}
       <Fact name="Time">{moment(event.at)}</Fact>
       {isLate && <Fact name="Heard">{moment(event.received_at)}</Fact>}
       {linesOf(event.data)
@@ -137,6 +139,12 @@ function Details({ event, onCode }: { event: RobotEvent; onCode: (code: string) 
 }
 
 const LATE_MS = 2_000
+/** The rest stands in the details. */
+const SHORT = 240
+
+function shortened(text: string): string {
+  return text.length <= SHORT ? text : `${text.slice(0, SHORT).toWellFormed()}…`
+}
 
 /** For those who do not see the colour. */
 function Level({ level }: { level: RobotEvent['level'] }) {
