@@ -1,8 +1,8 @@
 import { encode } from 'uqr'
 import { describe, expect, test } from 'vitest'
 import { placeName } from '../../dashboard/src/ui/places.ts'
-import { pathOf } from '../../dashboard/src/ui/qr-code.tsx'
-import { sortAfter } from '../../dashboard/src/ui/table.tsx'
+import { qrPath } from '../../dashboard/src/ui/qr-path.ts'
+import { sortAfter } from '../../dashboard/src/ui/sort-after.ts'
 import { browserName } from '../../dashboard/src/views/account/user-agent.ts'
 import {
   doublePlace,
@@ -90,7 +90,7 @@ test('a column’s head sorts by it, and then the other way round', () => {
 test('a QR code’s path covers exactly its dark squares', () => {
   const { data } = encode('otpauth://totp/Beacon:ada?secret=JBSWY3DPEHPK3PXP', { ecc: 'M', border: 4 })
   const painted = data.map((row) => row.map(() => false))
-  for (const [, x, y, length, back] of pathOf(data).matchAll(/M(\d+) (\d+)h(\d+)v1h-(\d+)z/g)) {
+  for (const [, x, y, length, back] of qrPath(data).matchAll(/M(\d+) (\d+)h(\d+)v1h-(\d+)z/g)) {
     expect(back).toBe(length)
     for (let step = 0; step < Number(length); step++) {
       expect(painted[Number(y)]![Number(x) + step]).toBe(false)

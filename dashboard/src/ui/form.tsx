@@ -1,5 +1,5 @@
 import type { ComponentChildren } from 'preact'
-import { useState } from 'preact/hooks'
+import { useEffect, useRef, useState } from 'preact/hooks'
 import { Problem } from '../api/problem.ts'
 import { Button } from './button.tsx'
 import { textsOf } from './field.tsx'
@@ -25,6 +25,9 @@ export function Form({
 }) {
   const [error, setError] = useState<unknown>()
   const [isBusy, setBusy] = useState(false)
+  const form = useRef<HTMLFormElement>(null)
+  // The browser itself goes by the attribute only while a document or a dialog opens.
+  useEffect(() => form.current?.querySelector<HTMLElement>('[autofocus]')?.focus(), [])
   const wrong = (field: string) => (error instanceof Problem ? error.at(field) : undefined)
   const submit = async (event: Event) => {
     const texts = textsOf(event)
@@ -39,7 +42,7 @@ export function Form({
     }
   }
   return (
-    <form class="stack" onSubmit={submit}>
+    <form class="stack" ref={form} onSubmit={submit}>
       {children(wrong)}
       {error !== undefined && <Failure error={error} />}
       <div class="row">

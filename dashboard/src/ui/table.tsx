@@ -1,4 +1,5 @@
 import { type ComponentChildren, Fragment } from 'preact'
+import { sortAfter } from './sort-after.ts'
 
 export interface Column<Row> {
   readonly name: string
@@ -10,11 +11,6 @@ export interface Column<Row> {
 }
 
 const ARROWS = { ascending: ' ↑', descending: ' ↓', none: '' } as const
-
-/** The sort that a click on a column's head asks for: the largest or latest first, then the other way round. */
-export function sortAfter(sort: string, column: string): string {
-  return sort === `-${column}` ? column : `-${column}`
-}
 
 function sorting(sort: string | undefined, column: string): keyof typeof ARROWS {
   if (sort === column) return 'ascending'

@@ -51,7 +51,7 @@ function WhoYouAre({ who }: { who: WhoAmI }) {
         <dt>Roles</dt>
         <dd>
           {who.roles.length === 0 && <span class="soft">none: ask whoever manages people here</span>}
-          <ul class="plain">
+          <ul class="roles-of-yours">
             {who.roles.map((role) => (
               <li key={`${role.site_id} ${role.fleet_id}`}>
                 {role.role} of {places.value ? placeName(places.value, role) : '…'}

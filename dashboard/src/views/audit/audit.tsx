@@ -241,10 +241,10 @@ function columnsOf(
           type="button"
           class="button quiet small"
           aria-expanded={open.has(seq)}
-          aria-label={`Details of line ${seq}`}
           onClick={() => toggle(seq)}
         >
           {open.has(seq) ? 'Less' : 'More'}
+          <span class="visually-hidden"> about line {seq}</span>
         </button>
       ),
     },

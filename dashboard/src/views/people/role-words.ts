@@ -7,9 +7,9 @@ export type Role = WhoAmI['roles'][number]
 /** What each role lets one do. */
 export const ROLE_SAYS: Readonly<Record<Role['role'], string>> = {
   viewer: 'Sees robots, keys and metrics',
-  operator: 'Also changes robots, sends commands, and makes keys',
-  admin: 'Also manages people and tokens, and reads the audit log',
-  owner: 'Also decides about owners and what holds for everybody',
+  operator: 'Sees and changes robots, commands them, and makes keys',
+  admin: 'Does all that operators do, manages people and tokens, and reads the audit log',
+  owner: 'Does all that there is to do, and alone decides about owners and what holds for everybody',
 }
 
 /** How a place stands in a choice: `deployment`, `site:<id>` or `fleet:<id>`. */

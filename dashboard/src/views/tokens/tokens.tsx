@@ -74,9 +74,10 @@ export function Tokens() {
                 path={`/api/fleets/${fleet.id}/tokens`}
                 fleet={fleet}
                 fleetChoice={
-                  <label class="beside">
-                    Fleet
+                  <span class="beside">
+                    <label for="fleet-of-tokens">Fleet</label>
                     <select
+                      id="fleet-of-tokens"
                       value={fleet.id}
                       onChange={(event) => setFilter({ ...filter, fleet: event.currentTarget.value })}
                     >
@@ -86,7 +87,7 @@ export function Tokens() {
                         </option>
                       ))}
                     </select>
-                  </label>
+                  </span>
                 }
               />
             )
@@ -184,7 +185,13 @@ function TokenList({
       name: 'Ends',
       sort: 'expires_at',
       show: ({ expires_at, revoked_at }) =>
-        revoked_at ? <Ago time={revoked_at} /> : <Ago time={expires_at} />,
+        revoked_at ? (
+          <span>
+            <span class="small soft">revoked</span> <Ago time={revoked_at} />
+          </span>
+        ) : (
+          <Ago time={expires_at} />
+        ),
     },
     {
       name: 'What can be done',
