@@ -69,7 +69,7 @@ await withPostgres(async (url) => {
       headline: true,
     },
     {
-      what: 'packing: longest turn of the event loop, p99 ms',
+      what: 'packing: turns of the event loop, p99 ms',
       spread: each(({ turnP99Ms }) => turnP99Ms),
       digits: 1,
     },

@@ -274,22 +274,16 @@ function stepsOf(tally: Tally): HeartbeatCount[] {
 }
 
 function summariesOf(tally: Tally): HeartbeatSummary[] {
+  const fields = [...tally.fields].sort(([one], [other]) => (one < other ? -1 : 1))
   const summaries: HeartbeatSummary[] = []
-  for (const [field, buckets] of tally.fields)
-    for (const [bucket, numbers] of buckets)
-      summaries.push({
-        bucket: new Date(bucket),
-        field,
-        count: numbers.count,
-        min: numbers.min,
-        avg: meanOf(numbers),
-        max: numbers.max,
-      })
-  return summaries.sort(
-    (one, other) =>
-      one.bucket.getTime() - other.bucket.getTime() ||
-      (one.field < other.field ? -1 : one.field > other.field ? 1 : 0),
-  )
+  for (const bucket of [...tally.health.keys()].sort((one, other) => one - other))
+    for (const [field, buckets] of fields) {
+      const numbers = buckets.get(bucket)
+      if (!numbers) continue
+      const { count, min, max } = numbers
+      summaries.push({ bucket: new Date(bucket), field, count, min, avg: meanOf(numbers), max })
+    }
+  return summaries
 }
 
 /** Between the least and the largest, whatever adding up has left or could not hold. */

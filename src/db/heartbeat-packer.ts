@@ -54,7 +54,7 @@ const INTERVAL_MS = MINUTE_MS
 /** One transaction packs the heartbeats of so many robots at the most. */
 const ROBOTS = 32
 /** Packs that are in memory at once, besides what they become. */
-const PORTION = 8
+const PORTION = 4
 /** Heartbeats of robots whose clock is ahead by more are in no roll-up. */
 const AHEAD_MS = DAY_MS
 
