@@ -259,7 +259,11 @@ describe('the page', () => {
         .map(([, specifier]) => normalize(join(dirname(path), specifier!)))
         .filter((target) => !target.startsWith('dashboard/')),
     )
-    expect([...new Set(shared)].sort()).toEqual(['src/access/authority.ts'])
+    expect([...new Set(shared)].sort()).toEqual([
+      'src/access/authority.ts',
+      'src/access/people.ts',
+      'src/access/scopes.ts',
+    ])
   })
 
   test('writes no text that it was given as HTML', () => {
