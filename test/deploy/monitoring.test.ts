@@ -49,7 +49,7 @@ describe.each(DASHBOARDS)('the dashboard $title', ({ panels, templating }) => {
       if (type === 'row') continue
       expect(description, title).toBeTruthy()
       expect(targets.length, title).toBeGreaterThan(0)
-      for (const { datasource } of targets) expect(datasource.uid).toBe('${datasource}')
+      for (const { datasource } of targets) expect(datasource.uid).toMatch(/^\$\{datasource\}$/)
       expect(new Set(targets.map(({ refId }) => refId)).size, title).toBe(targets.length)
     }
   })

@@ -82,6 +82,11 @@ export class Prometheus {
       })
   }
 
+  /** What it has said. */
+  get output(): string {
+    return this.#output
+  }
+
   /** Starts it with these settings, and waits until it takes queries. */
   static async start({ prometheus }: Programs, config: string): Promise<Prometheus> {
     const folder = await mkdtemp(join(tmpdir(), 'beacon-prometheus-'))
