@@ -39,7 +39,8 @@ export class Unreachable extends Error {
 
 /** What to tell a person of whatever went wrong. */
 export function describe(error: unknown): string {
-  if (error instanceof Problem && error.errors.length > 0)
-    return `${error.message}: ${error.errors.map(({ pointer, detail }) => `${pointer} ${detail}`).join('; ')}`
-  return error instanceof Error ? error.message : String(error)
+  if (!(error instanceof Problem)) return error instanceof Error ? error.message : String(error)
+  // The detail mostly names the first of them already.
+  const others = error.errors.filter(({ pointer }) => !error.message.includes(pointer))
+  return [error.message, ...others.map(({ pointer, detail }) => `${pointer}: ${detail}`)].join('; ')
 }

@@ -1,5 +1,4 @@
 import type { EnrollmentKey, NewProvisioningToken, ProvisioningToken } from '../api/types.ts'
-import type { Tone } from '../ui/badge.tsx'
 
 /** What robots are enrolled with by the batch. */
 export type Kind = 'enrollment' | 'provisioning'
@@ -30,14 +29,6 @@ export const KINDS: Readonly<Record<Kind, KindFacts>> = {
     statuses: ['active', 'consumed', 'expired', 'revoked'],
     about: 'For images and provisioning systems: lets any number of robots in, or exactly one.',
   },
-}
-
-export const STATUS_TONES: Readonly<Record<Status, Tone>> = {
-  active: 'ok',
-  exhausted: 'idle',
-  consumed: 'idle',
-  expired: 'idle',
-  revoked: 'error',
 }
 
 /** What a status means, in a sentence. */

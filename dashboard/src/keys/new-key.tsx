@@ -1,3 +1,4 @@
+import { useState } from 'preact/hooks'
 import { api } from '../api/client.ts'
 import type { EnrollmentKey, NewProvisioningToken } from '../api/types.ts'
 import { Field } from '../ui/field.tsx'
@@ -7,6 +8,9 @@ import { FleetFields, useFleetChoice } from './fleet-choice.tsx'
 import { KINDS, type Kind, type MadeKey, madeOf, ON_EXISTING_SAYS } from './kinds.ts'
 import { HOURS, newKeyOf } from './terms.ts'
 import './keys.css'
+
+/** Fields that stand under "More": it opens when the server finds something wrong with one. */
+const MORE = ['labels', 'allowed_cidrs', 'on_existing', 'retrievable']
 
 /** Makes a key: what everybody has to say first, the rest under "More". */
 export function NewKey({
@@ -27,6 +31,7 @@ export function NewKey({
 }) {
   const choice = useFleetChoice(places, 'enrollment-keys:write', fleetId)
   const isKey = kind === 'enrollment'
+  const [isOpen, setOpen] = useState(false)
   return (
     <Form
       action={isKey ? 'Make the key' : 'Make the token'}
@@ -90,7 +95,11 @@ export function NewKey({
             <input type="checkbox" name="approval" />
             Each robot waits until somebody approves it
           </label>
-          <details class="more">
+          <details
+            class="more"
+            open={isOpen || MORE.some((field) => wrong(field) !== undefined)}
+            onToggle={(event) => setOpen(event.currentTarget.open)}
+          >
             <summary>More</summary>
             <div class="stack">
               <Field
@@ -98,7 +107,7 @@ export function NewKey({
                 hint="Given to the robots it lets in. One to a line: name=value"
                 wrong={wrong('labels')}
               >
-                <textarea name="labels" rows={2} placeholder="role=mover" spellcheck={false} />
+                <textarea name="labels" rows={3} placeholder="role=mover" spellcheck={false} />
               </Field>
               <Field
                 name="From these addresses alone"

@@ -35,8 +35,9 @@ export function Approvals() {
     route(addressOf(next), true)
   }
   const [isPointed, setPointed] = useState(false)
+  const [decided, setDecided] = useState(NONE)
   const [asked, setAsked] = useState<{ decision: Decision; target: Target }>()
-  const queue = useQueue(filter, isPointed || chosen.size > 0)
+  const queue = useQueue(filter, isPointed || chosen.size > 0, decided)
   const mayDecide = maySomewhere('robots:write')
   const decidable = (queue.rows ?? []).filter((row) => !queue.gone.has(row.id) && may('robots:write', row))
   const picked = decidable.filter(({ id }) => chosen.has(id)).map(({ id }) => id)
@@ -145,8 +146,9 @@ export function Approvals() {
         <Decide
           {...asked}
           onClose={() => setAsked(undefined)}
-          onDecided={() => {
+          onDecided={(ids) => {
             setChosen(NONE)
+            setDecided(new Set(ids))
             queue.pages.reload()
           }}
         />

@@ -18,7 +18,7 @@ export function Decide({
   decision: Decision
   target: Target
   onClose: () => void
-  onDecided: () => void
+  onDecided: (ids: readonly string[]) => void
 }) {
   const foreseen = useLoaded(() => foresee(decision, target), [])
   const value = foreseen.value
@@ -35,7 +35,7 @@ export function Decide({
         const { ids, skipped } = await decide(decision, value!.ids)
         const others = skipped > 0 ? ` ${robots(skipped)} had been decided about.` : ''
         done(`${robots(ids.length)} ${DONE[decision]}.${others}`)
-        onDecided()
+        onDecided(value!.ids)
       }}
     >
       <Shown loaded={foreseen}>{(known) => <Says foreseen={known} />}</Shown>

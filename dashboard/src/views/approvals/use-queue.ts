@@ -19,16 +19,19 @@ export interface Queue {
   readonly query: Readonly<Record<string, string | undefined>>
 }
 
-/** The robots that wait, those first that have waited longest, kept as they are now. `isHeld`: no row may move. */
-export function useQueue(filter: QueueFilter, isHeld: boolean): Queue {
+/**
+ * The robots that wait, those first that have waited longest, kept as they are now. `isHeld`: no row may move, but for
+ * those that the viewer `decided` about.
+ */
+export function useQueue(filter: QueueFilter, isHeld: boolean, decided: ReadonlySet<string>): Queue {
   const key = JSON.stringify(filter)
   // The time as of when the filter was chosen: a list whose address changes by itself never comes to rest.
   const query = useMemo(() => queryOf(filter, now.peek()), [key])
   const pages = usePages<WaitingRobot>('/api/approvals', { ...query, limit: PAGE })
   const [isLive, setLive] = useState(false)
   const [connections, setConnections] = useState<ReadonlyMap<string, LiveRobot['connection']>>(new Map())
-  const reload = useRef(pages.reload)
-  reload.current = pages.reload
+  const newest = useRef(pages)
+  newest.current = pages
 
   useEffect(() => {
     const { q, site, fleet, credential, label } = JSON.parse(key) as QueueFilter
@@ -36,7 +39,9 @@ export function useQueue(filter: QueueFilter, isHeld: boolean): Queue {
     const soon = () => {
       timer ??= setTimeout(() => {
         timer = undefined
-        reload.current()
+        // Let it come first: who asks anew whenever something changes may never be answered.
+        if (newest.current.isLoading) soon()
+        else newest.current.reload()
       }, GATHERED_MS)
     }
     let waiting = new Set<string>()
@@ -70,7 +75,7 @@ export function useQueue(filter: QueueFilter, isHeld: boolean): Queue {
 
   const before = useRef<{ key: string; rows: readonly WaitingRobot[] }>({ key, rows: [] })
   const { value } = pages
-  const known = before.current.key === key ? before.current.rows : []
+  const known = (before.current.key === key ? before.current.rows : []).filter(({ id }) => !decided.has(id))
   const { rows, gone } = settled(known, value ?? known, isHeld)
   if (value) before.current = { key, rows }
   const shown = rows.map((row) => {

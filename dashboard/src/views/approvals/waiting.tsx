@@ -92,9 +92,9 @@ export function Waiting({
           <dd>{places && placeName(places, robot)}</dd>
         </div>
         <div>
-          <dt>Waits</dt>
+          <dt>Waits since</dt>
           <dd>
-            since <Ago time={robot.pending_since} />
+            <Ago time={robot.pending_since} />
           </dd>
         </div>
         <div>
@@ -121,11 +121,12 @@ export function Waiting({
 }
 
 function Fact({ name, value, isCode }: { name: string; value: string | undefined; isCode?: boolean }) {
-  if (!value) return null
   return (
     <div>
       <dt>{name}</dt>
-      <dd class="wrap">{isCode ? <code>{value}</code> : value}</dd>
+      <dd class="wrap">
+        {!value ? <span class="soft">not known</span> : isCode ? <code>{value}</code> : value}
+      </dd>
     </div>
   )
 }

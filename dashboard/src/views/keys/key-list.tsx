@@ -1,8 +1,8 @@
 import type { ComponentChildren } from 'preact'
 import { useState } from 'preact/hooks'
-import { capital, type Key, KINDS, type Kind, STATUS_SAYS, STATUS_TONES, usesOf } from '../../keys/kinds.ts'
+import { KeyStatus } from '../../keys/key-status.tsx'
+import { capital, type Key, KINDS, type Kind, usesOf } from '../../keys/kinds.ts'
 import { may, maySomewhere } from '../../session/session.ts'
-import { Badge } from '../../ui/badge.tsx'
 import { Button } from '../../ui/button.tsx'
 import { More } from '../../ui/more.tsx'
 import { PageHead } from '../../ui/page-head.tsx'
@@ -40,7 +40,9 @@ export function KeyList({
   const { kind, status, site, fleet, sort = NEWEST_FIRST } = address
   const facts = KINDS[kind]
   const keys = usePages<Key>(facts.path, { status, site, fleet, sort, limit: PAGE, ...UNREAD[kind] })
-  useRepeated(keys.reload, REFRESH_MS)
+  useRepeated(() => {
+    if (!keys.isLoading) keys.reload()
+  }, REFRESH_MS)
   const [revoking, setRevoking] = useState<Key>()
   const mayMake = maySomewhere('enrollment-keys:write')
   const isNarrowed = status !== undefined || site !== undefined || fleet !== undefined
@@ -50,13 +52,9 @@ export function KeyList({
     { name: 'Fleet', show: (item) => <span class="wrap">{places && placeName(places, item)}</span> },
     {
       name: 'Status',
-      show: ({ status }) => (
-        <Badge tone={STATUS_TONES[status]} title={STATUS_SAYS[status]}>
-          {status}
-        </Badge>
-      ),
+      show: ({ status }) => <KeyStatus status={status} />,
     },
-    { name: 'Robots', show: (item) => <span class="numbers">{usesOf(item)}</span> },
+    { name: 'Robots', show: (item) => <span class="numbers uses">{usesOf(item)}</span> },
     { name: 'Last used', sort: 'last_used_at', show: ({ last_used_at }) => <Ago time={last_used_at} /> },
     { name: 'Expires', sort: 'expires_at', show: ({ expires_at }) => <Ago time={expires_at} /> },
     { name: 'Made', sort: 'created_at', show: ({ created_at }) => <Ago time={created_at} /> },

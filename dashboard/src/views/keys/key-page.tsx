@@ -2,6 +2,7 @@ import { useState } from 'preact/hooks'
 import { api } from '../../api/client.ts'
 import type { EnrollmentKey, Robot } from '../../api/types.ts'
 import { InstallCommand } from '../../keys/install-command.tsx'
+import { KeyStatus } from '../../keys/key-status.tsx'
 import {
   capital,
   type Key,
@@ -10,11 +11,10 @@ import {
   type MadeKey,
   ON_EXISTING_SAYS,
   STATUS_SAYS,
-  STATUS_TONES,
   usesOf,
 } from '../../keys/kinds.ts'
 import { may } from '../../session/session.ts'
-import { Badge, Connection, Lifecycle } from '../../ui/badge.tsx'
+import { Connection, Lifecycle } from '../../ui/badge.tsx'
 import { Button } from '../../ui/button.tsx'
 import { Secret } from '../../ui/copy.tsx'
 import { useLoaded } from '../../ui/loaded.ts'
@@ -53,8 +53,8 @@ export function KeyPage({
   const key = useLoaded<Key>((signal) => api.get(`${path}/${id}`, UNREAD[kind], { signal }), [kind, id])
   const robots = usePages<Robot>(`${path}/${id}/robots`, { limit: PAGE })
   useRepeated(() => {
-    key.reload()
-    robots.reload()
+    if (!key.isLoading) key.reload()
+    if (!robots.isLoading) robots.reload()
   }, REFRESH_MS)
   const [isRevoking, setRevoking] = useState(false)
   const reload = () => {
@@ -127,7 +127,7 @@ function Made({ made, onSeen }: { made: MadeKey; onSeen: () => void }) {
       <p class="notice" data-tone={made.canBeShown ? 'ok' : 'warn'} role="status">
         <strong>
           {made.canBeShown
-            ? 'The key is ready.'
+            ? 'The key is ready. Whoever may read keys can have it shown again.'
             : 'Copy it now: it is shown this once, and nobody can read it again.'}
         </strong>
       </p>
@@ -185,8 +185,7 @@ function Facts({ item, kind, places }: { item: Key; kind: Kind; places: Places |
     <dl class="facts">
       <dt>Status</dt>
       <dd>
-        <Badge tone={STATUS_TONES[item.status]}>{item.status}</Badge>{' '}
-        <span class="soft">{STATUS_SAYS[item.status]}</span>
+        <KeyStatus status={item.status} /> <span class="soft">{STATUS_SAYS[item.status]}</span>
       </dd>
       <dt>{kind === 'enrollment' ? 'Key' : 'Token'}</dt>
       <dd>
@@ -230,7 +229,7 @@ function Facts({ item, kind, places }: { item: Key; kind: Kind; places: Places |
       )}
       <dt>Approval</dt>
       <dd>{item.require_approval ? 'each robot waits for it' : 'not needed'}</dd>
-      <dt>A machine enrolled already</dt>
+      <dt>Enrolled before</dt>
       <dd>{ON_EXISTING_SAYS[item.on_existing]}</dd>
       <dt>From</dt>
       <dd>

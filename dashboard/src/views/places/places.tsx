@@ -26,7 +26,9 @@ export function Places() {
   const places = usePlaces()
   const info = useLoaded<Info>((signal) => api.get('/api/info', {}, { signal }), [])
   const { tallies, isLive } = useTallies()
-  useRepeated(places.reload, REFRESH_MS)
+  useRepeated(() => {
+    if (!places.isLoading) places.reload()
+  }, REFRESH_MS)
   const [asked, setAsked] = useState<Asked>()
   const mayMakeSites = may('robots:write')
   const usualMs = info.value?.heartbeat_interval_ms
@@ -206,8 +208,9 @@ function Robots({ tally, filter, of }: { tally: Tally | undefined; filter: strin
       {robots === 0 ? (
         <span class="soft">no robots</span>
       ) : (
-        <a href={`/?${filter}`} aria-label={`${robots} robots of ${of}, ${online} online`}>
+        <a href={`/?${filter}`}>
           {robots.toLocaleString('en')} {robots === 1 ? 'robot' : 'robots'}
+          <span class="visually-hidden"> of {of}</span>
         </a>
       )}
       {robots > 0 && <span class="soft"> · {online.toLocaleString('en')} online</span>}
@@ -216,6 +219,7 @@ function Robots({ tally, filter, of }: { tally: Tally | undefined; filter: strin
           {' · '}
           <a class="soft" href={`/?${filter}&lifecycle=retired`}>
             {retired.toLocaleString('en')} retired
+            <span class="visually-hidden"> of {of}</span>
           </a>
         </>
       )}
