@@ -35,6 +35,11 @@ export interface RingParts {
   readonly onTrouble: (sentence: string) => void
 }
 
+/** An entry in memory alone; `since` is on the monotonic clock. */
+interface FreshEntry extends RingEntry {
+  readonly since: number
+}
+
 /** Where an entry's line stands in its file. */
 interface Place {
   readonly no: number
@@ -105,7 +110,7 @@ export class Ring {
   #segments: Segment[] = []
   /** The last of them, while it may be written. */
   #writer: { readonly segment: Segment; readonly descriptor: number } | undefined
-  #fresh: RingEntry[] = []
+  #fresh: FreshEntry[] = []
   #freshBytes = 0
   /** Acknowledgements that are not written down yet. */
   #ranges: Range[] = []
@@ -176,7 +181,7 @@ export class Ring {
   add(entry: RingEntry): void {
     if (entry.no <= this.#highest) throw new RangeError(`${entry.no} is not above ${this.#highest}`)
     this.#highest = entry.no
-    this.#fresh.push(entry)
+    this.#fresh.push({ ...entry, since: this.#parts.clock.monotonic() })
     this.#freshBytes += entry.text.length
     this.#count(1, entry.text.length)
     const limit = Math.min(MAX_MEMORY_BYTES, this.#parts.maxBytes)
@@ -364,13 +369,16 @@ export class Ring {
     return true
   }
 
-  /** Has what there is written in a moment. */
+  /** Has what there is written in a moment; an entry, once it was held as long as an acknowledgement may take. */
   #schedule(): void {
     if (this.#isClosed || this.#writeTimer) return
-    this.#writeTimer = this.#parts.clock.after(this.#isFailing ? RETRY_MS : HOLD_MS, () => {
+    const { clock } = this.#parts
+    const since = this.#fresh[0]?.since ?? clock.monotonic()
+    const delay = this.#isFailing ? RETRY_MS : Math.max(0, since + HOLD_MS - clock.monotonic())
+    this.#writeTimer = clock.after(delay, () => {
       this.#writeTimer = undefined
-      this.#attempt(() => this.#write())
-      if (this.#isFailing) this.#schedule()
+      this.#attempt(() => this.#write(clock.monotonic() - HOLD_MS))
+      if (this.#isFailing || this.#fresh.length > 0) this.#schedule()
     })
   }
 
@@ -392,21 +400,24 @@ export class Ring {
     }
   }
 
-  #write(): void {
+  /** Writes entries that are there since then or longer, and all notes. */
+  #write(since = Infinity): void {
     if (!this.#isLoaded) this.#load()
-    this.#writeFresh()
+    this.#writeFresh(since)
     this.#tidy()
     this.#writeNotes()
     if (this.#isUnsynced) this.#scheduleSync()
   }
 
-  #writeFresh(): void {
+  #writeFresh(since: number): void {
     const { owner } = this.#parts
-    while (this.#fresh.length > 0) {
+    while (this.#fresh.length > 0 && this.#fresh[0]!.since <= since) {
       const room = this.#segmentBytes - (this.#writer?.segment.bytes ?? Infinity)
       const lines: Buffer[] = []
       let bytes = 0
-      for (const { no, text } of this.#fresh) {
+      for (const entry of this.#fresh) {
+        if (entry.since > since) break
+        const { no, text } = entry
         const line = encodeLine(owner, { kind: 'entry', no, text })
         if (bytes + line.length > room) break
         lines.push(line)

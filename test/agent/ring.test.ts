@@ -130,6 +130,28 @@ const textOf = (no: number) => JSON.stringify({ seq: no, text: 'ä'.repeat(no % 
 const upTo = (count: number) => Array.from({ length: count }, (_, index) => index + 1)
 
 describe('a ring on disk', () => {
+  test('writes nothing of a robot whose acknowledgements come in time, however often it beats', () => {
+    const bench = new Bench()
+    for (let no = 1; no <= 20; no++) {
+      bench.add(no)
+      bench.clock.advance(300)
+      bench.ring.acknowledge(no, no)
+      bench.clock.advance(150)
+      expect(bench.files()).toEqual([])
+    }
+    // And each that waits for longer is written once it does.
+    bench.add(21)
+    bench.clock.advance(600)
+    bench.add(22)
+    bench.clock.advance(HELD_MS - 600)
+    const size = () => statSync(join(bench.folder, bench.files()[0]!)).size
+    const one = size()
+    bench.clock.advance(599)
+    expect(size()).toBe(one)
+    bench.clock.advance(1)
+    expect(size()).toBeGreaterThan(one)
+  })
+
   test('writes nothing when the acknowledgement comes soon', () => {
     const bench = new Bench()
     bench.add(1, 2)

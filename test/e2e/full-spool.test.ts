@@ -23,8 +23,8 @@ afterAll(async () => {
   await scene?.end()
 })
 
-const SPOOL_MB = '0.1'
-const env = () => ({ BEACON_CONFIG: join(home, 'agent.toml'), HOME: home, BEACON_SPOOL_MB: SPOOL_MB })
+let spoolMb = '0.1'
+const env = () => ({ BEACON_CONFIG: join(home, 'agent.toml'), HOME: home, BEACON_SPOOL_MB: spoolMb })
 
 function startAgent(...args: string[]): BackgroundCommand {
   const agent = startBeacon(['agent', 'run', ...args], env())
@@ -139,14 +139,9 @@ test('a spool that overflows while the server is away, with the agent killed in 
   expect(Date.parse(told[0]!.data.to)).toBe(made.get(lost.at(-1)!))
 })
 
-test('a long backlog holds back no heartbeat that is made meanwhile', { timeout: 120_000 }, async () => {
-  const { pool } = scene.database
-  const [robot] = await scene.operator.list<{ id: string }>('/api/robots')
-  const { id } = robot!
-  // As hours without a network leave it.
-  const count = 250
-  const until = Date.now() - 60_000
-  const seqs = Array.from({ length: count }, (_, index) => until - (count - index) * 10_000)
+/** Leaves so many heartbeats in the spool, as hours without a network do. Answers with their numbers, which are times. */
+function leaveWaiting(id: string, count: number, until: number, stepMs: number): number[] {
+  const seqs = Array.from({ length: count }, (_, index) => until - (count - index) * stepMs)
   const folder = join(home, 'agent.toml.spool')
   const lines = seqs.map((seq) => {
     const text = JSON.stringify({ type: 'heartbeat', seq, at: new Date(seq).toISOString(), health: 'ok' })
@@ -155,7 +150,19 @@ test('a long backlog holds back no heartbeat that is made meanwhile', { timeout:
   mkdirSync(folder, { recursive: true })
   const name = `heartbeats-${crc32(id).toString(16).padStart(8, '0')}-0000009999.log`
   writeFileSync(join(folder, name), Buffer.concat(lines))
-  const late = new Set(seqs)
+  return seqs
+}
+
+async function theRobot(): Promise<string> {
+  const [robot] = await scene.operator.list<{ id: string }>('/api/robots')
+  return robot!.id
+}
+
+test('a long backlog holds back no heartbeat that is made meanwhile', { timeout: 120_000 }, async () => {
+  const { pool } = scene.database
+  const id = await theRobot()
+  const count = 250
+  const late = new Set(leaveWaiting(id, count, Date.now() - 60_000, 10_000))
   const startedAt = Date.now()
   const agent = startAgent()
   const rows = await eventually(async () => {
@@ -177,4 +184,34 @@ test('a long backlog holds back no heartbeat that is made meanwhile', { timeout:
   expect(meanwhile.length).toBeGreaterThanOrEqual(4)
   for (const { at, received_at } of meanwhile)
     expect(received_at.getTime() - at.getTime()).toBeLessThan(1_500)
+})
+
+test('an agent that is stopped in the middle of a backlog says what is left, and sends that at its next start, all of it once', {
+  timeout: 120_000,
+}, async () => {
+  const { pool } = scene.database
+  const id = await theRobot()
+  const count = 300
+  // Numbers only grow: above those of before, below those of the agent that starts now.
+  const seqs = leaveWaiting(id, count, Date.now(), 1)
+  const stored = async () => {
+    const { rows } = await pool.query(
+      'SELECT seq::float8 AS seq FROM heartbeats WHERE robot_id = $1 AND seq = ANY ($2::bigint[]) ORDER BY seq',
+      [id, seqs],
+    )
+    return rows.map(({ seq }) => seq as number)
+  }
+  spoolMb = '16'
+  const stopped = startAgent()
+  await eventually(async () => (await stored()).length >= 30, 'some of the backlog')
+  expect(await stopped.stop()).toBe(0)
+  const [, left] = /stopped; (\d+) heartbeats were not acknowledged/.exec(stopped.output) ?? []
+  expect(Number(left)).toBeGreaterThan(100)
+  expect((await stored()).length).toBeLessThan(count)
+
+  const agent = startAgent()
+  await eventually(async () => (await stored()).length >= count, 'all of the backlog')
+  expect(await status()).toMatchObject({ dropped: 0, dropped_unreported: 0 })
+  expect(await agent.stop()).toBe(0)
+  expect(await stored()).toEqual(seqs)
 })
