@@ -23,6 +23,9 @@ import {
 import {
   type Bucket,
   columnsOf,
+  type Health,
+  healthShares,
+  healthSpans,
   historyOf,
   lonelyOf,
   rowsOf,
@@ -254,6 +257,7 @@ test('all buckets come to one, each as heavy as its heartbeats', () => {
 test('the table has a row for each step in which something was told, newest first', () => {
   const history = {
     stepMs: BEAT,
+    health: [],
     fields: new Map([
       ['a', [bucket(0, 1), bucket(BEAT, 2)]],
       ['b', [bucket(BEAT, 3)]],
@@ -263,4 +267,85 @@ test('the table has a row for each step in which something was told, newest firs
     { at: BEAT, values: [bucket(BEAT, 3), bucket(BEAT, 2), undefined] },
     { at: 0, values: [undefined, bucket(0, 1), undefined] },
   ])
+})
+
+describe('health over time', () => {
+  const spansOf = (steps: readonly [at: number, health: Health][], shown = { from: 0, to: HOUR }) =>
+    healthSpans(
+      {
+        stepMs: BEAT,
+        fields: new Map(),
+        health: steps.map(([at, health]) => ({ at, counts: { [health]: 1 } })),
+      },
+      silenceMs(BEAT, BEAT),
+      shown,
+    ).map(({ from, to, health }) => [from / 1_000, to / 1_000, health])
+
+  test('is the worst of each step, and steps of one health are one', () => {
+    const at = (ms: number) => new Date(ms).toISOString()
+    const items = [
+      { at: at(0), heartbeats: 6, health: { ok: 5, error: 1 }, values: {} },
+      { at: at(BEAT), heartbeats: 2, health: { unknown: 1, ok: 1 }, values: {} },
+      { at: at(2 * BEAT), heartbeats: 1, health: {}, values: {} },
+    ]
+    const history = historyOf(items, BEAT)
+    const shown = healthSpans(history, silenceMs(BEAT, BEAT), { from: 0, to: HOUR })
+    expect(shown.map(({ health }) => health)).toEqual(['error', 'ok', 'unknown'])
+    expect(healthShares(history)).toEqual([
+      { health: 'error', share: 1 / 8 },
+      { health: 'ok', share: 6 / 8 },
+      { health: 'unknown', share: 1 / 8 },
+    ])
+    expect(healthShares({ ...history, health: [] })).toEqual([])
+    expect(
+      spansOf([
+        [0, 'ok'],
+        [10_000, 'ok'],
+        [30_000, 'ok'],
+        [40_000, 'warn'],
+        [50_000, 'ok'],
+      ]),
+    ).toEqual([
+      [0, 40, 'ok'],
+      [40, 50, 'warn'],
+      [50, 60, 'ok'],
+    ])
+  })
+
+  test('is not made up for the time of a silence, nor for what is not shown', () => {
+    expect(
+      spansOf([
+        [0, 'ok'],
+        [60_000, 'ok'],
+      ]),
+    ).toEqual([
+      [0, 10, 'ok'],
+      [60, 70, 'ok'],
+    ])
+    expect(
+      spansOf(
+        [
+          [0, 'ok'],
+          [10_000, 'error'],
+          [20_000, 'ok'],
+        ],
+        { from: 5_000, to: 15_000 },
+      ),
+    ).toEqual([
+      [5, 10, 'ok'],
+      [10, 15, 'error'],
+    ])
+  })
+
+  test('grows with what is heard live, and a step that was bad stays so', () => {
+    const none = { stepMs: BEAT, fields: new Map(), health: [] }
+    let history = withBeat(none, 1_000, new Map(), [], 'error')
+    history = withBeat(history, 5_000, new Map(), [], 'ok')
+    history = withBeat(history, 12_000, new Map(), [], 'ok')
+    history = withBeat(history, 9_000, new Map(), [], 'warn')
+    expect(history.health).toEqual([
+      { at: 0, counts: { error: 1, ok: 1 } },
+      { at: BEAT, counts: { ok: 1 } },
+    ])
+  })
 })

@@ -181,7 +181,8 @@ describe.skipIf(chromium === undefined)('the page of a robot', { timeout: 60_000
     const { page } = visitor
     const history = panel(page, 'History')
     await history.getByRole('img', { name: /^CPU: between 25 % and 25 %/ }).waitFor()
-    expect(await history.getByRole('img').count()).toBe(1)
+    await history.getByRole('img', { name: /^Health: error .* ok .* of its heartbeats$/ }).waitFor()
+    expect(await history.getByRole('img').count()).toBe(2)
 
     await history.getByText('Choose numbers').click()
     await history.getByRole('checkbox', { name: /^jobs_done/ }).check()

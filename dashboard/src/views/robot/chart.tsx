@@ -1,7 +1,7 @@
 import { useEffect, useMemo, useRef, useState } from 'preact/hooks'
 import uPlot from 'uplot'
 import 'uplot/dist/uPlot.min.css'
-import { formatNumber, kindOf } from './fields.ts'
+import { formatNumber, formatTick, kindOf } from './fields.ts'
 import type { Span } from './ranges.ts'
 import { type Bucket, columnsOf, lonelyOf, totalOf } from './series.ts'
 
@@ -95,7 +95,7 @@ export function Chart({ field, buckets, stepMs, silence, span, onZoom, onBack }:
   useEffect(() => {
     const place = holder.current!
     let colours = coloursOf(probe.current!)
-    const { bounds, unit } = kindOf(field)
+    const { bounds } = kindOf(field)
     const axis = { stroke: () => colours.text, font: '12px system-ui, sans-serif', ticks: { show: false } }
     const grid = { stroke: () => colours.grid, width: 1 }
     const edge = { stroke: '', width: 0, points: { show: false } }
@@ -118,8 +118,7 @@ export function Chart({ field, buckets, stepMs, silence, span, onZoom, onBack }:
             grid,
             size: 50,
             space: 32,
-            values: (_, splits) =>
-              splits.map((value) => (unit === '%' ? `${value} %` : value.toLocaleString())),
+            values: (_, splits) => splits.map((value) => formatTick(field, value)),
           },
         ],
         series: [

@@ -7,6 +7,7 @@ import { useLoaded } from '../../ui/loaded.ts'
 import { Empty, Failure, Loading } from '../../ui/states.tsx'
 import { Chart } from './chart.tsx'
 import { chosenOf, formatNumber, inOrder, kindOf, MOST_CHOSEN, numbersIn, usualOf } from './fields.ts'
+import { HealthStrip } from './health-strip.tsx'
 import {
   fitted,
   isLive,
@@ -121,6 +122,7 @@ export function Charts({ robot, heartbeatMs, search, onSearch }: Props) {
         error === undefined && <Loading what="Loading the history" />
       ) : (
         <>
+          <HealthStrip history={history} silence={silence} span={span} />
           <div class="grid">
             {fields.map((field) => (
               <Chart

@@ -102,3 +102,12 @@ export function formatNumber(field: string, value: number): string {
       : formatOf(decimals).format(shown)
   return unit === '' ? text : `${text} ${unit}`
 }
+
+/** The numbers beside a chart. */
+export function formatTick(field: string, value: number): string {
+  if (kindOf(field).unit === '%') return `${value} %`
+  const size = Math.abs(value)
+  return size !== 0 && (size >= 1e6 || size < 1e-4)
+    ? value.toExponential(1)
+    : value.toLocaleString(undefined, { maximumSignificantDigits: 6 })
+}

@@ -1,4 +1,4 @@
-import type { HeartbeatSummary } from '../../api/types.ts'
+import type { HeartbeatSummary, Robot } from '../../api/types.ts'
 import type { Span } from './ranges.ts'
 
 /** The numbers of one step of time. */
@@ -11,14 +11,25 @@ export interface Bucket {
   readonly max: number
 }
 
-/** What a robot told over some time, by field; buckets in order of time, none where nothing was told. */
+export type Health = Robot['health']
+
+/** How many heartbeats of a step told of which health. */
+export interface HealthStep {
+  readonly at: number
+  readonly counts: Readonly<Partial<Record<Health, number>>>
+}
+
+/** What a robot told over some time; all in order of time, and nothing where nothing was told. */
 export interface History {
   readonly stepMs: number
   readonly fields: ReadonlyMap<string, readonly Bucket[]>
+  readonly health: readonly HealthStep[]
 }
 
+const WORST_FIRST: readonly Health[] = ['error', 'warn', 'ok', 'unknown']
+
 export function historyOf(
-  items: readonly Pick<HeartbeatSummary, 'at' | 'values'>[],
+  items: readonly Pick<HeartbeatSummary, 'at' | 'health' | 'values'>[],
   stepMs: number,
 ): History {
   const fields = new Map<string, Bucket[]>()
@@ -28,7 +39,8 @@ export function historyOf(
       buckets.push({ at: Date.parse(at), ...numbers })
       fields.set(field, buckets)
     }
-  return { stepMs, fields }
+  const health = items.map(({ at, health: counts }) => ({ at: Date.parse(at), counts }))
+  return { stepMs, fields, health }
 }
 
 /** With one more heartbeat, heard while the charts are looked at. One that is older than what is there waits to be loaded. */
@@ -37,6 +49,7 @@ export function withBeat(
   at: number,
   numbers: ReadonlyMap<string, number>,
   wanted: readonly string[],
+  health: Health = 'unknown',
 ): History {
   const { stepMs } = history
   const begins = at - (at % stepMs)
@@ -52,7 +65,15 @@ export function withBeat(
       last?.at === begins ? [...buckets.slice(0, -1), grown(last, value)] : [...buckets, one(begins, value)],
     )
   }
-  return { stepMs, fields }
+  return { stepMs, fields, health: withHealth(history.health, begins, health) }
+}
+
+function withHealth(steps: readonly HealthStep[], begins: number, health: Health): readonly HealthStep[] {
+  const last = steps.at(-1)
+  if (last && last.at > begins) return steps
+  if (last?.at !== begins) return [...steps, { at: begins, counts: { [health]: 1 } }]
+  const counts = { ...last.counts, [health]: (last.counts[health] ?? 0) + 1 }
+  return [...steps.slice(0, -1), { at: begins, counts }]
 }
 
 const one = (at: number, value: number): Bucket => ({ at, count: 1, min: value, avg: value, max: value })
@@ -73,7 +94,38 @@ export function within(history: History, { from, to }: Span): History {
   const fields = [...history.fields].map(
     ([field, buckets]) => [field, buckets.filter(({ at }) => at > from - history.stepMs && at < to)] as const,
   )
-  return { ...history, fields: new Map(fields) }
+  const health = history.health.filter(({ at }) => at > from - history.stepMs && at < to)
+  return { ...history, fields: new Map(fields), health }
+}
+
+export interface HealthSpan extends Span {
+  readonly health: Health
+}
+
+/** The worst of each step; those of one health as one, for as long as no silence lies between them. Cut to what is shown. */
+export function healthSpans({ health, stepMs }: History, silence: number, shown: Span): HealthSpan[] {
+  const spans: HealthSpan[] = []
+  for (const { at, counts } of health) {
+    const worst = WORST_FIRST.find((each) => (counts[each] ?? 0) > 0) ?? 'unknown'
+    const last = spans.at(-1)
+    const isJoined = last !== undefined && at + stepMs - last.to <= silence
+    const isSame = isJoined && last.health === worst
+    if (isJoined) spans[spans.length - 1] = { ...last, to: isSame ? at + stepMs : at }
+    if (!isSame) spans.push({ from: at, to: at + stepMs, health: worst })
+  }
+  return spans
+    .map((span) => ({ ...span, from: Math.max(span.from, shown.from), to: Math.min(span.to, shown.to) }))
+    .filter(({ from, to }) => to > from)
+}
+
+/** Which part of all heartbeats told of which health, the worst first. */
+export function healthShares({ health }: History): { readonly health: Health; readonly share: number }[] {
+  const counts = WORST_FIRST.map((each) => ({
+    health: each,
+    count: health.reduce((sum, step) => sum + (step.counts[each] ?? 0), 0),
+  }))
+  const all = counts.reduce((sum, { count }) => sum + count, 0)
+  return counts.filter(({ count }) => count > 0).map(({ health, count }) => ({ health, share: count / all }))
 }
 
 /** Silence up to here is none: what makes a robot offline, or one step in which nothing came. */

@@ -87,7 +87,10 @@ export function useHistory(
       setHistory(
         (old) =>
           old &&
-          within(withBeat(old, at, numbersIn(heartbeat), fields), { ...span, to: span.to + heartbeatMs }),
+          within(withBeat(old, at, numbersIn(heartbeat), fields, heartbeat.health), {
+            ...span,
+            to: span.to + heartbeatMs,
+          }),
       )
   }, [heartbeat?.seq, heartbeat?.at, isMoving])
 
