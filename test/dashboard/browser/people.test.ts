@@ -6,7 +6,7 @@ import { becomeOwner, chromium, openBrowser, signIn, type Visitor, visit } from 
 
 const HARUKI = { email: 'haruki@example.com', password: 'rain over the long bridge' }
 
-describe.skipIf(chromium === undefined)('people, their tokens and what they did', { timeout: 120_000 }, () => {
+describe.skipIf(chromium === undefined)('people and their tokens', { timeout: 120_000 }, () => {
   let scene: Scene
   let browser: Browser
   let owner: Visitor
@@ -240,6 +240,89 @@ describe.skipIf(chromium === undefined)('people, their tokens and what they did'
     await page.getByRole('button', { name: 'Cancel' }).click()
   })
 
+  test('an admin manages everybody but owners, and does not decide for the deployment', async () => {
+    const invited = await scene.operator.must('POST', '/api/users', {
+      name: 'Sol',
+      email: 'sol@example.com',
+      roles: [{ role: 'admin' }],
+    })
+    const sol = await come({ phone: true })
+    const { page } = sol
+    await page.goto(String(invited.accept_url))
+    await page.getByLabel('Password').fill('seven gulls on a wire')
+    await page.getByRole('button', { name: 'Accept', exact: true }).click()
+    await page.getByRole('heading', { name: 'Fleet' }).waitFor()
+    await page.goto('/people')
+    const people = page.getByRole('table', { name: 'People' })
+    await people.getByRole('row', { name: /Sol \(you\)/ }).waitFor()
+    await page.getByText('A second factor is everybody’s own choice').waitFor()
+    for (const name of ['Ask it of everybody', 'Change…'])
+      expect(await page.getByRole('button', { name }).count()).toBe(0)
+    expect(await page.getByRole('link', { name: 'set up your own first' }).count()).toBe(0)
+    await sol.expectAccessible()
+    await sol.picture('people-on-a-phone')
+    expect(await page.evaluate('document.documentElement.scrollWidth')).toBeLessThanOrEqual(375)
+
+    await page.getByRole('button', { name: 'Manage Ada' }).click()
+    const dialog = page.getByRole('dialog', { name: 'Ada' })
+    await dialog.getByText('They hold more than you could give').waitFor()
+    expect(await dialog.getByRole('button').allTextContents()).toEqual(['Change roles…', 'Close'])
+    await dialog.getByRole('button', { name: 'Change roles' }).click()
+    await page.getByLabel('Role 1', { exact: true }).selectOption('viewer')
+    await page.getByRole('button', { name: 'Change the roles' }).click()
+    // What the page cannot know the server says, and the dialog stays.
+    await page.getByRole('alert').getByText('exceeds_own_rights').waitFor()
+    await page.getByRole('button', { name: 'Cancel' }).click()
+    await page.getByRole('button', { name: 'Invite somebody' }).click()
+    expect(await page.getByLabel('Role 1', { exact: true }).locator('option').allTextContents()).toEqual([
+      'admin',
+      'operator',
+      'viewer',
+    ])
+    await page.keyboard.press('Escape')
+
+    await page.goto('/tokens?of=others')
+    await page.getByRole('row', { name: /Night report/ }).waitFor()
+    expect(await page.getByRole('button', { name: /Revoke/ }).count()).toBe(0)
+    await page.goto('/tokens')
+    await page.getByRole('heading', { name: 'No token yet' }).waitFor()
+    await page.getByRole('button', { name: 'New token' }).click()
+    await page.getByLabel('Name', { exact: true }).fill('Of Sol')
+    await page.getByLabel('All that I may do').check()
+    await page.getByText('Only from some addresses').click()
+    await page.getByLabel('Addresses').fill('10.0.0.0/40')
+    await page.getByRole('button', { name: 'Make the token' }).click()
+    await page.getByText('must be an address or a CIDR range').first().waitFor()
+    await page.getByLabel('Addresses').fill('10.0.0.0/8')
+    await sol.expectAccessible()
+    await page.getByRole('button', { name: 'Make the token' }).click()
+    const token = await secretOf(page)
+    const answer = await fetch(`${url()}/api/robots`, { headers: { authorization: `Bearer ${token}` } })
+    expect(answer.status).toBe(403)
+    await page.getByRole('button', { name: 'I have stored it' }).click()
+    await page
+      .getByRole('row', { name: /Of Sol/ })
+      .getByText('from 10.0.0.0/8')
+      .waitFor()
+
+    // Whoever is left alone with a page is signed out of it by whoever revokes everything of theirs.
+    await owner.page.goto('/people')
+    await owner.page.getByRole('button', { name: 'Manage Sol' }).click()
+    await owner.page.getByRole('button', { name: 'Revoke everything' }).click()
+    await owner.page.getByText('2 credentials will go:').waitFor()
+    await owner.page.getByRole('button', { name: 'Revoke all of it' }).click()
+    await page.getByText('Your session is over').waitFor()
+    await signIn(sol, 'sol@example.com', 'seven gulls on a wire')
+    await page.getByRole('heading', { name: 'No token yet' }).waitFor()
+    await owner.page.getByRole('button', { name: 'Manage Sol' }).click()
+    await owner.page.getByRole('button', { name: 'Remove' }).click()
+    await owner.page
+      .getByRole('dialog', { name: 'Remove Sol' })
+      .getByRole('button', { name: 'Remove' })
+      .click()
+    await page.getByText('Your session is over').waitFor()
+  })
+
   test('a second factor is set up with an authenticator, and asked for from then on', async () => {
     const { page } = owner
     await page.goto('/account')
@@ -370,7 +453,7 @@ describe.skipIf(chromium === undefined)('people, their tokens and what they did'
     await page.goto('/audit')
     await log
       .getByRole('row')
-      .nth(1)
+      .filter({ hasText: 'second_factor.reset' })
       .getByRole('button', { name: /More about line/ })
       .click()
     await log.getByText(/"sessions_ended": \d/).waitFor()

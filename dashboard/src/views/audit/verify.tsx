@@ -64,7 +64,7 @@ export function VerifyAudit({ onClose }: { onClose: () => void }) {
           ) : (
             <span>{progress.checked.toLocaleString('en')} lines so far…</span>
           )}
-          {head && (
+          {head && !last.finding && (
             <span class="small wrap">
               The newest line, to be noted: <code>{head}</code> <Copy text={head} />
             </span>

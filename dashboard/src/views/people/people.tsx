@@ -49,7 +49,10 @@ export function People() {
       </Shown>
       {users.more && <Button onClick={users.more}>Show more</Button>}
       {may('users:manage') && (
-        <Security withoutSecondFactor={users.value?.filter((user) => !user.second_factor).length ?? 0} />
+        <Security
+          without={users.value?.filter((user) => !user.second_factor).length ?? 0}
+          areAllKnown={users.value !== undefined && users.more === undefined}
+        />
       )}
       {places.value && open === 'invite' && (
         <Invite places={places.value} onDone={users.reload} onClose={close} />

@@ -11,7 +11,14 @@ import { Shown } from '../../ui/states.tsx'
 import { done } from '../../ui/toasts.tsx'
 
 /** What holds for everybody; only an owner changes it. */
-export function Security({ withoutSecondFactor }: { withoutSecondFactor: number }) {
+export function Security({
+  without,
+  areAllKnown,
+}: {
+  /** People who have no second factor, of those who are known so far. */
+  without: number
+  areAllKnown: boolean
+}) {
   const settings = useLoaded<Settings>(() => api.get('/api/security'), [])
   const [open, setOpen] = useState<'second-factor' | 'robots'>()
   const found = visitor.value
@@ -86,11 +93,10 @@ export function Security({ withoutSecondFactor }: { withoutSecondFactor: number 
                       ? 'Whoever has a second factor keeps it, and may remove it. Whoever has none signs in with the password alone.'
                       : 'Whoever has none may do nothing but set one up, from now on: also in sessions that go on, and with their tokens.'}
                   </p>
-                  {!now.require_second_factor && withoutSecondFactor > 0 && (
+                  {!now.require_second_factor && without > 0 && (
                     <p>
-                      {withoutSecondFactor === 1
-                        ? '1 person here has none.'
-                        : `${withoutSecondFactor} people here have none.`}
+                      {areAllKnown ? '' : 'At least '}
+                      {without === 1 ? '1 person here has none.' : `${without} people here have none.`}
                     </p>
                   )}
                 </Confirm>

@@ -1,19 +1,21 @@
 import { useMemo, useState } from 'preact/hooks'
 import { useLocation } from 'preact-iso'
-import { api } from '../../api/client.ts'
-import type { AccessToken, Fleet } from '../../api/types.ts'
-import { isOwner, may, maySomewhere, visitor } from '../../session/session.ts'
+import { all, api } from '../../api/client.ts'
+import type { AccessToken, Fleet, User } from '../../api/types.ts'
+import { isOwner, manages, may, maySomewhere, visitor } from '../../session/session.ts'
 import { Badge } from '../../ui/badge.tsx'
 import { Button } from '../../ui/button.tsx'
 import { Confirm } from '../../ui/dialog.tsx'
+import { useLoaded } from '../../ui/loaded.ts'
 import { PageHead } from '../../ui/page-head.tsx'
 import { usePages } from '../../ui/pages.ts'
-import { placeName, usePlaces } from '../../ui/places.ts'
+import { type Places, placeName, usePlaces } from '../../ui/places.ts'
 import { Choice, words } from '../../ui/search-controls.tsx'
 import { Empty, Shown } from '../../ui/states.tsx'
 import { type Column, Table } from '../../ui/table.tsx'
 import { Ago } from '../../ui/times.tsx'
 import { done } from '../../ui/toasts.tsx'
+import { roleAt } from '../people/role-words.ts'
 import { NEWEST_FIRST, type TokenFilter, tokenAddressOf, tokenFilterOf, tokenQueryOf } from './filters.ts'
 import { NewToken } from './new-token.tsx'
 import { type Extent, RevokeAll } from './revoke-all.tsx'
@@ -101,6 +103,7 @@ export function Tokens() {
           path="/api/tokens"
           query={ofOthers ? (filter.user ? { user: filter.user } : { all: true }) : {}}
           ofOthers={ofOthers}
+          places={places.value}
         />
       )}
     </>
@@ -122,6 +125,7 @@ function TokenList({
   fleet,
   fleetChoice,
   ofOthers = false,
+  places,
 }: {
   filter: TokenFilter
   onFilter: (filter: TokenFilter) => void
@@ -130,6 +134,7 @@ function TokenList({
   fleet?: Fleet
   fleetChoice?: preact.ComponentChildren
   ofOthers?: boolean
+  places?: Places | undefined
 }) {
   const asked = tokenQueryOf(filter)
   const tokens = usePages<AccessToken>(path, { ...query, ...asked })
@@ -139,6 +144,15 @@ function TokenList({
   const close = () => setDeed(undefined)
   const isMine = (token: AccessToken) => token.user_id !== null && token.user_id === self?.id
   const at = fleet && { site_id: fleet.site_id, fleet_id: fleet.id }
+  const people = useLoaded(() => (ofOthers ? all<User>('/api/users') : Promise.resolve([])), [ofOthers])
+  /** Somebody's who holds more than the viewer is seen, and not theirs to revoke. */
+  const mayRevoke = (token: AccessToken) => {
+    if (token.fleet_id !== null || isMine(token)) return true
+    const whose = people.value?.find(({ id }) => id === token.user_id)
+    return (
+      whose !== undefined && places !== undefined && manages(whose.roles.map((role) => roleAt(role, places)))
+    )
+  }
   const mayRevokeFleet = at && may('tokens:manage', at) && may('enrollment-keys:write', at)
 
   const columns: Column<AccessToken>[] = [
@@ -208,14 +222,16 @@ function TokenList({
                 Replace
               </Button>
             )}
-            <Button
-              size="small"
-              kind="danger"
-              label={`Revoke ${token.name}`}
-              onClick={() => setDeed({ kind: 'revoke', token })}
-            >
-              Revoke
-            </Button>
+            {mayRevoke(token) && (
+              <Button
+                size="small"
+                kind="danger"
+                label={`Revoke ${token.name}`}
+                onClick={() => setDeed({ kind: 'revoke', token })}
+              >
+                Revoke
+              </Button>
+            )}
           </div>
         ),
     },
