@@ -112,6 +112,7 @@ describe.skipIf(chromium === undefined)('keys, approvals and places', () => {
 
     await page.getByRole('heading', { name: 'Dock 4' }).waitFor()
     const made = page.getByRole('region', { name: 'What was just made' })
+    expect(await made.evaluate((panel) => panel === panel.ownerDocument.activeElement)).toBe(true)
     const [command, secret] = await made.locator('pre').allTextContents()
     expect(secret).toMatch(/^rf_enroll_[0-9a-f]{64}$/)
     expect(command).toBe(
@@ -296,6 +297,11 @@ describe.skipIf(chromium === undefined)('keys, approvals and places', () => {
     await card('guest-5').waitFor()
     expect(new URL(page.url()).search).toBe('?q=guest')
 
+    await page.getByLabel('Waits').selectOption('for over an hour')
+    await page.getByRole('heading', { name: 'No robot that waits passes this filter' }).waitFor()
+    await page.goto(`/approvals?credential=${scene.fleet.id}`)
+    await page.getByRole('heading', { name: 'No robot that waits passes this filter' }).waitFor()
+    await page.getByRole('button', { name: 'Show those of any key' }).click()
     await card('guest-5').getByRole('link', { name: 'Contractor' }).click()
     await page.getByRole('heading', { name: 'Contractor' }).waitFor()
     await page.getByRole('row', { name: /guest-1/ }).waitFor()

@@ -2,6 +2,7 @@ import { useMemo, useState } from 'preact/hooks'
 import { useLocation } from 'preact-iso'
 import { may, maySomewhere } from '../../session/session.ts'
 import { Button } from '../../ui/button.tsx'
+import { LiveMark } from '../../ui/live-mark.tsx'
 import { More } from '../../ui/more.tsx'
 import { PageHead } from '../../ui/page-head.tsx'
 import { type Places, usePlaces } from '../../ui/places.ts'
@@ -46,11 +47,17 @@ export function Approvals() {
   return (
     <>
       <PageHead title="Approvals">
-        <span class="live" data-live={queue.isLive} role="status">
-          {queue.isLive ? 'Live' : 'Connecting…'}
-        </span>
+        <LiveMark live={queue.live} />
       </PageHead>
       <Filters filter={filter} places={places.value} onFilter={setFilter} />
+      {filter.credential && (
+        <p class="soft">
+          Only those that came with one key.{' '}
+          <Button size="small" onClick={() => setFilter(withPart(filter, { credential: undefined }))}>
+            Show those of any key
+          </Button>
+        </p>
+      )}
       <Shown loaded={{ ...queue.pages, value: queue.rows }}>
         {(rows) =>
           rows.length === 0 ? (
@@ -195,7 +202,7 @@ function Filters({
       <Choice name="Waits" value={filter.waited} options={WAITED} onValue={set('waited')} />
       {isNarrowed(filter) && (
         <Button kind="quiet" onClick={() => onFilter({})}>
-          {filter.credential ? 'Show all, of any key' : 'Show all'}
+          Show all
         </Button>
       )}
     </div>

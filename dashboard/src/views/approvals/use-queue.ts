@@ -1,11 +1,14 @@
+import { useComputed } from '@preact/signals'
 import { useEffect, useMemo, useRef, useState } from 'preact/hooks'
 import type { WaitingRobot } from '../../api/types.ts'
-import { follow, type LiveRobot } from '../../live/feed.ts'
+import { type Freshness, follow, type LiveRobot, NOT_YET } from '../../live/feed.ts'
 import { now } from '../../ui/clock.ts'
 import { type Pages, usePages } from '../../ui/pages.ts'
 import { type QueueFilter, queryOf, settled } from './filters.ts'
 
 const PAGE = 100
+/** Steps in which the time goes on that robots have waited since before. */
+const STEP_MS = 300_000
 /** Robots come and go in crowds: the list is loaded once for those of this time. */
 const GATHERED_MS = 700
 
@@ -14,7 +17,7 @@ export interface Queue {
   readonly rows: readonly WaitingRobot[] | undefined
   /** Rows that are still shown, and wait no longer. */
   readonly gone: ReadonlySet<string>
-  readonly isLive: boolean
+  readonly live: Freshness
   /** The filter as the REST interface was asked by it. */
   readonly query: Readonly<Record<string, string | undefined>>
 }
@@ -25,10 +28,12 @@ export interface Queue {
  */
 export function useQueue(filter: QueueFilter, isHeld: boolean, decided: ReadonlySet<string>): Queue {
   const key = JSON.stringify(filter)
-  // The time as of when the filter was chosen: a list whose address changes by itself never comes to rest.
-  const query = useMemo(() => queryOf(filter, now.peek()), [key])
+  const { waited } = filter
+  const step = useComputed(() => Math.floor(now.value / STEP_MS))
+  const asOf = waited === undefined ? 0 : step.value * STEP_MS
+  const query = useMemo(() => queryOf(JSON.parse(key) as QueueFilter, asOf), [key, asOf])
   const pages = usePages<WaitingRobot>('/api/approvals', { ...query, limit: PAGE })
-  const [isLive, setLive] = useState(false)
+  const [live, setLive] = useState(NOT_YET)
   const [connections, setConnections] = useState<ReadonlyMap<string, LiveRobot['connection']>>(new Map())
   const newest = useRef(pages)
   newest.current = pages
@@ -82,5 +87,5 @@ export function useQueue(filter: QueueFilter, isHeld: boolean, decided: Readonly
     const connection = connections.get(row.id)
     return connection && connection !== row.connection ? { ...row, connection } : row
   })
-  return { pages, rows: value && shown, gone, isLive, query }
+  return { pages, rows: value || known.length > 0 ? shown : undefined, gone, live, query }
 }

@@ -1,4 +1,4 @@
-import { useState } from 'preact/hooks'
+import { useEffect, useRef, useState } from 'preact/hooks'
 import { api } from '../../api/client.ts'
 import type { EnrollmentKey, Robot } from '../../api/types.ts'
 import { InstallCommand } from '../../keys/install-command.tsx'
@@ -122,8 +122,11 @@ export function KeyPage({
 
 /** A secret that was just made. */
 function Made({ made, onSeen }: { made: MadeKey; onSeen: () => void }) {
+  // The form that had the focus is gone; what it made is what comes next, also for who does not see it.
+  const panel = useRef<HTMLElement>(null)
+  useEffect(() => panel.current?.focus(), [])
   return (
-    <section class="panel made" aria-label="What was just made">
+    <section ref={panel} tabIndex={-1} class="panel made" aria-label="What was just made">
       <p class="notice" data-tone={made.canBeShown ? 'ok' : 'warn'} role="status">
         <strong>
           {made.canBeShown
