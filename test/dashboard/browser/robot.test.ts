@@ -154,6 +154,8 @@ describe.skipIf(chromium === undefined)('the page of a robot', { timeout: 60_000
     await page.getByRole('img', { name: /^Battery: between 71 % and 71 %/ }).waitFor()
     await visitor.expectAccessible()
     await visitor.picture('robot')
+    const { items } = await scene.operator.must<{ items: { action: string }[] }>('GET', '/api/audit')
+    expect(items.map(({ action }) => action)).not.toContain('enrollment_key.revealed')
 
     robot.says = {
       ...robot.says,

@@ -6,6 +6,7 @@ import { Badge, Lifecycle } from '../../ui/badge.tsx'
 import { Copy } from '../../ui/copy.tsx'
 import { useLoaded } from '../../ui/loaded.ts'
 import { Ago } from '../../ui/times.tsx'
+import { addressOf } from '../keys/address.ts'
 import { DeedButton, LabelsButton, MoveButton, RenameButton, SetupTokenButton } from './deeds.tsx'
 import { linesOf } from './said.ts'
 import { Fact } from './says.tsx'
@@ -174,11 +175,14 @@ function Credential({ id, robot }: { id: string | null; robot: Robot }) {
   const { value, isLoading } = useLoaded<Found | undefined>(
     async (signal) => {
       if (id === null || !isSeen) return undefined
-      const key = await ifSeen(api.get<EnrollmentKey>(`/api/enrollment-keys/${id}`, {}, { signal }))
-      if (key) return { name: key.name, kind: 'enrollment key', href: '/keys' }
+      const keyPath = `/api/enrollment-keys/${id}`
+      // Its name is wanted, and its value is not: that would be one more reveal in the audit log.
+      const key = await ifSeen(api.get<EnrollmentKey>(keyPath, { reveal: false }, { signal }))
+      if (key) return { name: key.name, kind: 'enrollment key', href: addressOf({ kind: 'enrollment', id }) }
       const path = `/api/provisioning-tokens/${id}`
       const token = await ifSeen(api.get<ProvisioningToken>(path, {}, { signal }))
-      if (token) return { name: token.name, kind: 'provisioning token', href: '/keys' }
+      if (token)
+        return { name: token.name, kind: 'provisioning token', href: addressOf({ kind: 'provisioning', id }) }
       return undefined
     },
     [id, isSeen],

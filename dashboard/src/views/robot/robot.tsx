@@ -2,6 +2,7 @@ import { useCallback, useMemo } from 'preact/hooks'
 import { useLocation, useRoute } from 'preact-iso'
 import { Problem } from '../../api/problem.ts'
 import { Connection, Health, Lifecycle } from '../../ui/badge.tsx'
+import { LiveMark } from '../../ui/live-mark.tsx'
 import { PageHead } from '../../ui/page-head.tsx'
 import { Empty, Failure, Loading } from '../../ui/states.tsx'
 import { Ago } from '../../ui/times.tsx'
@@ -32,7 +33,7 @@ function RobotOf({ id }: { id: string }) {
     },
     [search, path, route],
   )
-  const { robot, said, error, isLive, isGone, take, reload } = useRobot(id)
+  const { robot, said, error, live, isGone, take, reload } = useRobot(id)
   const place = usePlace(robot)
 
   if (!robot)
@@ -59,9 +60,13 @@ function RobotOf({ id }: { id: string }) {
         {robot.lifecycle !== 'active' && <Lifecycle lifecycle={robot.lifecycle} />}
         <Connection robot={robot} />
         {robot.connection !== 'unseen' && <Health health={robot.health} />}
-        <span class="live" data-live={isLive && !isGone} role="status">
-          {isGone ? 'No longer followed' : isLive ? 'Live' : 'Connecting…'}
-        </span>
+        {isGone ? (
+          <span class="live" role="status">
+            No longer followed
+          </span>
+        ) : (
+          <LiveMark live={live} />
+        )}
       </PageHead>
       {isGone && (
         <div class="notice" data-tone="warn" role="alert">

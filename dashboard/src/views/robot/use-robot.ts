@@ -2,7 +2,7 @@ import { useCallback, useEffect, useState } from 'preact/hooks'
 import { api } from '../../api/client.ts'
 import { Problem } from '../../api/problem.ts'
 import type { Fleet, Info, Robot, Site } from '../../api/types.ts'
-import { follow } from '../../live/feed.ts'
+import { type Freshness, follow, NOT_YET } from '../../live/feed.ts'
 import { useLoaded } from '../../ui/loaded.ts'
 import { hear, type Said } from './said.ts'
 
@@ -12,7 +12,7 @@ export interface FollowedRobot {
   readonly said: Said
   /** Why there is no robot to show. */
   readonly error: unknown
-  readonly isLive: boolean
+  readonly live: Freshness
   /** It was there, and is no longer: deleted, or out of the viewer's reach. */
   readonly isGone: boolean
   /** Takes what a change answered, before the feed tells it. */
@@ -29,7 +29,7 @@ interface Known {
 export function useRobot(id: string): FollowedRobot {
   const [known, setKnown] = useState<Known>()
   const [error, setError] = useState<unknown>()
-  const [isLive, setLive] = useState(false)
+  const [live, setLive] = useState(NOT_YET)
   const [isGone, setGone] = useState(false)
   const [round, setRound] = useState(0)
 
@@ -72,7 +72,7 @@ export function useRobot(id: string): FollowedRobot {
     robot: known?.robot,
     said: known?.said ?? {},
     error,
-    isLive,
+    live,
     isGone,
     take,
     reload: useCallback(() => setRound((count) => count + 1), []),
