@@ -51,7 +51,7 @@ export async function nextIdentity(parts: BecomingParts, refusal: TokenRefused):
   const { credential, mistakes } = parts.look()
   const why = withoutStop(refusal.message)
   if (!credential) throw new TokenRefused(`${why}. ${whatToDo(mistakes)}`)
-  if (!isNew(identity, credential)) throw new TokenRefused(`${why}. ${whatIsWrong(identity, credential)}`)
+  if (!isNew(identity, credential)) throw new TokenRefused(`${why}; ${whatIsWrong(identity, credential)}`)
   log.warn(`${why}; enrolling anew with ${credential.label}`)
   await clock.sleep(SHORTEST_PAUSE_MS + random.fraction() * PAUSE_SPREAD_MS, signal)
   try {

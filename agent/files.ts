@@ -63,15 +63,16 @@ function namesIn(folder: string): string[] {
 
 /** Why a file or folder cannot be read or written, for a person. */
 export function describeFileError(path: string, error: unknown): string {
-  switch ((error as NodeJS.ErrnoException).code) {
+  const { code } = error as NodeJS.ErrnoException
+  switch (code) {
     case 'EACCES':
     case 'EPERM':
-      return `this user may not (EACCES${ownersOf(path)})`
+      return `this user may not (${code}${ownersOf(path)})`
     case 'EROFS':
       return 'its file system is read-only (EROFS); one that became so by itself has found an error on the disk: see dmesg'
     case 'ENOSPC':
     case 'EDQUOT':
-      return 'there is no room left on the disk (ENOSPC)'
+      return `there is no room left on the disk (${code})`
     default:
       return describeError(error)
   }

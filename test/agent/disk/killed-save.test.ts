@@ -148,7 +148,7 @@ function expectWhole(
   expect(loadState(places), when).toMatchObject({ state: { others: { later: when } }, warnings: [] })
 }
 
-/** Two at a time: they wait for the disk, and for a process to start. */
+/** Three at a time: they wait for the disk, and for a process to start. */
 async function forEach<Item>(items: readonly Item[], work: (item: Item) => Promise<void>): Promise<void> {
   const left = [...items]
   const worker = async () => {
