@@ -73,7 +73,7 @@ export interface LiveFeeds {
   stop(): void
 }
 
-const COMMENT_EVERY_MS = 15_000
+const COMMENT_EVERY_MS = 5_000
 const LOOK_AFTER_MS = 1_000
 /** A reader that takes nothing for so long is let go. */
 const STUCK_MS = 30_000

@@ -5,6 +5,8 @@ export class Problem extends Error {
   readonly requestId: string | undefined
   /** What is wrong with which field, as JSON pointers. */
   readonly errors: readonly { readonly pointer: string; readonly detail: string }[]
+  /** How long it asks to be left alone. */
+  readonly retryAfterMs: number | undefined
 
   constructor(
     status: number,
@@ -15,12 +17,14 @@ export class Problem extends Error {
       request_id?: string
       errors?: readonly { pointer: string; detail: string }[]
     },
+    retryAfterMs?: number,
   ) {
     super(document.detail ?? document.title ?? `The server answered ${status}`)
     this.status = status
     this.code = document.code ?? 'unknown'
     this.requestId = document.request_id
     this.errors = document.errors ?? []
+    this.retryAfterMs = retryAfterMs
   }
 
   /** What is wrong with a field of the body. */
@@ -30,10 +34,10 @@ export class Problem extends Error {
   }
 }
 
-/** The server was not reached at all. */
+/** The server was not reached at all, or did not answer in time. */
 export class Unreachable extends Error {
-  constructor() {
-    super('The server cannot be reached')
+  constructor(message = 'The server cannot be reached') {
+    super(message)
   }
 }
 

@@ -40,11 +40,21 @@ function becomeNobody(): void {
   become({ kind: 'nobody', ended: visitor.peek().kind === 'somebody' })
 }
 
+/** A server that does not say within this time who is here is taken for gone. */
+const ANSWER_MS = 8_000
+let looking = 0
+
+/** Asks unless that is being asked already: a server that does not answer is not asked more and more. */
+export async function lookIfIdle(): Promise<void> {
+  if (looking === 0) await lookAgain()
+}
+
 /** Asks the server who is signed in. */
 export async function lookAgain(): Promise<void> {
   const asked = round
+  looking += 1
   try {
-    const who = await api.get<WhoAmI>('/api/session')
+    const who = await api.get<WhoAmI>('/api/session', undefined, { timeoutMs: ANSWER_MS })
     const before = visitor.peek()
     const isSame = before.kind === 'somebody' && JSON.stringify(before.who) === JSON.stringify(who)
     if (asked === round && !isSame) become({ kind: 'somebody', who })
@@ -53,6 +63,8 @@ export async function lookAgain(): Promise<void> {
     if (error instanceof Problem && error.status === 401) becomeNobody()
     // Whoever is here stays while the server is away.
     else if (visitor.peek().kind !== 'somebody') become({ kind: 'failed', error })
+  } finally {
+    looking -= 1
   }
 }
 
@@ -84,7 +96,7 @@ export function watchStanding(): () => void {
     if (document.hidden || visitor.peek().kind !== 'somebody') return
     if (Date.now() - usedAt > LEFT_ALONE_MS) return
     lookedAt = Date.now()
-    void lookAgain()
+    void lookIfIdle()
   }
   const used = () => {
     usedAt = Date.now()

@@ -66,7 +66,7 @@ export function liveRoutes(app: App, parts: HttpParts): void {
       operationId: 'watchRobots',
       summary: 'Follow robots as they change, as Server-Sent Events',
       description:
-        '`event: snapshot` tells all robots that pass the filter, some at a time; from then on `event: delta` tells once a second at the most what changed. `event: reset` comes before everything is told anew, `event: end` before the server closes. A comment comes every 15 seconds. docs/contract.md tells the rest.',
+        '`event: snapshot` tells all robots that pass the filter, some at a time; from then on `event: delta` tells once a second at the most what changed. `event: reset` comes before everything is told anew, `event: end` before the server closes. A comment comes every 5 seconds. docs/contract.md tells the rest.',
       tags: ['Robots'],
       querystring: query,
       headers,

@@ -178,7 +178,8 @@ describe.skipIf(chromium === undefined)('the fleet, of 10,000 robots', { timeout
     const server = scene.servers[0]!
     const port = new URL(server.url).port
     await server.kill9()
-    await page.getByText('Connecting…').waitFor()
+    await page.getByText('Not live').waitFor()
+    await page.getByText(/^as of \d+ s ago/).waitFor()
     await page.getByText('The server cannot be reached').waitFor()
     expect(await page.getByText('cart-00001').isVisible()).toBe(true)
     await scene.addServer({ BEACON_PORT: port })

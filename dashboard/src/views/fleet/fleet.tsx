@@ -4,6 +4,7 @@ import { all } from '../../api/client.ts'
 import type { Fleet as FleetOfRobots, Site } from '../../api/types.ts'
 import { maySomewhere } from '../../session/session.ts'
 import { Button } from '../../ui/button.tsx'
+import { LiveMark } from '../../ui/live-mark.tsx'
 import { useLoaded } from '../../ui/loaded.ts'
 import { PageHead } from '../../ui/page-head.tsx'
 import { Empty, Failure, Loading } from '../../ui/states.tsx'
@@ -46,9 +47,7 @@ export function Fleet() {
   return (
     <>
       <PageHead title="Fleet">
-        <span class="live" data-live={fleet.isLive} role="status">
-          {fleet.isLive ? 'Live' : 'Connecting…'}
-        </span>
+        <LiveMark live={fleet.live} />
         {maySomewhere('enrollment-keys:write') && (
           <a class="button primary" href="/welcome">
             Add robots

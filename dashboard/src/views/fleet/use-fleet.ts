@@ -1,7 +1,7 @@
 import { useCallback, useEffect, useMemo, useRef, useState } from 'preact/hooks'
 import { api } from '../../api/client.ts'
 import type { Page, Robot } from '../../api/types.ts'
-import { type Counts, follow, type LiveRobot } from '../../live/feed.ts'
+import { type Counts, type Freshness, follow, type LiveRobot, NOT_YET } from '../../live/feed.ts'
 import { baseOf, type FleetFilter, isStillIn } from './filters.ts'
 
 const PAGE = 200
@@ -24,7 +24,7 @@ export interface FleetRows {
   /** Robots in the list that no longer pass the filter. */
   readonly left: ReadonlySet<string>
   readonly counts: Counts | undefined
-  readonly isLive: boolean
+  readonly live: Freshness
   /** Which rows people see; theirs are kept fresh. */
   readonly setVisible: (ids: readonly string[]) => void
 }
@@ -45,7 +45,7 @@ export function useFleet(filter: FleetFilter): FleetRows {
   const [error, setError] = useState<unknown>()
   const [round, setRound] = useState(0)
   const [counts, setCounts] = useState<Counts>()
-  const [isLive, setLive] = useState(false)
+  const [live, setLive] = useState(NOT_YET)
   const [came, setCame] = useState<ReadonlySet<string>>(new Set())
   const [gone, setGone] = useState<ReadonlySet<string>>(new Set())
   const current = useRef({ filter, listed })
@@ -203,7 +203,7 @@ export function useFleet(filter: FleetFilter): FleetRows {
     moved: came.size + left.size,
     left,
     counts,
-    isLive,
+    live,
     setVisible,
   }
 }

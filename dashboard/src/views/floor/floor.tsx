@@ -3,6 +3,7 @@ import { useLocation } from 'preact-iso'
 import { all } from '../../api/client.ts'
 import type { Site } from '../../api/types.ts'
 import { Connection, Health } from '../../ui/badge.tsx'
+import { LiveMark } from '../../ui/live-mark.tsx'
 import { useLoaded } from '../../ui/loaded.ts'
 import { PageHead } from '../../ui/page-head.tsx'
 import { Empty, Failure, Loading } from '../../ui/states.tsx'
@@ -32,9 +33,7 @@ export function Floor() {
   return (
     <>
       <PageHead title="Floor">
-        <span class="live" data-live={floor.isLive} role="status">
-          {floor.isLive ? 'Live' : 'Connecting…'}
-        </span>
+        <LiveMark live={floor.live} />
         <label>
           <span class="visually-hidden">Site</span>
           <select value={site} onChange={(event) => go({ site: event.currentTarget.value })}>
@@ -67,7 +66,8 @@ export function Floor() {
           <a href="/welcome">Bring in the first robot</a>
         </Empty>
       ) : !floor.isKnown ? (
-        sites.error === undefined && <Loading />
+        sites.error === undefined &&
+        (floor.live.why === undefined ? <Loading /> : <Failure error={floor.live.why} />)
       ) : floor.placed.length === 0 ? (
         <Empty title="No robot says where it is">
           <p>

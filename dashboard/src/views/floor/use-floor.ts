@@ -1,5 +1,5 @@
 import { useEffect, useRef, useState } from 'preact/hooks'
-import { follow, type LiveRobot } from '../../live/feed.ts'
+import { type Freshness, follow, type LiveRobot, NOT_YET } from '../../live/feed.ts'
 import { now } from '../../ui/clock.ts'
 import type { Placed } from './draw.ts'
 import { frameOf, type Point, spotOf } from './geometry.ts'
@@ -15,7 +15,7 @@ export interface FloorRobots {
   readonly placed: readonly Placed[]
   /** Robots of the site that never said where they are. */
   readonly unplaced: number
-  readonly isLive: boolean
+  readonly live: Freshness
   readonly isKnown: boolean
 }
 
@@ -26,7 +26,7 @@ export function useFloor(site: string | undefined, frame: string | undefined): F
   /** Of the first robot that said its own: degrees become metres around one latitude, or trails would not fit. */
   const latitude = useRef<number>()
   const [, drawAgain] = useState(0)
-  const [isLive, setLive] = useState(false)
+  const [live, setLive] = useState(NOT_YET)
   const [knownSite, setKnownSite] = useState<string>()
 
   useEffect(() => {
@@ -98,5 +98,5 @@ export function useFloor(site: string | undefined, frame: string | undefined): F
     const trail: readonly Point[] = trails.current.of(robot.id, now.peek())
     return [{ robot, spot, trail }]
   })
-  return { frames, placed, unplaced, isLive, isKnown: knownSite === site && site !== undefined }
+  return { frames, placed, unplaced, live, isKnown: knownSite === site && site !== undefined }
 }

@@ -3,6 +3,7 @@ import { api } from '../../api/client.ts'
 import type { Fleet, Info, Site } from '../../api/types.ts'
 import { may, maySomewhere } from '../../session/session.ts'
 import { Button } from '../../ui/button.tsx'
+import { LiveMark } from '../../ui/live-mark.tsx'
 import { useLoaded } from '../../ui/loaded.ts'
 import { PageHead } from '../../ui/page-head.tsx'
 import { usePlaces } from '../../ui/places.ts'
@@ -25,7 +26,7 @@ type Asked =
 export function Places() {
   const places = usePlaces()
   const info = useLoaded<Info>((signal) => api.get('/api/info', {}, { signal }), [])
-  const { tallies, isLive } = useTallies()
+  const { tallies, live } = useTallies()
   useRepeated(() => {
     if (!places.isLoading) places.reload()
   }, REFRESH_MS)
@@ -38,9 +39,7 @@ export function Places() {
   return (
     <>
       <PageHead title="Sites and fleets">
-        <span class="live" data-live={isLive} role="status">
-          {isLive ? 'Live' : 'Connecting…'}
-        </span>
+        <LiveMark live={live} />
         {mayMakeSites && (
           <Button kind="primary" onClick={() => setAsked({ what: 'new-site' })}>
             New site

@@ -1,11 +1,11 @@
 import { useEffect, useState } from 'preact/hooks'
-import { follow } from '../../live/feed.ts'
+import { type Freshness, follow, NOT_YET } from '../../live/feed.ts'
 import { Tallies, type Tally } from './tallies.ts'
 
 /** How many robots are in which fleet, as of now; undefined until it is known. */
-export function useTallies(): { readonly tallies: ReadonlyMap<string, Tally> | undefined; isLive: boolean } {
+export function useTallies(): { readonly tallies: ReadonlyMap<string, Tally> | undefined; live: Freshness } {
   const [tallies, setTallies] = useState<ReadonlyMap<string, Tally>>()
-  const [isLive, setLive] = useState(false)
+  const [live, setLive] = useState(NOT_YET)
   useEffect(() => {
     const robots = new Tallies()
     return follow(
@@ -24,5 +24,5 @@ export function useTallies(): { readonly tallies: ReadonlyMap<string, Tally> | u
       },
     )
   }, [])
-  return { tallies, isLive }
+  return { tallies, live }
 }

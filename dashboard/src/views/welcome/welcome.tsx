@@ -73,7 +73,6 @@ function Arrivals({ keyId }: { keyId: string }) {
               for (const id of removed) next.delete(id)
               return next
             }),
-          onLive: () => {},
         },
       ),
     [keyId],
