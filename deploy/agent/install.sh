@@ -387,7 +387,6 @@ place_agent() {
     node=$library/node
   else
     place "$workplace/$file" "$library/beacon-agent.mjs" 644
-    rm -f "$library/node" "$library/LICENSE.node"
   fi
   cat >"$workplace/launcher" <<TEXT
 #!/bin/sh
@@ -396,6 +395,8 @@ exec $(quoted "$node") $(quoted "$library/beacon-agent.mjs") "\$@"
 TEXT
   place "$workplace/launcher" "$launcher" 755
   version=$("$launcher" --version 2>&1 </dev/null) || fail 1 "the agent does not run: $version"
+  # Not before the launcher names another.
+  [ -n "$brought" ] || rm -f "$library/node" "$library/LICENSE.node"
 }
 
 # keep_credential <file>: leaves the credential there, for its owner alone. Not by printf, a program to some shells: its
