@@ -30,6 +30,26 @@ export async function countRobots(db: Database): Promise<RobotCount[]> {
   return rows
 }
 
+export interface KeyCount {
+  readonly site: string
+  readonly fleet: string
+  readonly keys: number
+}
+
+/** Enrollment keys that still admit robots and have no more than a tenth of their uses left, by site and fleet; zeros included. */
+export async function countKeysNearlyUsedUp(db: Database): Promise<KeyCount[]> {
+  const { rows } = await sql<KeyCount>`
+    SELECT sites.name AS site, fleets.name AS fleet, count(keys.id) AS keys
+    FROM fleets
+    JOIN sites ON sites.id = fleets.site_id
+    LEFT JOIN claim_credentials AS keys ON keys.fleet_id = fleets.id AND keys.kind = 'enrollment_key'
+      AND keys.revoked_at IS NULL AND (keys.expires_at IS NULL OR keys.expires_at > now())
+      AND keys.uses < keys.max_uses AND keys.uses >= 0.9 * keys.max_uses
+    GROUP BY sites.name, fleets.name
+    ORDER BY sites.name, fleets.name`.execute(db)
+  return rows
+}
+
 export interface RobotSeries {
   readonly id: string
   readonly name: string
@@ -72,13 +92,21 @@ export async function countRobotsWithin(db: Database, reach: Reach): Promise<num
   return rows[0]!.robots
 }
 
-/**
- * What the series of robots in reach that are not retired are made of: of up to `limit` robots, in the order of their ids,
- * after the one whose id is `after`.
- */
+/** The ids of robots in reach that are not retired, of one shard or of all. */
+export async function listRobotIds(db: Database, reach: Reach, shard: Shard | undefined): Promise<string[]> {
+  const { rows } = await sql<{ ids: string | null }>`
+    SELECT string_agg(robots.id::text, ',' ORDER BY robots.id) AS ids FROM robots
+    WHERE robots.lifecycle <> 'retired' AND ${inReach(reach, 'robots.fleet_id')} AND ${inShard(shard)}`.execute(
+    db,
+  )
+  return rows[0]!.ids?.split(',') ?? []
+}
+
+/** What the series of those of these robots are made of that are in reach and not retired. */
 export async function listRobotSeries(
   db: Database,
-  { reach, shard, after, limit }: { reach: Reach; shard?: Shard; after?: string; limit: number },
+  reach: Reach,
+  ids: readonly string[],
 ): Promise<RobotSeries[]> {
   const { rows } = await sql<RobotSeries>`
     SELECT robots.id, robots.name, sites.name AS site, fleets.name AS fleet, robots.lifecycle, robots.fingerprint,
@@ -91,9 +119,8 @@ export async function listRobotSeries(
     JOIN fleets ON fleets.id = robots.fleet_id
     JOIN sites ON sites.id = robots.site_id
     LEFT JOIN robot_status AS status ON status.robot_id = robots.id
-    WHERE robots.lifecycle <> 'retired' AND ${inReach(reach, 'robots.fleet_id')} AND ${inShard(shard)}
-      AND robots.id > ${after ?? '00000000-0000-0000-0000-000000000000'}::uuid
-    ORDER BY robots.id
-    LIMIT ${limit}`.execute(db)
+    WHERE robots.id = ANY (${`{${ids.join(',')}}`}::uuid[])
+      AND robots.lifecycle <> 'retired' AND ${inReach(reach, 'robots.fleet_id')}
+    ORDER BY robots.id`.execute(db)
   return rows
 }

@@ -1,4 +1,4 @@
-import type { RobotCount, RobotSeries } from '../db/fleet-metrics.ts'
+import type { KeyCount, RobotCount, RobotSeries } from '../db/fleet-metrics.ts'
 import { HEALTH } from '../protocol/frames.ts'
 import { type Exposition, expositionEnd, gaugeHeader, type Labels, sampleLine } from './exposition.ts'
 import { CONNECTIONS } from './robot-schema.ts'
@@ -165,13 +165,30 @@ export async function* robotSeries(
   yield chunk + expositionEnd(format)
 }
 
-/** Robots by site, fleet and connection. */
-export function fleetSeries(counts: readonly RobotCount[], format: Exposition): string {
-  const header = gaugeHeader(
-    format,
-    'beacon_robots',
-    'Robots that are not retired, by site, fleet and connection',
+/** What is known of fleets: their robots by connection, and their keys. */
+export function fleetSeries(
+  robots: readonly RobotCount[],
+  keys: readonly KeyCount[],
+  format: Exposition,
+): string {
+  const family = <Count>(
+    name: string,
+    help: string,
+    counts: readonly Count[],
+    line: (count: Count) => string,
+  ) => gaugeHeader(format, name, help) + counts.map(line).join('')
+  return (
+    family(
+      'beacon_robots',
+      'Robots that are not retired, by site, fleet and connection',
+      robots,
+      ({ robots, ...labels }) => sampleLine('beacon_robots', labels, robots),
+    ) +
+    family(
+      'beacon_enrollment_keys_nearly_used_up',
+      'Enrollment keys that still admit robots, with no more than a tenth of their uses left, by site and fleet',
+      keys,
+      ({ keys, ...labels }) => sampleLine('beacon_enrollment_keys_nearly_used_up', labels, keys),
+    )
   )
-  const lines = counts.map(({ robots, ...labels }) => sampleLine('beacon_robots', labels, robots))
-  return header + lines.join('')
 }

@@ -35,6 +35,15 @@ test.each(ALERTS)(
   },
 )
 
+test('docs/monitoring.md lists every alert, how long it waits and how bad it is', () => {
+  const documented = [
+    ...readFileSync(join(DEPLOY, '../docs/monitoring.md'), 'utf8').matchAll(
+      /^\| `(\w+)` \| .+ \| (.+) \| (\w+) \|$/gm,
+    ),
+  ].map(([, ...cells]) => cells)
+  expect(documented).toEqual(ALERTS.map((rule) => [rule.alert, rule.for ?? 'at once', rule.labels.severity]))
+})
+
 describe.each(DASHBOARDS)('the dashboard $title', ({ panels, templating }) => {
   test('has panels that do not overlap, each with a description and one data source', () => {
     expect(new Set(panels.map(({ id }) => id)).size).toBe(panels.length)

@@ -27,7 +27,7 @@ async function startPrometheus(server: string, folder: string, token: string): P
   const file = join(folder, `token-${token.slice(-8)}`)
   await writeFile(file, token)
   const settings = parse(deployed('prometheus/prometheus.yml'))
-  settings.global = { scrape_interval: '1s', evaluation_interval: '1s' }
+  settings.global = { scrape_interval: '2s', scrape_timeout: '2s', evaluation_interval: '1s' }
   settings.rule_files = RULE_FILES
   const [job] = settings.scrape_configs
   const [discovery] = job.http_sd_configs
@@ -136,7 +136,7 @@ describe.runIf(programs)('a real Prometheus', () => {
     tokenId = made.id
     prometheus = await startPrometheus(scene.servers[0]!.url, folder, made.token)
     // Every rule has been evaluated over several scrapes.
-    await eventually(async () => ((await value('min(count_over_time(up{job="beacon"}[1m]))')) ?? 0) > 5)
+    await eventually(async () => ((await value('min(count_over_time(up{job="beacon"}[1m]))')) ?? 0) > 2)
     await eventually(async () => (await value('fleet:beacon_robots:sum{fleet="Carts"}')) === 4)
   }, 90_000)
 
@@ -208,7 +208,7 @@ describe.runIf(programs)('a real Prometheus', () => {
     ).toEqual(['gateway-1', 'gateway-2', 'server'])
     const due = 3_000 / BEAT_MS
     await eventually(async () => {
-      const rate = (await value('sum(rate(beacon_heartbeats_stored_total[5s]))')) ?? 0
+      const rate = (await value('sum(rate(beacon_heartbeats_stored_total[10s]))')) ?? 0
       return rate > 0.5 * due && rate < 1.5 * due
     })
     const stored = 'instance:beacon_heartbeats_stored:rate5m / instance:beacon_heartbeats_received:rate5m'
@@ -429,7 +429,7 @@ describe.runIf(programs)('a real Prometheus', () => {
     for (const { value } of shards) expect(value).toBeGreaterThan(GROWN)
     expect(await value('count(beacon_robot_info)')).toBe(GROWN + 5)
     // The robots that were there all along were always there, and never twice.
-    const over = (how: string) => value(`${how}_over_time((count${known})[15s:1s])`)
+    const over = (how: string) => value(`${how}_over_time((count${known})[20s:1s])`)
     expect([await over('min'), await over('max')]).toEqual([5, 5])
     expect(await value('sum(fleet:beacon_robots:sum)')).toBe(GROWN + 5)
   }, 60_000)
@@ -437,11 +437,15 @@ describe.runIf(programs)('a real Prometheus', () => {
   test('when its token is revoked, everything is down, and nothing is said any more', async () => {
     expect(await value('min(up)')).toBe(1)
     await scene.operator.must('POST', `/api/tokens/${tokenId}/revoke`)
+    await eventually(async () => {
+      const { activeTargets } = await prometheus.api('targets')
+      return activeTargets.every(
+        ({ health, lastError }: { health: string; lastError: string }) =>
+          health === 'down' && lastError.includes('401'),
+      )
+    }, 'a refusal of every target')
     await eventually(async () => (await value('max(up)')) === 0)
-    const { activeTargets } = await prometheus.api('targets')
-    for (const { health, lastError } of activeTargets)
-      expect([health, lastError]).toEqual(['down', expect.stringContaining('401')])
-    expect(await query('beacon_robot_info')).toEqual([])
+    await eventually(async () => (await query('beacon_robot_info')).length === 0)
     await eventually(async () => {
       const { alerts } = await prometheus.api('alerts')
       return alerts.some(

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { robotSeries } from '../../src/http/robot-series.ts'
-import { makeFleet, makeRobot, setStatus, unique, useApi } from './api.ts'
+import { type Json, makeFleet, makeRobot, setStatus, unique, useApi } from './api.ts'
 
 const api = useApi()
 
@@ -65,6 +65,37 @@ describe('/metrics', () => {
     expect(
       samples.some(({ name }) => name === 'beacon_claims_total' || name.startsWith('beacon_process_')),
     ).toBe(true)
+  })
+
+  test('counts keys that will soon admit nobody any more, by fleet', async () => {
+    const { site_id, fleet_id } = await makeFleet(api())
+    const { body: fleet } = await api().get(`/api/fleets/${fleet_id}`)
+    const counted = async () =>
+      parse((await api().get('/metrics')).text).find(
+        ({ name, labels }) => name === 'beacon_enrollment_keys_nearly_used_up' && labels.fleet === fleet.name,
+      )!.value
+    const use = async (uses: number, more: Json = {}) => {
+      const { id } = (
+        await api().post('/api/enrollment-keys', { site_id, fleet_id, name: 'k', max_uses: 10, ...more })
+      ).body
+      await api().db.pool.query('UPDATE claim_credentials SET uses = $2 WHERE id = $1', [id, uses])
+      return id
+    }
+    expect(await counted()).toBe(0)
+    await use(8)
+    await use(10)
+    await use(100, { max_uses: 1_000 })
+    expect(await counted()).toBe(0)
+    const id = await use(9)
+    await use(950, { max_uses: 1_000 })
+    expect(await counted()).toBe(2)
+    await api().post(`/api/enrollment-keys/${id}/revoke`)
+    expect(await counted()).toBe(1)
+    await api().db.pool.query(
+      "UPDATE claim_credentials SET expires_at = now() - interval '1 s' WHERE fleet_id = $1",
+      [fleet_id],
+    )
+    expect(await counted()).toBe(0)
   })
 
   test('times requests by the pattern of their route', async () => {

@@ -12,6 +12,7 @@ export const RULE_FILES = ['recording', 'alerts'].map((name) => join(DEPLOY, `pr
 export interface AlertRule {
   readonly alert: string
   readonly expr: string
+  readonly for?: string
   readonly labels: Readonly<Record<string, string>>
   readonly annotations: Readonly<Record<string, string>>
 }

@@ -1,7 +1,15 @@
 import { Readable } from 'node:stream'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { z } from 'zod'
-import { countRobots, listRobotSeries, type RobotSeries, type Shard } from '../../db/fleet-metrics.ts'
+import type { Database } from '../../db/database.ts'
+import {
+  countKeysNearlyUsedUp,
+  countRobots,
+  listRobotIds,
+  listRobotSeries,
+  type RobotSeries,
+  type Shard,
+} from '../../db/fleet-metrics.ts'
 import type { Reach } from '../../db/reach.ts'
 import { asOpenMetrics, EXPOSITION_TYPES, type Exposition, expositionEnd } from '../exposition.ts'
 import { chooseExposition } from '../exposition-choice.ts'
@@ -34,23 +42,20 @@ const shardQuery = z
     error: 'must be less than shards',
   })
 
-/** Rows that are read at once: what comes of them is parsed in one go. */
+/** Robots that are read at once: what comes of them is parsed in one go. */
 const PAGE = 250
 
-/** Everything that is told of the robots within reach; what does not fit into one page is read one page at a time. */
-async function readRobots(database: HttpParts['database'], reach: Reach, shard: Shard | undefined) {
+/** Everything that is told of the robots within reach. */
+async function readRobots(
+  database: Database,
+  reach: Reach,
+  shard: Shard | undefined,
+): Promise<RobotSeries[]> {
+  const ids = await listRobotIds(database, reach, shard)
   const robots: RobotSeries[] = []
-  for (;;) {
-    const after = robots.at(-1)?.id
-    const page = await listRobotSeries(database, {
-      reach,
-      limit: PAGE,
-      ...(shard && { shard }),
-      ...(after && { after }),
-    })
-    robots.push(...page)
-    if (page.length < PAGE) return robots
-  }
+  for (let start = 0; start < ids.length; start += PAGE)
+    robots.push(...(await listRobotSeries(database, reach, ids.slice(start, start + PAGE))))
+  return robots
 }
 
 /** Settles in which format a scrape is answered. */
@@ -75,15 +80,17 @@ export function metricsRoutes(app: App, parts: HttpParts): void {
       response: { 200: ANSWER },
     },
     handler: async (request, reply) => {
-      const counts = await countRobots(database).catch((err: unknown) => {
-        // Without the database, the process's own series say what is wrong.
-        metrics.databaseErrors.inc({ operation: 'count_robots' })
-        log.warn({ err }, 'robots could not be counted for a scrape')
-        return undefined
-      })
+      const counts = await Promise.all([countRobots(database), countKeysNearlyUsedUp(database)]).catch(
+        (err: unknown) => {
+          // Without the database, the process's own series say what is wrong.
+          metrics.databaseErrors.inc({ operation: 'count_robots' })
+          log.warn({ err }, 'robots could not be counted for a scrape')
+          return undefined
+        },
+      )
       const own = await parts.processSeries()
       const format = settleFormat(request, reply)
-      const fleets = counts ? fleetSeries(counts, format) : ''
+      const fleets = counts ? fleetSeries(...counts, format) : ''
       return (format === 'text' ? own : asOpenMetrics(own)) + fleets + expositionEnd(format)
     },
   })
