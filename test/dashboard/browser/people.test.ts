@@ -1,7 +1,9 @@
+import { type AddressInfo, createServer } from 'node:net'
 import { Secret, TOTP } from 'otpauth'
 import type { Browser, Page } from 'playwright-core'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { type Scene, startScene } from '../../e2e/scene.ts'
+import { startProvider } from '../../support/identity-provider.ts'
 import { becomeOwner, chromium, openBrowser, signIn, type Visitor, visit } from './visitor.ts'
 
 const HARUKI = { email: 'haruki@example.com', password: 'rain over the long bridge' }
@@ -333,7 +335,7 @@ describe.skipIf(chromium === undefined)('people and their tokens', { timeout: 12
     await page.getByRole('img', { name: /for an authenticator app/ }).waitFor()
     await owner.expectAccessible()
     await owner.picture('second-factor')
-    const { totp, codes } = await setUp(page)
+    const { totp, used, codes } = await setUp(page)
     await page.getByText('10 backup codes left').waitFor()
 
     const other = await come({ dark: true })
@@ -346,7 +348,7 @@ describe.skipIf(chromium === undefined)('people and their tokens', { timeout: 12
     await other.page.getByRole('heading', { name: 'Second factor' }).waitFor()
     await other.expectAccessible()
     await other.picture('sign-in-second-factor')
-    await other.page.getByLabel('Code').fill(totp.generate())
+    await other.page.getByLabel('Code').fill(used)
     await other.page.getByRole('button', { name: 'Continue' }).click()
     // A code that was used to set it up is not taken again.
     await other.page.getByRole('alert').getByText('was used already').waitFor()
@@ -507,6 +509,74 @@ describe.skipIf(chromium === undefined)('people and their tokens', { timeout: 12
   })
 })
 
+describe.skipIf(chromium === undefined)('somebody of the organisation', { timeout: 120_000 }, () => {
+  test('comes in over its identity provider, and is asked for their code after it', async () => {
+    const port = await freePort()
+    const base = `http://127.0.0.1:${port}`
+    const provider = await startProvider({ callback: `${base}/api/sign-in/oidc/callback` })
+    const browser = await openBrowser()
+    const { clientId, clientSecret } = provider.settings
+    const scene = await startScene({
+      env: {
+        BEACON_PORT: String(port),
+        BEACON_PUBLIC_URL: base,
+        BEACON_OIDC_ISSUER: provider.issuer,
+        BEACON_OIDC_CLIENT_ID: clientId,
+        BEACON_OIDC_CLIENT_SECRET: clientSecret!,
+      },
+    })
+    try {
+      provider.accounts.set('mina', { email: 'mina@example.com', email_verified: true })
+      const invited = await scene.operator.must('POST', '/api/users', {
+        name: 'Mina',
+        email: 'mina@example.com',
+        roles: [{ role: 'viewer' }],
+      })
+      const mina = await visit(browser, base)
+      const { page } = mina
+      await page.goto(String(invited.accept_url))
+      await page.getByRole('button', { name: 'Accept and sign in with your organisation' }).click()
+      await page.getByRole('heading', { name: 'Welcome, Mina' }).waitFor()
+      await page.getByRole('link', { name: 'Sign in' }).click()
+      await page.getByRole('link', { name: 'Sign in with your organisation' }).click()
+      await page.locator('[name=login]').fill('mina')
+      await page.locator('[name=password]').fill('whatever')
+      await page.getByRole('button', { name: 'Sign-in' }).click()
+      await page.getByRole('button', { name: 'Continue' }).click()
+      await page.getByRole('heading', { name: 'Fleet' }).waitFor()
+
+      await page.goto('/account')
+      await page.getByText('You have none: you sign in with your organisation.').waitFor()
+      await page.getByText('with your organisation', { exact: true }).waitFor()
+      await page.getByRole('button', { name: 'Set up' }).click()
+      const { totp } = await setUp(page)
+      await page.getByText('10 backup codes left').waitFor()
+      await page.getByRole('button', { name: 'Sign out', exact: true }).click()
+      await page.getByRole('link', { name: 'Sign in with your organisation' }).click()
+      await page.getByRole('heading', { name: 'Second factor' }).waitFor()
+      expect(page.url()).toBe(`${base}/#second-factor`)
+      await page.getByLabel('Code').fill(codeAfter(totp))
+      await page.getByRole('button', { name: 'Continue' }).click()
+      await page.getByRole('heading', { name: 'Fleet' }).waitFor()
+      expect(page.url()).toBe(`${base}/`)
+      expect(mina.mishaps).toEqual([])
+    } finally {
+      await browser.close()
+      await scene.end()
+      await provider.close()
+    }
+  })
+})
+
+/** One that nobody listens at: the identity provider has to know the address beforehand. */
+async function freePort(): Promise<number> {
+  const server = createServer()
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  const { port } = server.address() as AddressInfo
+  await new Promise((resolve) => server.close(resolve))
+  return port
+}
+
 async function secretOf(page: Page): Promise<string> {
   const text = await page.locator('.secret pre').first().textContent()
   expect(text).toMatch(/^rf_(pat|fleet)_[0-9a-f]{72}$/)
@@ -514,17 +584,17 @@ async function secretOf(page: Page): Promise<string> {
 }
 
 /** Sets a second factor up as a person does with an authenticator, whose secret is typed by hand. */
-async function setUp(page: Page): Promise<{ totp: TOTP; codes: string[] }> {
+async function setUp(page: Page): Promise<{ totp: TOTP; used: string; codes: string[] }> {
   await page.getByText('Type the secret by hand instead').click()
   const secret = (await page.locator('.typed-secret code').textContent())!.replaceAll(' ', '')
   const totp = new TOTP({ secret: Secret.fromBase32(secret) })
-  await page.getByLabel('Code').fill('000000')
-  await page.getByLabel('Code').fill(totp.generate())
+  const used = totp.generate()
+  await page.getByLabel('Code').fill(used)
   await page.getByRole('button', { name: 'Turn it on' }).click()
   const codes = (await page.locator('.secret pre').textContent())!.split('\n')
   expect(new Set(codes).size).toBe(10)
   await page.getByRole('button', { name: 'I have put them away' }).click()
-  return { totp, codes }
+  return { totp, used, codes }
 }
 
 /** The code that comes next: the server takes it a little early. */
