@@ -23,6 +23,7 @@ import {
 } from './ranges.ts'
 import { type Bucket, type History, rowsOf, silenceMs } from './series.ts'
 import { useHistory } from './use-history.ts'
+import { isWorthSaying } from './worth-saying.ts'
 
 const ZONE = Intl.DateTimeFormat().resolvedOptions().timeZone
 const MOMENT = new Intl.DateTimeFormat(undefined, { dateStyle: 'medium', timeStyle: 'medium' })
@@ -109,7 +110,7 @@ export function Charts({ robot, heartbeatMs, search, onSearch }: Props) {
           </button>
         </p>
       )}
-      {error !== undefined && <Failure error={error} onRetry={reload} />}
+      {isWorthSaying(error, history) && <Failure error={error} onRetry={reload} />}
       {fields.length === 0 ? (
         robot.heartbeat === null ? (
           <p class="soft">Nothing that it said was kept yet.</p>

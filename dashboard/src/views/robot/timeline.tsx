@@ -11,6 +11,7 @@ import { actorOf, GROUPS, happeningOf, LEVELS } from './happenings.ts'
 import { linesOf } from './said.ts'
 import { Fact } from './says.tsx'
 import { useTimeline } from './use-timeline.ts'
+import { isWorthSaying } from './worth-saying.ts'
 
 interface Props {
   readonly robot: Robot
@@ -63,7 +64,7 @@ export function Timeline({ robot, search, onSearch }: Props) {
           />
         </div>
       </div>
-      {error !== undefined && <Failure error={error} onRetry={reload} />}
+      {isWorthSaying(error, events) && <Failure error={error} onRetry={reload} />}
       {events === undefined ? (
         error === undefined && <Loading what="Loading the timeline" />
       ) : events.length === 0 ? (
