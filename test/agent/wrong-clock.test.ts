@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { crc32 } from 'node:zlib'
 import { expect, test } from 'vitest'
@@ -17,8 +17,10 @@ const SLACK_MS = 5_000
 class Clockless extends TestRobot {
   readonly #clock = join(this.folder, 'offset')
 
+  /** At once: of a file that is being written, the robot might read nothing. */
   set(offsetMs: number): void {
-    writeFileSync(this.#clock, String(offsetMs))
+    writeFileSync(`${this.#clock}.new`, String(offsetMs))
+    renameSync(`${this.#clock}.new`, this.#clock)
   }
 
   start(args: readonly string[] = []): AgentProcess {
@@ -28,15 +30,27 @@ class Clockless extends TestRobot {
     })
   }
 
-  /** The numbers of the heartbeats that wait on the disk. */
-  get spooled(): number[] {
+  /** The heartbeats that wait on the disk: their numbers, and their times by the robot's own clock. */
+  get #waiting(): { readonly seq: number; readonly at: number }[] {
     try {
       const folder = `${this.config}.spool`
       const texts = readdirSync(folder).map((file) => readFileSync(join(folder, file), 'utf8'))
-      return [...texts.join('').matchAll(/^\S+ e (\d+) /gm)].map(([, seq]) => Number(seq))
+      return [...texts.join('').matchAll(/^\S+ e (\d+) .*?"at":"([^"]+)"/gm)].map(([, seq, at]) => ({
+        seq: Number(seq),
+        at: Date.parse(at!),
+      }))
     } catch {
       return []
     }
+  }
+
+  get spooled(): number[] {
+    return this.#waiting.map(({ seq }) => seq)
+  }
+
+  /** How many of them were made while the clock was so far off. */
+  spooledAt(offsetMs: number): number {
+    return this.#waiting.filter(({ at }) => Math.abs(at - Date.now() - offsetMs) < YEAR_MS).length
   }
 }
 
@@ -65,16 +79,14 @@ test('a clock that starts years off, jumps, and differs from start to start chan
   const startedAt = Date.now()
   robot.set(-6 * YEAR_MS)
   const first = robot.start()
-  await eventually(() => robot.spooled.length >= 3, 'heartbeats of a slow clock')
+  await eventually(() => robot.spooledAt(-6 * YEAR_MS) >= 3, 'heartbeats of a slow clock')
   robot.set(20 * YEAR_MS)
-  const sofar = robot.spooled.length
-  await eventually(() => robot.spooled.length >= sofar + 3, 'heartbeats of a fast clock')
+  await eventually(() => robot.spooledAt(20 * YEAR_MS) >= 3, 'heartbeats of a fast clock')
   first.kill('SIGKILL')
   await first.exited
   robot.set(-30 * YEAR_MS)
   const second = robot.start()
-  const before = robot.spooled.length
-  await eventually(() => robot.spooled.length >= before + 3, 'heartbeats of another process')
+  await eventually(() => robot.spooledAt(-30 * YEAR_MS) >= 3, 'heartbeats of another process')
   const waiting = robot.spooled
 
   const server = new ControlPlane()
