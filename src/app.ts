@@ -15,6 +15,7 @@ import { createPostgresBus } from './bus/postgres.ts'
 import { createClaims } from './claims/claims.ts'
 import { startPendingExpiry } from './claims/expiry.ts'
 import type { Config } from './config.ts'
+import { agreedTime } from './db/agreed-time.ts'
 import { closePool, openDatabase, openPool } from './db/database.ts'
 import { startDiskWatch } from './db/disk-watch.ts'
 import { startEmbeddedPostgres } from './db/embedded.ts'
@@ -172,16 +173,18 @@ export function createBeacon(config: Config, parts: BeaconParts): Beacon {
     const httpDatabase = openDatabase(httpPool)
 
     const upkeep = openDatabase(pool('upkeep', UPKEEP_CONNECTIONS, UPKEEP_POOL, urls.upkeep))
+    const now = () => agreedTime(upkeep, clock)
     const maintenance = startMaintenance({
       database: gatewayDatabase,
       upkeep,
       clock,
+      now,
       retention: config.history,
       log,
     })
     releases.add('maintenance', () => maintenance.stop())
     await maintenance.ready
-    const packer = startPacker({ upkeep, clock, retention: config.history, log, metrics })
+    const packer = startPacker({ upkeep, clock, now, retention: config.history, log, metrics })
     releases.add('packing of heartbeats', () => packer.stop())
     const diskWatch = startDiskWatch({
       database: upkeep,

@@ -3,6 +3,7 @@ import { type Database, openDatabase, openPool } from '../../src/db/database.ts'
 import { packSome, type Retention } from '../../src/db/heartbeat-packer.ts'
 import { closePartition } from '../../src/db/heartbeat-partitions.ts'
 import { ensurePartitions, HEARTBEATS } from '../../src/db/history-partitions.ts'
+import { createLog } from '../../src/observe/log.ts'
 import { createMetrics } from '../../src/observe/metrics.ts'
 import { type Clock, systemClock, systemRandom } from '../../src/runtime.ts'
 import { databaseCpuSeconds, withConnection } from './database.ts'
@@ -97,12 +98,14 @@ export async function openBenchHistory(url: string): Promise<BenchHistory> {
     },
     async pack(now, retention = KEPT) {
       const clock: Clock = { ...systemClock, now: () => now }
+      const log = createLog('warn')
       while ((await closePartition(database, now)) !== undefined);
       const before = { at: performance.now(), cpu: process.cpuUsage(), database: databaseSeconds() }
       const packedBefore = await packedCount()
       const turns = monitorEventLoopDelay({ resolution: 1 })
       turns.enable()
-      while ((await packSome({ upkeep: database, clock, retention, metrics })) !== 'idle');
+      const options = { upkeep: database, clock, now: async () => now, retention, log, metrics }
+      while ((await packSome(options)) !== 'idle');
       turns.disable()
       const cpu = process.cpuUsage(before.cpu)
       return {

@@ -7,7 +7,7 @@ import type { HeartbeatBody } from '../protocol/frames.ts'
 import type { Database } from './database.ts'
 import type { Retention } from './heartbeat-packer.ts'
 import type { RollupTable } from './heartbeat-packing.ts'
-import { listPacks, packedThrough, type Range } from './heartbeat-packs.ts'
+import { listPacks, type Range, type RowsLeft, rowsLeft } from './heartbeat-packs.ts'
 
 export { NUMERIC_FIELDS } from '../history/tally.ts'
 export type { Range } from './heartbeat-packs.ts'
@@ -50,8 +50,9 @@ export function listHeartbeats(
 ): Promise<StoredHeartbeat[]> {
   const { limit, after } = page
   return inSnapshot(db, async (snapshot) => {
-    const receivedFrom = await packedThrough(snapshot, robotId)
-    const found = await listRows(snapshot, robotId, range, { limit, after, receivedFrom })
+    const found: StoredHeartbeat[] = []
+    for (const rows of rowsIn(await rowsLeft(snapshot, robotId)))
+      found.push(...(await listRows(snapshot, robotId, range, { limit, after, ...rows })))
     // Packs that end before the page begins have nothing for it.
     const from = after === undefined ? range.from : new Date(Math.max(range.from.getTime(), after.at / 1000))
     for (let skip = 0; ; skip += PACKS) {
@@ -99,16 +100,27 @@ async function heartbeatsIn(
   })
 }
 
-/** Heartbeats that are rows yet: those that came at `receivedFrom` or later are in no pack. */
+interface Rows {
+  readonly table: 'heartbeats' | 'heartbeats_set_aside'
+  readonly receivedFrom: number
+}
+
+/** Heartbeats that are rows yet: those that came at `receivedFrom` or later, and those that cannot be packed, are in no pack. */
+function rowsIn({ receivedFrom, hasSetAside }: RowsLeft): Rows[] {
+  const rows: Rows[] = [{ table: 'heartbeats', receivedFrom }]
+  if (hasSetAside) rows.push({ table: 'heartbeats_set_aside', receivedFrom: 0 })
+  return rows
+}
+
 function listRows(
   db: Database,
   robotId: string,
   range: Range,
-  page: { limit: number; after: HeartbeatPlace | undefined; receivedFrom: number },
+  page: Rows & { limit: number; after: HeartbeatPlace | undefined },
 ): Promise<StoredHeartbeat[]> {
-  const { after } = page
+  const { after, table } = page
   return db
-    .selectFrom('heartbeats')
+    .selectFrom(table)
     .select(['at', 'received_at', 'session_no', 'seq', 'body'])
     .select(sql<number>`(extract(epoch FROM at) * 1000000)::bigint`.as('place_at'))
     .where('robot_id', '=', robotId)
@@ -249,18 +261,18 @@ async function addRows(
   tally: Tally,
   wants: (field: string) => boolean,
 ): Promise<void> {
-  const receivedFrom = await packedThrough(db, robotId)
-  for (let after: HeartbeatPlace | undefined; ; ) {
-    const rows = await listRows(db, robotId, range, { limit: ROWS, after, receivedFrom })
-    addBeats(
-      tally,
-      rows.map((row) => row.at.getTime()),
-      toColumns(rows.map((row) => row.body as Parameters<typeof toColumns>[0][number])),
-      wants,
-    )
-    if (rows.length < ROWS) return
-    after = placeOf(rows.at(-1)!)
-  }
+  for (const where of rowsIn(await rowsLeft(db, robotId)))
+    for (let after: HeartbeatPlace | undefined; ; ) {
+      const rows = await listRows(db, robotId, range, { limit: ROWS, after, ...where })
+      addBeats(
+        tally,
+        rows.map((row) => row.at.getTime()),
+        toColumns(rows.map((row) => row.body as Parameters<typeof toColumns>[0][number])),
+        wants,
+      )
+      if (rows.length < ROWS) break
+      after = placeOf(rows.at(-1)!)
+    }
 }
 
 function stepsOf(tally: Tally): HeartbeatCount[] {

@@ -1,4 +1,5 @@
 import { setImmediate as nextTurn } from 'node:timers/promises'
+import { DamagedError } from '../history/bytes.ts'
 import type { JsonObject } from '../history/columns.ts'
 import { packBeats, takeApart } from '../history/pack.ts'
 import { packTally, unpackTally } from '../history/rollup.ts'
@@ -6,7 +7,7 @@ import { addBeats, Tally } from '../history/tally.ts'
 import type { Log } from '../observe/log.ts'
 import type { Metrics } from '../observe/metrics.ts'
 import type { Clock, Timer } from '../runtime.ts'
-import type { Database } from './database.ts'
+import { type Database, isBadData, sqlState } from './database.ts'
 import {
   advancePacking,
   BETWEEN_BEATS,
@@ -14,6 +15,7 @@ import {
   beginPacking,
   findRollups,
   insertPacks,
+  keepUnreadable,
   nextRobots,
   type Packing,
   type PackRow,
@@ -21,6 +23,7 @@ import {
   type RollupKey,
   type RollupTable,
   readUnpacked,
+  setAside,
   type UnpackedRow,
 } from './heartbeat-packing.ts'
 import { closePartition } from './heartbeat-partitions.ts'
@@ -37,9 +40,11 @@ export interface PackerOptions {
   /** Connections that own the tables of the history. */
   readonly upkeep: Database
   readonly clock: Clock
+  /** Milliseconds since 1970, by which hours are over and heartbeats old. */
+  readonly now: () => Promise<number>
   readonly retention: Retention
   readonly log: Log
-  readonly metrics: Pick<Metrics, 'heartbeatsPacked' | 'packSeconds'>
+  readonly metrics: Pick<Metrics, 'heartbeatsPacked' | 'heartbeatsSetAside' | 'packSeconds'>
 }
 
 export interface Packer {
@@ -68,9 +73,10 @@ export function startPacker(options: PackerOptions): Packer {
   }
   const pass = async () => {
     try {
-      for (let name = await closePartition(options.upkeep, clock.now()); name !== undefined; ) {
+      for (;;) {
+        const name = await closePartition(options.upkeep, await options.now())
+        if (name === undefined) break
         log.debug({ partition: name }, 'a partition of heartbeats was closed')
-        name = await closePartition(options.upkeep, clock.now())
       }
       await packAll(options, abort.signal)
     } catch (error) {
@@ -100,24 +106,41 @@ async function packAll(options: PackerOptions, signal: AbortSignal): Promise<voi
   }
 }
 
+type Outcome = 'packed' | 'busy' | 'idle'
+
 /**
- * Packs the heartbeats of the next robots, in one transaction: whatever ends it in the middle, nothing of it was. `busy`:
- * another server packs. `idle`: all that is closed is packed.
+ * Packs the heartbeats of the next robots, in one transaction: whatever ends it in the middle, nothing of it was. Those of a
+ * robot that cannot be packed are set aside. `busy`: another server packs. `idle`: all that is closed is packed.
  */
-export async function packSome(
-  options: Omit<PackerOptions, 'log'>,
-  robots = ROBOTS,
-): Promise<'packed' | 'busy' | 'idle'> {
+export async function packSome(options: PackerOptions, robots = ROBOTS): Promise<Outcome> {
+  try {
+    return await packNext(options, robots)
+  } catch (error) {
+    if (!isOfTheData(error)) throw error
+    // Fewer at a time, until it is known whose it is; those before are packed.
+    return robots > 1 ? packSome(options, robots >> 1) : setNextAside(options, error)
+  }
+}
+
+/** Whether it is what is stored that cannot be worked with, and no later attempt will do better. */
+function isOfTheData(error: unknown): boolean {
+  const state = sqlState(error)
+  // What is damaged on the disk, and limits of what PostgreSQL can hold.
+  if (state !== undefined) return isBadData(error) || /^(XX|54)/.test(state)
+  return [DamagedError, RangeError, SyntaxError, TypeError].some((kind) => error instanceof kind)
+}
+
+async function packNext(options: PackerOptions, robots: number): Promise<Outcome> {
   const { upkeep, clock, metrics } = options
   const begunAt = clock.monotonic()
+  const now = await options.now()
   let count = 0
   const outcome = await upkeep.transaction().execute(async (transaction) => {
     const packing = await beginPacking(transaction)
-    if (packing === 'busy') return 'busy'
-    if (packing === undefined) return 'idle'
+    if (packing === 'busy' || packing === 'idle') return packing
     const last = await nextRobots(transaction, packing, robots)
-    if (last !== undefined) count = await packRobots(transaction, packing, last, options)
-    await advancePacking(transaction, packing, last, clock.now())
+    if (last !== undefined) count = await packRobots(transaction, packing, last, options.retention, now)
+    await advancePacking(transaction, packing, last, now)
     return 'packed'
   })
   if (count > 0) {
@@ -127,13 +150,56 @@ export async function packSome(
   return outcome
 }
 
+/** What is done with heartbeats that cannot be packed; each is tried where the one before cannot read what it has to. */
+const WAYS_AROUND = ['set_aside', 'keep_partition', 'keep_rest_of_partition'] as const
+
+/** Leaves the next robot's heartbeats what they are, so that those of others go on. */
+async function setNextAside(options: PackerOptions, error: unknown): Promise<Outcome> {
+  for (let [why, way] = [error, 0]; ; way++)
+    try {
+      return await goAround(options, why, WAYS_AROUND[way]!)
+    } catch (another) {
+      if (!isOfTheData(another) || way === WAYS_AROUND.length - 1) throw another
+      why = another
+    }
+}
+
+async function goAround(
+  options: PackerOptions,
+  why: unknown,
+  way: (typeof WAYS_AROUND)[number],
+): Promise<Outcome> {
+  const { upkeep, log, metrics } = options
+  const now = await options.now()
+  let left = 0
+  let found: { readonly robot_id: string | undefined; readonly partition: Date } | undefined
+  const outcome = await upkeep.transaction().execute(async (transaction) => {
+    const packing = await beginPacking(transaction)
+    if (packing === 'busy' || packing === 'idle') return packing
+    const robotId = way === 'keep_rest_of_partition' ? undefined : await nextRobots(transaction, packing, 1)
+    if (robotId !== undefined && way === 'set_aside') left = await setAside(transaction, packing, robotId)
+    else await keepUnreadable(transaction, packing)
+    await advancePacking(transaction, packing, robotId, now)
+    found = { robot_id: robotId, partition: packing.begins }
+    return 'packed'
+  })
+  if (!found) return outcome
+  metrics.heartbeatsSetAside.inc(Math.max(left, 1))
+  const said =
+    way === 'set_aside'
+      ? 'heartbeats of a robot cannot be packed; they stay rows of heartbeats_set_aside, and in no minutes and hours'
+      : 'heartbeats cannot be read, for the database is damaged; their partition is kept for whoever mends it'
+  log.error({ err: why, ...found, heartbeats: left || undefined }, said)
+  return outcome
+}
+
 async function packRobots(
   transaction: Database,
   packing: Packing,
   last: string,
-  { clock, retention }: Pick<PackerOptions, 'clock' | 'retention'>,
+  retention: Retention,
+  now: number,
 ): Promise<number> {
-  const now = clock.now()
   // What would be dropped at once is summed up alone.
   const keepsRaw = dayOf(packing.begins.getTime()) + DAY_MS > now - retention.rawMs
   if (keepsRaw) await ensurePartitionsAt(transaction, PACKS, [packing.begins.getTime()])
@@ -143,13 +209,16 @@ async function packRobots(
     const packs: PackRow[] = []
     for (const row of portion) {
       const beats = parseBeats(row)
+      await nextTurn()
       const apart = takeApart(beats, beats.bodies)
+      await nextTurn()
       let tally = tallies.get(row.robot_id)
       if (!tally) {
         tally = new Tally(MINUTE_MS)
         tallies.set(row.robot_id, tally)
       }
       addBeats(tally, beats.at.ms, apart.columns)
+      await nextTurn()
       count += beats.seq.length
       if (keepsRaw)
         packs.push({
@@ -162,7 +231,6 @@ async function packRobots(
           heartbeats: beats.seq.length,
           data: await packBeats(apart),
         })
-      else await nextTurn()
     }
     await insertPacks(transaction, packing, packs)
   }

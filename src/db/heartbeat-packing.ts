@@ -28,10 +28,10 @@ export interface Packing {
 }
 
 /**
- * The oldest closed partition of which something is left to pack, undefined without one; 'busy' while another transaction
+ * The oldest closed partition of which something is left to pack; 'idle' without one, 'busy' while another transaction
  * packs. Until this one ends none other does.
  */
-export async function beginPacking(transaction: Database): Promise<Packing | 'busy' | undefined> {
+export async function beginPacking(transaction: Database): Promise<Packing | 'busy' | 'idle'> {
   const { rows } = await sql<{
     locked: boolean
   }>`SELECT pg_try_advisory_xact_lock(${PACK_LOCK}) AS locked`.execute(transaction)
@@ -43,7 +43,7 @@ export async function beginPacking(transaction: Database): Promise<Packing | 'bu
     .orderBy('begins')
     .limit(1)
     .executeTakeFirst()
-  return row && { begins: row.begins, ends: row.ends, packedThrough: row.packed_through }
+  return row ? { begins: row.begins, ends: row.ends, packedThrough: row.packed_through } : 'idle'
 }
 
 /** All up to this robot is packed; without one, the whole partition. */
@@ -228,6 +228,25 @@ export type RollupTable = 'heartbeat_minutes' | 'heartbeat_hours'
 export interface RollupKey {
   readonly robotId: string
   readonly begins: number
+}
+
+/** Keeps the heartbeats of one robot, which cannot be packed, as the rows that they are; answers how many. */
+export async function setAside(transaction: Database, packing: Packing, robotId: string): Promise<number> {
+  const { numAffectedRows } = await sql`
+    INSERT INTO heartbeats_set_aside (robot_id, received_at, at, session_no, seq, body)
+    SELECT robot_id, received_at, at, session_no, seq, body FROM heartbeats
+    WHERE ${unpacked(packing, null)} AND robot_id = ${sql.lit(robotId)}::uuid
+  `.execute(transaction)
+  return Number(numAffectedRows ?? 0)
+}
+
+/** The partition stays as long as single heartbeats are kept: not all of it can be read. */
+export async function keepUnreadable(transaction: Database, { begins }: Packing): Promise<void> {
+  await transaction
+    .insertInto('heartbeats_unreadable')
+    .values({ begins })
+    .onConflict((conflict) => conflict.column('begins').doNothing())
+    .execute()
 }
 
 /** Those of the roll-ups that are there. */

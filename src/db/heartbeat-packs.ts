@@ -11,14 +11,27 @@ export interface Range {
   readonly to: Date
 }
 
-/** Milliseconds since 1970 up to which, by arrival, a robot's heartbeats are packed; its rows before it are to be ignored. */
-export async function packedThrough(database: Database, robotId: string): Promise<number> {
+/** Which rows of a robot belong to its history besides its packs. */
+export interface RowsLeft {
+  /** Milliseconds since 1970 up to which, by arrival, its heartbeats are packed: rows before it are to be ignored. */
+  readonly receivedFrom: number
+  /** There are rows that could not be packed. */
+  readonly hasSetAside: boolean
+}
+
+export async function rowsLeft(database: Database, robotId: string): Promise<RowsLeft> {
   const row = await database
     .selectFrom('heartbeat_packing')
     .select((select) => select.fn.max('ends').as('ends'))
+    .select(
+      sql<boolean>`EXISTS (SELECT FROM heartbeats_set_aside WHERE robot_id = ${robotId})`.as('has_set_aside'),
+    )
     .where('packed_through', '>=', robotId)
-    .executeTakeFirst()
-  return row?.ends ? new Date(row.ends).getTime() : 0
+    .executeTakeFirstOrThrow()
+  return {
+    receivedFrom: row.ends ? new Date(row.ends).getTime() : 0,
+    hasSetAside: row.has_set_aside,
+  }
 }
 
 export interface StoredPack {
@@ -86,6 +99,8 @@ export async function findStored<Key extends HeartbeatKey>(
     SELECT key, NULL AS pack FROM given
     WHERE EXISTS (SELECT FROM heartbeats AS beat
                   WHERE beat.robot_id = given.robot_id AND beat.at = given.at AND beat.seq = given.seq)
+      OR EXISTS (SELECT FROM heartbeats_set_aside AS beat
+                 WHERE beat.robot_id = given.robot_id AND beat.at = given.at AND beat.seq = given.seq)
     UNION ALL
     SELECT given.key, pack.tableoid || ' ' || pack.ctid
     FROM given JOIN heartbeat_packs AS pack ON pack.robot_id = given.robot_id

@@ -60,12 +60,21 @@ export async function closePartition(
   })
 }
 
-/** Drops the partitions of heartbeats that were packed some minutes ago; answers their names. */
-export async function dropPackedPartitions(database: Database, now: number): Promise<string[]> {
+/**
+ * Drops the partitions of heartbeats that were packed some minutes ago; answers their names. Those that cannot be read as a
+ * whole stay for `keptMs`, for whoever mends them.
+ */
+export async function dropPackedPartitions(
+  database: Database,
+  now: number,
+  keptMs: number,
+): Promise<string[]> {
   const rows = await database
     .selectFrom('heartbeat_packing')
-    .select('begins')
+    .leftJoin('heartbeats_unreadable as unreadable', 'unreadable.begins', 'heartbeat_packing.begins')
+    .select('heartbeat_packing.begins')
     .where('packed_at', '<=', new Date(now - DROPPED_AFTER_MS))
+    .where((is) => is.or([is('unreadable.begins', 'is', null), is('ends', '<=', new Date(now - keptMs))]))
     .execute()
   if (rows.length === 0) return []
   const packed = new Set(rows.map(({ begins }) => begins.getTime()))
@@ -75,6 +84,10 @@ export async function dropPackedPartitions(database: Database, now: number): Pro
   await sql`
     DELETE FROM heartbeat_packing WHERE begins = ANY (${[...packed].map((ms) => new Date(ms))}::timestamptz[])
       AND begins < (SELECT max(begins) FROM heartbeat_packing)
+  `.execute(database)
+  await sql`
+    DELETE FROM heartbeats_unreadable AS unreadable
+    WHERE NOT EXISTS (SELECT FROM heartbeat_packing AS packing WHERE packing.begins = unreadable.begins)
   `.execute(database)
   return dropped
 }

@@ -75,11 +75,12 @@ const WRITE_LATEST = `/* prepared: write_heartbeats */
 /**
  * As writeHeartbeats, for the usual case: each row is the only one of its session, is newer than what is shown as its
  * robot's latest, and cannot be in the database already. Answers with the places of the rows that are in the database
- * now, counted from 1 and in no order, or undefined when all of them are.
+ * now, counted from 1 and in no order, or undefined when all of them are. `receivedFrom` as in WriteOptions.
  */
 export async function writeLatestHeartbeats(
   database: Database,
   rows: readonly HeartbeatRow[],
+  receivedFrom = 0,
 ): Promise<readonly number[] | undefined> {
   const {
     rows: [answer],
@@ -89,7 +90,7 @@ export async function writeLatestHeartbeats(
       arrayLiteral(rows.map((row) => row.sessionNo)),
       arrayLiteral(rows.map((row) => row.seq)),
       arrayLiteral(rows.map((row) => row.at)),
-      arrayLiteral(rows.map((row) => row.receivedAt)),
+      arrayLiteral(rows.map((row) => Math.max(row.receivedAt, receivedFrom))),
       arrayLiteral(rows.map((row) => row.health)),
       rows.map((row) => row.body).join(BETWEEN_BODIES),
       rows.length,

@@ -4,7 +4,7 @@ import type { Database } from './database.ts'
 import type { Retention } from './heartbeat-packer.ts'
 import { dropPackedPartitions, ensureHeartbeatPartitions } from './heartbeat-partitions.ts'
 import { dropOldPartitions, HOURS, MINUTES, PACKS, type PartitionedTable } from './history-partitions.ts'
-import { pruneIdempotentRequests, pruneRobotEvents } from './pruning.ts'
+import { pruneIdempotentRequests, pruneRobotEvents, pruneSetAside } from './pruning.ts'
 import { pruneSignIns } from './sign-ins.ts'
 
 export interface MaintenanceOptions {
@@ -12,6 +12,8 @@ export interface MaintenanceOptions {
   /** Connections that may make and drop the partitions of the history. */
   readonly upkeep: Database
   readonly clock: Clock
+  /** Milliseconds since 1970, by which something is old. */
+  readonly now: () => Promise<number>
   readonly retention: Retention
   readonly log: Log
 }
@@ -70,23 +72,26 @@ export function startMaintenance(options: MaintenanceOptions): Maintenance {
 }
 
 async function tidy(options: MaintenanceOptions, isStopped: () => boolean): Promise<void> {
-  const { database, upkeep, clock, retention, log } = options
+  const { database, upkeep, retention, log } = options
   const drop = (what: string, work: () => Promise<string[]>) =>
     attempt(options, `drop ${what}`, async () => {
       const dropped = await work()
       if (dropped.length > 0) log.info({ partitions: dropped }, `dropped ${what}`)
     })
-  const dropOld = (table: PartitionedTable, keptMs: number) => () =>
-    dropOldPartitions(upkeep, table, clock.now(), keptMs)
-  await drop('packed heartbeats', () => dropPackedPartitions(upkeep, clock.now()))
+  const dropOld = (table: PartitionedTable, keptMs: number) => async () =>
+    dropOldPartitions(upkeep, table, await options.now(), keptMs)
+  await drop('packed heartbeats', async () =>
+    dropPackedPartitions(upkeep, await options.now(), retention.rawMs),
+  )
   await drop('old packs', dropOld(PACKS, retention.rawMs))
   await drop('old minutes', dropOld(MINUTES, retention.minutesMs))
   await drop('old hours', dropOld(HOURS, retention.hoursMs))
-  const prune = async (deleteSome: typeof pruneRobotEvents, keptMs: number) => {
-    const before = new Date(clock.now() - keptMs)
+  const prune = async (deleteSome: typeof pruneRobotEvents, keptMs: number, from = database) => {
+    const before = new Date((await options.now()) - keptMs)
     for (let batch = 0; batch < MAX_BATCHES && !isStopped(); batch++)
-      if ((await deleteSome(database, before, PRUNE_LIMIT)) < PRUNE_LIMIT) return
+      if ((await deleteSome(from, before, PRUNE_LIMIT)) < PRUNE_LIMIT) return
   }
+  await attempt(options, 'prune heartbeats', () => prune(pruneSetAside, retention.rawMs, upkeep))
   await attempt(options, 'prune events', () => prune(pruneRobotEvents, EVENTS_KEPT_MS))
   await attempt(options, 'prune sign-ins', () => prune(pruneSignIns, SIGN_INS_KEPT_MS))
   await attempt(options, 'prune remembered answers', () => prune(pruneIdempotentRequests, IDEMPOTENT_KEPT_MS))

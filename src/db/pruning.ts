@@ -26,3 +26,13 @@ export async function pruneIdempotentRequests(
   `.execute(database)
   return Number(numAffectedRows ?? 0)
 }
+
+/** Deletes heartbeats that could not be packed and arrived before the given time, at most `limit`; answers how many. */
+export async function pruneSetAside(database: Database, before: Date, limit: number): Promise<number> {
+  const { numAffectedRows } = await sql`
+    DELETE FROM heartbeats_set_aside WHERE ctid = ANY (ARRAY(
+      SELECT ctid FROM heartbeats_set_aside WHERE received_at < ${before} LIMIT ${limit} FOR UPDATE SKIP LOCKED
+    ))
+  `.execute(database)
+  return Number(numAffectedRows ?? 0)
+}

@@ -21,8 +21,10 @@ const FEWER_RIGHTS: Readonly<Record<string, readonly string[]>> = {
   heartbeat_minutes: ['SELECT'],
   heartbeat_hours: ['SELECT'],
   heartbeat_packing: ['SELECT'],
+  heartbeats_set_aside: ['SELECT'],
+  heartbeats_unreadable: [],
 }
-const HISTORY_TABLES = '^heartbeat(s|_packs|_minutes|_hours|_packing)'
+const HISTORY_TABLES = '^heartbeat(s|s_set_aside|s_unreadable|_packs|_minutes|_hours|_packing)'
 
 export interface RoleOptions {
   /** Owns the tables. */

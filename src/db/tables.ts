@@ -217,6 +217,15 @@ export interface Tables {
     seq: number
     body: Json<HeartbeatBody>
   }
+  heartbeats_set_aside: {
+    robot_id: string
+    received_at: Instant
+    at: Instant
+    session_no: number
+    seq: number
+    body: Json<HeartbeatBody>
+  }
+  heartbeats_unreadable: { begins: Instant }
   heartbeat_packs: {
     robot_id: string
     hour: Instant

@@ -71,6 +71,8 @@ export class HeartbeatWriter {
   /** The first of those that wait has waited for company long enough. */
   #due = false
   #wasFull = false
+  /** Milliseconds since 1970: what comes before is closed, as was last seen. Past, unless our clock is behind by hours. */
+  #openFrom = 0
   /** Heartbeats handed in and heartbeats settled, ever: what `flush` waits by. */
   #added = 0
   #groups = 0
@@ -200,9 +202,10 @@ export class HeartbeatWriter {
         this.#database,
         group.filter((row) => row.recheck),
       )
-      return { stored: await writeHeartbeats(this.#database, group, { stored }), one: false }
+      const receivedFrom = this.#openFrom
+      return { stored: await writeHeartbeats(this.#database, group, { stored, receivedFrom }), one: false }
     }
-    const places = await writeLatestHeartbeats(this.#database, group)
+    const places = await writeLatestHeartbeats(this.#database, group, this.#openFrom)
     return { stored: places ? places.map((place) => group[place - 1]!) : group, one: true }
   }
 
@@ -225,10 +228,10 @@ export class HeartbeatWriter {
     for (const row of group) row.recheck = true
     const stored = await inTransaction(this.#database, async (transaction) => {
       await lockHeartbeats(transaction, group)
-      const receivedFrom = await closedThrough(transaction)
+      this.#openFrom = await closedThrough(transaction)
       return writeHeartbeats(transaction, group, {
         stored: await findStored(transaction, group),
-        receivedFrom,
+        receivedFrom: this.#openFrom,
       })
     })
     return { stored, one: false }

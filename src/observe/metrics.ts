@@ -138,6 +138,11 @@ export function createMetrics() {
       help: 'Heartbeats that went from rows into packs and roll-ups',
       registers,
     }),
+    heartbeatsSetAside: new Counter({
+      name: 'beacon_heartbeats_set_aside_total',
+      help: 'Heartbeats that could not be packed and stay rows, because something of them is damaged; the log says whose',
+      registers,
+    }),
     packSeconds: new Histogram({
       name: 'beacon_history_pack_seconds',
       help: 'Time it took to pack the heartbeats of some robots',

@@ -13,6 +13,7 @@ import { createTestDatabase, type TestDatabase } from '../support/postgres.ts'
 
 const MINUTE = 60_000
 const HOUR = 60 * MINUTE
+const KEPT_MS = 48 * HOUR
 const NOON = Date.parse('2030-03-01T12:30:00Z')
 
 let db: TestDatabase
@@ -184,9 +185,11 @@ describe('closing partitions', () => {
   test('makes nothing anew that is closed and gone', async () => {
     await closeAll(NOON)
     await markPacked(NOON)
-    expect(await dropPackedPartitions(db.database, NOON + 5 * MINUTE)).toEqual(['heartbeats_p20300301_11'])
+    expect(await dropPackedPartitions(db.database, NOON + 5 * MINUTE, KEPT_MS)).toEqual([
+      'heartbeats_p20300301_11',
+    ])
     expect(await ensureHeartbeatPartitions(db.database, NOON)).toEqual([])
-    expect(await dropPackedPartitions(db.database, NOON + HOUR)).toEqual([])
+    expect(await dropPackedPartitions(db.database, NOON + HOUR, KEPT_MS)).toEqual([])
   })
 })
 
@@ -198,10 +201,12 @@ describe('dropping partitions', () => {
 
   test('keeps what is not packed, however old, and for some minutes what is', async () => {
     await insertAt(NOON)
-    expect(await dropPackedPartitions(db.database, NOON + 1_000 * HOUR)).toEqual([])
+    expect(await dropPackedPartitions(db.database, NOON + 1_000 * HOUR, KEPT_MS)).toEqual([])
     await markPacked(NOON)
-    expect(await dropPackedPartitions(db.database, NOON + 4 * MINUTE)).toEqual([])
-    expect(await dropPackedPartitions(db.database, NOON + 5 * MINUTE)).toEqual(['heartbeats_p20300301_11'])
+    expect(await dropPackedPartitions(db.database, NOON + 4 * MINUTE, KEPT_MS)).toEqual([])
+    expect(await dropPackedPartitions(db.database, NOON + 5 * MINUTE, KEPT_MS)).toEqual([
+      'heartbeats_p20300301_11',
+    ])
     expect(await tables()).toEqual(await attached())
   })
 
@@ -219,13 +224,13 @@ describe('dropping partitions', () => {
       })
       await reader.query('COMMIT')
     })
-    expect(await dropPackedPartitions(db.database, NOON + HOUR)).toEqual(['heartbeats_p20300301_11'])
+    expect(await dropPackedPartitions(db.database, NOON + HOUR, KEPT_MS)).toEqual(['heartbeats_p20300301_11'])
   })
 
   test('drops what was detached and not dropped', async () => {
     await markPacked(NOON)
     await db.pool.query('ALTER TABLE heartbeats DETACH PARTITION heartbeats_p20300301_11')
-    await dropPackedPartitions(db.database, NOON + HOUR)
+    await dropPackedPartitions(db.database, NOON + HOUR, KEPT_MS)
     expect(await tables()).not.toContain('heartbeats_p20300301_11')
   })
 
@@ -236,11 +241,11 @@ describe('dropping partitions', () => {
     await withClient(async (other) => {
       // Whoever drops partitions at the same time.
       await other.query('SELECT pg_advisory_lock($1)', [0x7061727474])
-      expect(await dropPackedPartitions(db.database, NOON + HOUR)).toEqual([])
+      expect(await dropPackedPartitions(db.database, NOON + HOUR, KEPT_MS)).toEqual([])
     })
     const packing = async () => (await db.pool.query('SELECT begins FROM heartbeat_packing')).rowCount
     expect(await packing()).toBe(2)
-    expect(await dropPackedPartitions(db.database, NOON + HOUR)).toEqual(['heartbeats_p20300301_11'])
+    expect(await dropPackedPartitions(db.database, NOON + HOUR, KEPT_MS)).toEqual(['heartbeats_p20300301_11'])
     expect(await packing()).toBe(1)
   })
 
@@ -249,14 +254,14 @@ describe('dropping partitions', () => {
     await withClient(async (reader) => {
       await reader.query('BEGIN')
       await reader.query('SELECT count(*) FROM heartbeats')
-      const attempt = dropPackedPartitions(db.database, NOON + HOUR)
+      const attempt = dropPackedPartitions(db.database, NOON + HOUR, KEPT_MS)
       const refused = expect(attempt).rejects.toThrow('lock timeout')
       await insertAt(NOON + HOUR)
       await refused
       await insertAt(NOON + HOUR)
       await reader.query('COMMIT')
     })
-    expect(await dropPackedPartitions(db.database, NOON + HOUR)).toEqual(['heartbeats_p20300301_11'])
+    expect(await dropPackedPartitions(db.database, NOON + HOUR, KEPT_MS)).toEqual(['heartbeats_p20300301_11'])
   })
 
   test('leaves nothing behind on the connection', async () => {

@@ -102,11 +102,9 @@ const packAll = fc.constant(command('packAll', () => world.packAll()))
 const crash = fc.integer({ min: 1, max: 14 }).map((statements) =>
   command(`crash(${statements})`, async () => {
     const upkeep = breakingAfter(statements)
-    await packSome({ upkeep, clock: world.clock, retention: RETENTION, metrics: world.metrics }, 2).catch(
-      (error: unknown) => {
-        if ((error as Error).message !== 'the server is gone') throw error
-      },
-    )
+    await packSome({ ...world.packing, upkeep }, 2).catch((error: unknown) => {
+      if ((error as Error).message !== 'the server is gone') throw error
+    })
   }),
 )
 

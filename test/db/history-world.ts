@@ -1,4 +1,4 @@
-import { packSome, type Retention } from '../../src/db/heartbeat-packer.ts'
+import { type PackerOptions, packSome, type Retention } from '../../src/db/heartbeat-packer.ts'
 import {
   closePartition,
   dropPackedPartitions,
@@ -55,6 +55,7 @@ export interface HistoryWorld {
   /** Closes what is over and packs all of it. */
   packAll(retention?: Retention): Promise<void>
   closeAll(): Promise<string[]>
+  readonly packing: PackerOptions
   packSome(robots?: number): Promise<string>
   /** Moves time on, with partitions made ahead. */
   advance(ms: number): Promise<void>
@@ -66,6 +67,7 @@ export async function createHistoryWorld(begin = '2030-03-01T12:30:00Z'): Promis
   const db = await createTestDatabase()
   const clock = new ManualClock(begin)
   const metrics = createMetrics()
+  const log = createLog('silent')
   // Those of the present, which the copied database comes with.
   await dropPartitions(db.database, HEARTBEATS, () => true)
   await ensureHeartbeatPartitions(db.database, clock.now())
@@ -74,7 +76,7 @@ export async function createHistoryWorld(begin = '2030-03-01T12:30:00Z'): Promis
     {
       // What is tried again waits for a moment, and not for the test.
       clock: { ...systemClock, now: () => clock.now(), sleep: (_, signal) => systemClock.sleep(1, signal) },
-      log: createLog('silent'),
+      log,
       metrics,
       signal: new AbortController().signal,
     },
@@ -88,8 +90,16 @@ export async function createHistoryWorld(begin = '2030-03-01T12:30:00Z'): Promis
       names.push(name)
     }
   }
+  const packing: PackerOptions = {
+    upkeep: db.database,
+    clock,
+    now: async () => clock.now(),
+    retention: RETENTION,
+    log,
+    metrics,
+  }
   const pack = (robots?: number, retention: Retention = RETENTION) =>
-    packSome({ upkeep: db.database, clock, retention, metrics }, robots)
+    packSome({ ...packing, retention }, robots)
   return {
     db,
     clock,
@@ -115,6 +125,7 @@ export async function createHistoryWorld(begin = '2030-03-01T12:30:00Z'): Promis
       return [...senders.values()].flatMap(({ told }) => told)
     },
     closeAll,
+    packing,
     packSome: pack,
     async packAll(retention) {
       await closeAll()
@@ -126,7 +137,7 @@ export async function createHistoryWorld(begin = '2030-03-01T12:30:00Z'): Promis
         await ensureHeartbeatPartitions(db.database, clock.now())
       }
     },
-    dropPacked: () => dropPackedPartitions(db.database, clock.now()),
+    dropPacked: () => dropPackedPartitions(db.database, clock.now(), RETENTION.rawMs),
     end: () => db.drop(),
   }
 }

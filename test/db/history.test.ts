@@ -3,7 +3,6 @@ import { listHeartbeats, summarizeHeartbeats } from '../../src/db/heartbeat-hist
 import { packSome, startPacker } from '../../src/db/heartbeat-packer.ts'
 import { closePartition, ensureHeartbeatPartitions } from '../../src/db/heartbeat-partitions.ts'
 import { dropOldPartitions, HOURS, MINUTES, PACKS } from '../../src/db/history-partitions.ts'
-import { createLog } from '../../src/observe/log.ts'
 import { eventually } from '../support/eventually.ts'
 import { RETENTION } from '../support/retention.ts'
 import { createHistoryWorld, DAY, type HistoryWorld, HOUR, MINUTE, type SentBeat } from './history-world.ts'
@@ -127,18 +126,15 @@ describe('packing', () => {
     await world.send([beat(robot!, at, 1)])
     await world.advance(2 * HOUR)
     await world.closeAll()
-    let asked = 0
-    const clock = {
-      ...world.clock,
-      monotonic: () => 0,
-      now() {
-        asked += 1
+    const upkeep = world.db.database.withPlugin({
+      transformQuery({ node }) {
         // Everything is written by then, and nothing committed.
-        if (asked === 2) throw new Error('the server is gone')
-        return world.clock.now()
+        if (node.kind === 'UpdateQueryNode') throw new Error('the server is gone')
+        return node
       },
-    } as unknown as typeof world.clock
-    const options = { upkeep: world.db.database, clock, retention: RETENTION, metrics: world.metrics }
+      transformResult: async ({ result }) => result,
+    })
+    const options = { ...world.packing, upkeep }
     const before = [await count('heartbeat_packs'), await count('heartbeat_minutes')]
     await expect(
       (async () => {
@@ -355,13 +351,7 @@ describe('the packer', () => {
     await world.packAll()
     const { clock } = world
     const before = await count('heartbeat_packs')
-    const packer = startPacker({
-      upkeep: world.db.database,
-      clock,
-      retention: RETENTION,
-      log: createLog('silent'),
-      metrics: world.metrics,
-    })
+    const packer = startPacker(world.packing)
     await eventually(() => clock.pending === 1)
     await world.send([beat(robot!, clock.now(), 1)])
     clock.advance(MINUTE)

@@ -29,6 +29,7 @@ function start(): Maintenance {
     database: db.database,
     upkeep: db.database,
     clock,
+    now: async () => clock.now(),
     retention: RETENTION,
     log: createLog('silent'),
   })

@@ -118,8 +118,9 @@ test('heartbeats of a database from before packs are kept, packed with the parti
     await ensureHeartbeatPartitions(database, now)
     for (let closed: string | undefined = ''; closed !== undefined; )
       closed = await closePartition(database, now)
-    while ((await packSome({ upkeep: database, clock, retention: RETENTION, metrics })) !== 'idle');
-    await dropPackedPartitions(database, now + HOUR)
+    const options = { upkeep: database, clock, now: async () => now, retention: RETENTION, log, metrics }
+    while ((await packSome(options)) !== 'idle');
+    await dropPackedPartitions(database, now + HOUR, RETENTION.rawMs)
     expect(await seqs()).toEqual(all)
     expect(await hourly(now)).toEqual(new Array(11).fill(60))
   }
