@@ -11,7 +11,7 @@ import type {
   tokenSchema as provisioningTokenSchema,
 } from '../../../src/http/routes/provisioning-tokens.ts'
 import type { revokedAllSchema } from '../../../src/http/routes/revoke-all.ts'
-import type { eventSchema, storedSchema, summarySchema } from '../../../src/http/routes/robot-history.ts'
+import type { eventSchema, summarySchema } from '../../../src/http/routes/robot-history.ts'
 import type { securitySchema } from '../../../src/http/routes/security.ts'
 import type { sessionSchema, whoSchema } from '../../../src/http/routes/session.ts'
 import type { setupTokenSchema } from '../../../src/http/routes/setup-tokens.ts'
@@ -21,7 +21,6 @@ import type { newTokenSchema, rotatedTokenSchema, tokenSchema } from '../../../s
 import type { userSchema } from '../../../src/http/user-schema.ts'
 
 export type Robot = z.output<typeof robotSchema>
-export type StoredHeartbeat = z.output<typeof storedSchema>
 export type HeartbeatSummary = z.output<typeof summarySchema>
 export type RobotEvent = z.output<typeof eventSchema>
 export type Site = z.output<typeof siteSchema>

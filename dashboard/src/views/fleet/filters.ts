@@ -15,8 +15,6 @@ const NAMES = ['q', 'site', 'fleet', 'label', 'connection', 'health', 'lifecycle
 /** What people choose by the status bar and the boxes beside it; the rest says which robots they choose among. */
 const STATES = ['connection', 'health', 'lifecycle', 'faults'] as const
 
-export const EVERYTHING: FleetFilter = {}
-
 /** The filter of an address; what it does not know is left out. */
 export function filterOf(url: string): FleetFilter {
   const search = new URLSearchParams(url.split('?')[1]?.split('#')[0] ?? '')
