@@ -167,6 +167,7 @@ describe.skipIf(chromium === undefined)('people and their tokens', { timeout: 12
       .poll(
         async () => {
           await page.reload()
+          await row.waitFor()
           return row.getByText('from 127.0.0.1').isVisible()
         },
         { timeout: 20_000, interval: 500 },
@@ -559,7 +560,11 @@ describe.skipIf(chromium === undefined)('somebody of the organisation', { timeou
       await page.getByRole('button', { name: 'Continue' }).click()
       await page.getByRole('heading', { name: 'Fleet' }).waitFor()
       expect(page.url()).toBe(`${base}/`)
-      expect(mina.mishaps).toEqual([])
+      // The provider's own pages are not ours to judge, and ask for a typeface.
+      const theirs = ['https://fonts.googleapis.com', provider.issuer].map(
+        (at) => `asked another origin: ${at}/`,
+      )
+      expect(mina.mishaps.filter((what) => !theirs.some((start) => what.startsWith(start)))).toEqual([])
     } finally {
       await browser.close()
       await scene.end()
