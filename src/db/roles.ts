@@ -22,7 +22,7 @@ const FEWER_RIGHTS: Readonly<Record<string, readonly string[]>> = {
   heartbeat_hours: ['SELECT'],
   heartbeat_packing: ['SELECT'],
   heartbeats_set_aside: ['SELECT'],
-  heartbeats_unreadable: [],
+  heartbeats_unreadable: ['SELECT'],
 }
 const HISTORY_TABLES = '^heartbeat(s|s_set_aside|s_unreadable|_packs|_minutes|_hours|_packing)'
 

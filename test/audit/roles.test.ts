@@ -243,7 +243,7 @@ describe('the server’s role', () => {
       expect.arrayContaining(['added_later', 'robots', 'heartbeats', 'access_tokens']),
     )
     // What the packer alone writes.
-    const packed = /^heartbeat_(packs|minutes|hours|packing)$/
+    const packed = /^heartbeat(_(packs|minutes|hours|packing)|s_(set_aside|unreadable))$/
     for (const [name, rights] of Object.entries(others))
       expect(rights, name).toBe(packed.test(name) ? 'SELECT' : 'SELECT INSERT UPDATE DELETE')
     // What somebody gave it since is taken back.
