@@ -511,7 +511,7 @@ describe.skipIf(chromium === undefined)('people and their tokens', { timeout: 12
 })
 
 describe.skipIf(chromium === undefined)('somebody of the organisation', { timeout: 120_000 }, () => {
-  test('comes in over its identity provider, and is asked for their code after it', async () => {
+  test('comes in over its identity provider, is asked for a code after it, and can do without it', async () => {
     const port = await freePort()
     const base = `http://127.0.0.1:${port}`
     const provider = await startProvider({ callback: `${base}/api/sign-in/oidc/callback` })
@@ -550,7 +550,7 @@ describe.skipIf(chromium === undefined)('somebody of the organisation', { timeou
       await page.getByText('You have none: you sign in with your organisation.').waitFor()
       await page.getByText('with your organisation', { exact: true }).waitFor()
       await page.getByRole('button', { name: 'Set up' }).click()
-      const { totp } = await setUp(page)
+      const { totp, codes } = await setUp(page)
       await page.getByText('10 backup codes left').waitFor()
       await page.getByRole('button', { name: 'Sign out', exact: true }).click()
       await page.getByRole('link', { name: 'Sign in with your organisation' }).click()
@@ -560,6 +560,37 @@ describe.skipIf(chromium === undefined)('somebody of the organisation', { timeou
       await page.getByRole('button', { name: 'Continue' }).click()
       await page.getByRole('heading', { name: 'Fleet' }).waitFor()
       expect(page.url()).toBe(`${base}/`)
+
+      // From then on without the organisation: new backup codes, a password of their own, and no second factor.
+      await page.goto('/account')
+      await page.getByRole('button', { name: 'New backup codes' }).click()
+      await page.getByLabel('Code', { exact: true }).fill(codes[0]!)
+      await page.getByRole('button', { name: 'Make new ones' }).click()
+      const renewed = (await page.locator('.secret pre').textContent())!.split('\n')
+      expect(renewed.filter((code) => codes.includes(code))).toEqual([])
+      await page.getByRole('button', { name: 'I have put them away' }).click()
+      await page.getByText('10 backup codes left').waitFor()
+      await page.getByRole('button', { name: 'Choose one' }).click()
+      await page.getByLabel('New password', { exact: true }).fill('nine quiet herons')
+      await page.getByLabel('New password again').fill('nine quiet herring')
+      await page.getByRole('button', { name: 'Choose it' }).click()
+      await page.getByRole('alert').getByText('not the same both times').waitFor()
+      await page.getByLabel('New password again').fill('nine quiet herons')
+      await mina.expectAccessible()
+      await page.getByRole('button', { name: 'Choose it' }).click()
+      await page.getByText('You have one.').waitFor()
+      await page.getByRole('button', { name: 'Remove…' }).click()
+      await page.getByLabel('Code', { exact: true }).fill(codes[1]!)
+      await page.getByRole('button', { name: 'Remove it' }).click()
+      await page.getByRole('alert').getByText('proof_refused').waitFor()
+      await page.getByLabel('Code', { exact: true }).fill(renewed[0]!)
+      await page.getByRole('button', { name: 'Remove it' }).click()
+      await page.getByText('off', { exact: true }).waitFor()
+      await page.getByRole('button', { name: 'Sign out everywhere' }).click()
+      await page.getByRole('dialog').getByRole('button', { name: 'Sign out everywhere' }).click()
+      await signIn(mina, 'mina@example.com', 'nine quiet herons')
+      await page.getByRole('heading', { name: 'Your account' }).waitFor()
+
       // The provider's own pages are not ours to judge, and ask for a typeface.
       const theirs = ['https://fonts.googleapis.com', provider.issuer].map(
         (at) => `asked another origin: ${at}/`,
