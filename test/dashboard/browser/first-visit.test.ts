@@ -102,4 +102,25 @@ describe.skipIf(chromium === undefined)('the first visit', () => {
     await page.goto('/')
     await page.getByRole('heading', { name: 'Sign in' }).waitFor()
   })
+
+  test('comes to its end with the robot: revoked on its page, it is gone within seconds, and its agent stops', async () => {
+    const visitor = await come()
+    const { page } = visitor
+    await page.goto('/')
+    await signIn(visitor)
+    await page.getByRole('link', { name: 'warehouse-bot-01' }).click()
+    await page.getByRole('heading', { name: 'warehouse-bot-01' }).waitFor()
+    await page.getByRole('button', { name: 'Revoke token' }).click()
+    const dialog = page.getByRole('dialog')
+    await dialog.getByText('The token stops working at once').waitFor()
+    await dialog.getByRole('button', { name: /Revoke/ }).click()
+    expect(await agents[0]!.exited).toBe(3)
+    await page.getByText('offline', { exact: true }).first().waitFor()
+    await page.goto('/audit')
+    await page
+      .getByRole('row', { name: /robot\.token_revoked/ })
+      .getByText('warehouse-bot-01')
+      .waitFor()
+    await visitor.picture('audit-of-a-revocation')
+  })
 })
