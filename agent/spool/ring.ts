@@ -404,7 +404,7 @@ export class Ring {
   #write(since = Infinity): void {
     if (!this.#isLoaded) this.#load()
     this.#writeFresh(since)
-    this.#tidy()
+    this.#tidy(false)
     this.#writeNotes()
     if (this.#isUnsynced) this.#scheduleSync()
   }
@@ -505,7 +505,7 @@ export class Ring {
     this.#losses = losses
     this.#lossesOnDisk = losses
     for (const one of gone) this.#forget(one, 0, one.places.length)
-    this.#tidy()
+    this.#tidy(true)
   }
 
   /** The losses once these files are gone, with `lost` entries that wait in them. */
@@ -533,13 +533,16 @@ export class Ring {
     }
   }
 
-  /** Removes files in which nothing waits, the oldest first: later ones may hold what was acknowledged of earlier ones. */
-  #tidy(): void {
+  /**
+   * Removes files in which nothing waits, the oldest first: later ones may hold what was acknowledged of earlier ones. The
+   * last stays while it has to tell of losses, and where something is about to be written.
+   */
+  #tidy(isWriting: boolean): void {
     const { disk } = this.#parts
     while (this.#segments[0]?.places.length === 0) {
       const [first] = this.#segments
       const isOnly = this.#segments.length === 1
-      if (isOnly && (this.untold > 0 || this.#fresh.length > 0)) return
+      if (isOnly && (isWriting || this.untold > 0)) return
       if (this.#writer?.segment === first) this.#retire()
       disk.remove(first!.path)
       this.#segments.shift()
@@ -647,7 +650,7 @@ export class Ring {
     const last = found.segments.at(-1)
     if (last && found.isWhole && last.bytes < this.#segmentBytes)
       this.#writer = { segment: last, descriptor: disk.reopen(last.path) }
-    this.#tidy()
+    this.#tidy(this.#fresh.length > 0)
   }
 
   /** Goes on from the losses that were written down, with those that were found now and those of before the disk could be read. */

@@ -139,10 +139,23 @@ describe('a ring on disk', () => {
       bench.clock.advance(150)
       expect(bench.files()).toEqual([])
     }
-    // And each that waits for longer is written once it does.
+    // Nor does a file stay for want of a moment in which nothing is under way.
     bench.add(21)
+    bench.settle()
+    expect(bench.files()).toHaveLength(1)
+    bench.ring.acknowledge(21, 21)
+    for (let no = 22; no <= 32; no++) {
+      bench.add(no)
+      bench.clock.advance(100)
+      if (no > 22) bench.ring.acknowledge(no - 1, no - 1)
+    }
+    bench.ring.acknowledge(32, 32)
+    expect(bench.files()).toEqual([])
+    // And each that waits for longer is written once it does.
+    bench.clock.advance(HELD_MS)
+    bench.add(33)
     bench.clock.advance(600)
-    bench.add(22)
+    bench.add(34)
     bench.clock.advance(HELD_MS - 600)
     const size = () => statSync(join(bench.folder, bench.files()[0]!)).size
     const one = size()

@@ -4,6 +4,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { crc32 } from 'node:zlib'
 import { afterAll, beforeAll, expect, test } from 'vitest'
+import { askAgent } from '../../agent/local/client.ts'
+import { systemClock } from '../../agent/runtime.ts'
 import { encodeLine } from '../../agent/spool/lines.ts'
 import { eventually } from '../support/eventually.ts'
 import { type BackgroundCommand, beacon, startBeacon } from './beacon-command.ts'
@@ -74,8 +76,10 @@ test('a spool that overflows while the server is away, with the agent killed in 
     return robots.find((robot) => robot.heartbeat)
   }, 'a robot that beats')
   // Large heartbeats fill the ring soon.
-  for (let number = 0; number < 20; number++)
-    await beacon(['agent', 'fault', 'raise', 'x'.repeat(400), '--code', `filler_${number}`], { env: env() })
+  for (let number = 0; number < 20; number++) {
+    const raise = { code: `filler_${number}`, message: 'x'.repeat(400) }
+    await askAgent(join(home, 'agent.toml.sock'), { fault: { raise } }, systemClock)
+  }
 
   await scene.servers[0]!.kill9()
   const stored = async () => {
