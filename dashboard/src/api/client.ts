@@ -15,7 +15,7 @@ interface Options {
 }
 
 /** Whoever waits longer than this for an answer has none: what is shown may be old, and that is said. */
-const ANSWER_MS = 20_000
+const ANSWER_MS = 15_000
 const DEED_MS = 60_000
 const UNKNOWN_END =
   'The server did not answer in time. Whether it did what was asked is not known: look before you try again'

@@ -41,6 +41,16 @@ export class Unreachable extends Error {
   }
 }
 
+const PASSING = [429, 502, 503, 504]
+const AGAIN_MS = 5_000
+
+/** When to try again by itself what failed with this; undefined for what will go on failing. */
+export function againAfterMs(error: unknown): number | undefined {
+  if (error instanceof Unreachable) return AGAIN_MS
+  if (!(error instanceof Problem) || !PASSING.includes(error.status)) return undefined
+  return Math.max(AGAIN_MS, error.retryAfterMs ?? 0)
+}
+
 /** What to tell a person of whatever went wrong. */
 export function describe(error: unknown): string {
   if (!(error instanceof Problem)) return error instanceof Error ? error.message : String(error)

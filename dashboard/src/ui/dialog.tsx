@@ -17,9 +17,14 @@ export function Dialog({
   const heading = useId()
   useEffect(() => {
     const before = document.activeElement
-    dialog.current?.showModal()
+    const element = dialog.current!
+    element.showModal()
     return () => {
+      // As long as it is open, nothing behind it takes the focus.
+      element.close()
       if (before instanceof HTMLElement) before.focus()
+      // What opened it may have gone with what was done.
+      if (document.activeElement === document.body) document.querySelector<HTMLElement>('#content')?.focus()
     }
   }, [])
   return (

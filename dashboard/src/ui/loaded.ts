@@ -1,4 +1,6 @@
 import { useCallback, useEffect, useRef, useState } from 'preact/hooks'
+import { againAfterMs } from '../api/problem.ts'
+import { useRepeated } from './repeat.ts'
 
 export interface Loaded<Value> {
   /** What was loaded last; stays while it is loaded again, and when that fails. */
@@ -40,5 +42,7 @@ export function useLoaded<Value>(
     return () => ending.abort()
   }, [key, round])
   const reload = useCallback(() => setRound((count) => count + 1), [])
+  // A page that nobody touches comes back by itself.
+  useRepeated(reload, againAfterMs(state.error))
   return { ...state, reload }
 }

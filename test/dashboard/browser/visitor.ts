@@ -55,6 +55,23 @@ export async function visit(
     if (message.type() === 'error' && !message.text().startsWith('Failed to load resource'))
       mishaps.push(message.text())
   })
+  // Everything that the page needs comes from its own server.
+  page.on('request', (request) => {
+    const { origin, protocol } = new URL(request.url())
+    if (/^(http|ws)/.test(protocol) && origin !== new URL(baseURL).origin)
+      mishaps.push(`asked another origin: ${request.url()}`)
+  })
+  await page.exposeBinding(
+    'tellViolation',
+    (_, what: string) => void mishaps.push(`refused by the policy: ${what}`),
+  )
+  await page.addInitScript(() => {
+    addEventListener('securitypolicyviolation', ({ violatedDirective, blockedURI, sample }) =>
+      (globalThis as unknown as { tellViolation: (what: string) => void }).tellViolation(
+        `${violatedDirective} ${blockedURI} ${sample}`,
+      ),
+    )
+  })
   mkdirSync(SCREENSHOTS, { recursive: true })
   return {
     page,

@@ -1,7 +1,9 @@
 import { useCallback, useEffect, useMemo, useRef, useState } from 'preact/hooks'
 import { api } from '../../api/client.ts'
+import { againAfterMs } from '../../api/problem.ts'
 import type { Page, Robot } from '../../api/types.ts'
 import { type Counts, type Freshness, follow, type LiveRobot, NOT_YET } from '../../live/feed.ts'
+import { useRepeated } from '../../ui/repeat.ts'
 import { baseOf, type FleetFilter, isStillIn } from './filters.ts'
 
 const PAGE = 200
@@ -118,6 +120,7 @@ export function useFleet(filter: FleetFilter): FleetRows {
     return robots.map(({ id }) => id)
   }, [])
   const reload = useCallback(() => setRound((count) => count + 1), [])
+  useRepeated(reload, againAfterMs(error))
 
   useEffect(() => {
     const base = JSON.parse(baseKey) as Record<string, string>

@@ -1,9 +1,10 @@
 import { useCallback, useEffect, useState } from 'preact/hooks'
 import { api } from '../../api/client.ts'
-import { Problem } from '../../api/problem.ts'
+import { againAfterMs, Problem } from '../../api/problem.ts'
 import type { Fleet, Info, Robot, Site } from '../../api/types.ts'
 import { type Freshness, follow, NOT_YET } from '../../live/feed.ts'
 import { useLoaded } from '../../ui/loaded.ts'
+import { useRepeated } from '../../ui/repeat.ts'
 import { hear, type Said } from './said.ts'
 
 export interface FollowedRobot {
@@ -68,6 +69,9 @@ export function useRobot(id: string): FollowedRobot {
     }
   }, [id, round, take])
 
+  const reload = useCallback(() => setRound((count) => count + 1), [])
+  useRepeated(reload, againAfterMs(error))
+
   return {
     robot: known?.robot,
     said: known?.said ?? {},
@@ -75,7 +79,7 @@ export function useRobot(id: string): FollowedRobot {
     live,
     isGone,
     take,
-    reload: useCallback(() => setRound((count) => count + 1), []),
+    reload,
   }
 }
 
