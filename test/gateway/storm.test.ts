@@ -2,6 +2,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 import { openDatabase, openPool } from '../../src/db/database.ts'
 import { ADMISSION_TICK_MS } from '../../src/gateway/admission.ts'
 import { closingMs, DRAIN_SLICE } from '../../src/gateway/drain.ts'
+import { SAMPLE_EVERY_MS, SAMPLES_IN_A_ROW } from '../../src/gateway/overload.ts'
 import { SUBPROTOCOL } from '../../src/protocol/limits.ts'
 import { mintCheckedToken } from '../../src/protocol/tokens.ts'
 import type { Admission } from '../../src/transport/transport.ts'
@@ -161,7 +162,7 @@ describe('who is turned away', () => {
     await start(0, { ...PLENTY, eventLoopDelayMs: () => loopMs })
     const inside = await connect(running, clock, robots[0]!)
     loopMs = 1_000
-    clock.advance(1_000)
+    clock.advance(SAMPLES_IN_A_ROW * SAMPLE_EVERY_MS)
     const knock = new Knock('Bearer nonsense')
     await answered([knock], 1)
     expect(knock.verdict).toBe('overloaded')
@@ -171,7 +172,7 @@ describe('who is turned away', () => {
     await inside.hears('ack')
     expect(inside.end.isOpen).toBe(true)
     loopMs = 0
-    clock.advance(1_000)
+    clock.advance(SAMPLES_IN_A_ROW * SAMPLE_EVERY_MS)
     await connect(running, clock, robots[1]!)
     expect((await running.metrics.overloadRefusals.get()).values).toMatchObject([
       { labels: { reason: 'event_loop' }, value: 1 },
