@@ -18,6 +18,7 @@ export const WORDS = (length: number): readonly string[] => [
 ]
 
 export interface Hostile {
+  readonly siteId: string
   readonly robotId: string
   readonly keyId: string
   readonly personId: string
@@ -90,7 +91,7 @@ export async function fillWithHostileWords(scene: Scene): Promise<Hostile> {
       message: WORDS(900)[at % WORDS(1).length],
       data: { [MARKUP]: WORDS(500)[at % WORDS(1).length], deep: { er: [MARKUP, { still: MARKUP }] } },
     })
-  return { robotId: body.robot_id, keyId, personId, end: () => clearInterval(timer) }
+  return { siteId: site.id, robotId: body.robot_id, keyId, personId, end: () => clearInterval(timer) }
 }
 
 /** 500 sites with a fleet each, and 1,000 keys. */

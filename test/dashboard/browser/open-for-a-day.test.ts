@@ -162,11 +162,17 @@ describe.skipIf(chromium === undefined)('a page that is left open', { timeout: 1
 
     const before = await rounds(WARM_ROUNDS)
     await restart()
-    const after = await rounds(ROUNDS)
-    expect(after.documents).toBeLessThanOrEqual(before.documents)
-    expect(after.nodes - before.nodes).toBeLessThan(before.nodes * 0.2 + 100)
-    expect(after.listeners - before.listeners).toBeLessThan(before.listeners * 0.2 + 20)
-    expect(after.heap - before.heap).toBeLessThan(1.5 * 1024 * 1024)
+    await rounds(ROUNDS)
+    const excess = (after: Use) => ({
+      documents: after.documents > before.documents,
+      nodes: after.nodes > before.nodes * 1.2 + 100,
+      listeners: after.listeners > before.listeners * 1.2 + 20,
+      heap: after.heap > before.heap + 1.5 * 1024 * 1024,
+    })
+    // What an answer is still waited for holds on to the view that asked; it lets go when that has come.
+    await expect
+      .poll(async () => excess(await useOf(debug)), { timeout: 30_000, interval: 1_000 })
+      .toEqual({ documents: false, nodes: false, listeners: false, heap: false })
   })
 
   test('says within seconds when the server has fallen silent, as of when all is, and goes on with it', async () => {

@@ -1,0 +1,113 @@
+import type { Page, Route } from 'playwright-core'
+import { describe, expect, test } from 'vitest'
+import { beforeAllViews, VIEWS } from './views.ts'
+import { chromium } from './visitor.ts'
+
+describe.skipIf(chromium === undefined)(
+  'a view that does not get what it asks for',
+  { timeout: 180_000 },
+  () => {
+    const all = beforeAllViews()
+
+    const problem = (status: number, code: string) => ({
+      status,
+      contentType: 'application/problem+json',
+      headers: { 'retry-after': '1' },
+      body: JSON.stringify({ status, code, title: 'No', detail: `It is ${code}`, request_id: 'abc' }),
+    })
+    const HTML = { contentType: 'text/html', body: '<h1>Please sign in to the network</h1>' }
+    /** What may come instead of what is asked for, and what a view then says. */
+    const INSTEAD: readonly (readonly [what: string, answer: (route: Route) => Promise<void>])[] = [
+      ['a refusal', (route) => route.fulfill(problem(403, 'insufficient_scope'))],
+      ['nothing there', (route) => route.fulfill(problem(404, 'not_found'))],
+      ['too many requests', (route) => route.fulfill(problem(429, 'rate_limited'))],
+      ['a failure', (route) => route.fulfill(problem(500, 'internal'))],
+      ['the page of a proxy', (route) => route.fulfill({ status: 502, ...HTML })],
+      ['the page of a network', (route) => route.fulfill({ status: 200, ...HTML })],
+      ['no connection', (route) => route.abort()],
+    ]
+    /** Everything but who is signed in. */
+    const ASKED = /\/api\/(?!session$)/
+
+    /** Those that ask in ways of their own; each waits for as long as the page waits for any answer. */
+    const WAITING = ['fleet', 'floor', 'robot', 'approvals', 'audit', 'account']
+
+    async function expectToldAndRecovers(
+      page: Page,
+      [name, , sign]: (typeof VIEWS)[number],
+      end: () => Promise<void>,
+      withinMs?: number,
+    ): Promise<void> {
+      const told = page
+        .locator('#content')
+        .getByText(/It is |is not there at the moment|was not Beacon|cannot be reached|no such|may not see/)
+      await told.first().waitFor(withinMs ? { timeout: withinMs } : {})
+      await end()
+      // What passes by itself is tried again by itself: the button may be gone before it is pressed.
+      const again = page.getByRole('button', { name: 'Try again' })
+      for (let left = await again.count(); left > 0; left--)
+        await again
+          .nth(left - 1)
+          .click({ timeout: 1_000 })
+          .catch(() => {})
+      if (name === 'robot') await page.reload()
+      await sign(page)
+    }
+
+    for (const [at, view] of VIEWS.entries())
+      test(`${view[0]} says what is wrong, and goes on once it is not`, async () => {
+        const { owner, there } = all()
+        const page = await owner.context.newPage()
+        page.setDefaultTimeout(15_000)
+        for (const [, instead] of INSTEAD.filter((_, which) => (which + at) % 2 === 0)) {
+          await page.route(ASKED, instead)
+          await page.goto(view[1](there))
+          await expectToldAndRecovers(page, view, () => page.unroute(ASKED))
+        }
+        await page.close()
+      })
+
+    test('makes something of addresses that make no sense', async () => {
+      const { page } = all().owner
+      for (const address of [
+        '/?health=splendid&connection=perhaps',
+        '/?site=nowhere&fleet=01a203d2-e704-74a2-8bff-a71cfae271bc',
+        '/?sort=-password&q=%F0%9F%A4%96&label==',
+        '/?label=%00',
+        '/floor?site=nowhere',
+        '/floor?site=01a203d2-e704-74a2-8bff-a71cfae271bc&frame=%3Cimg%3E',
+        '/robots/nobody',
+        '/robots/a%20b%2F..',
+        '/robots/01a203d2-e704-74a2-8bff-a71cfae271bc?range=999y&fields=__proto__,constructor',
+        '/approvals?waited=long&site=nowhere',
+        '/keys?id=nothing',
+        '/keys?kind=golden&status=shiny&sort=x',
+        '/tokens?of=mine&user=nobody&status=x',
+        '/audit?action=drop.table&from=yesterday&outcome=maybe',
+        '/audit?site=nowhere',
+      ]) {
+        await page.goto(address)
+        await page.locator('#content').getByRole('heading').first().waitFor()
+        await expect.poll(() => page.locator('.loading').count(), { message: address }).toBe(0)
+        expect((await page.locator('#content').textContent())!.length, address).toBeGreaterThan(20)
+      }
+    })
+
+    test('waits for no answer without end', async () => {
+      const { owner, there } = all()
+      const pages = await Promise.all(
+        VIEWS.filter(([name]) => WAITING.includes(name)).map(async (view) => {
+          const page = await owner.context.newPage()
+          await page.route(ASKED, () => {})
+          await page.goto(view[1](there))
+          await page.getByRole('status', { name: 'Loading' }).first().waitFor()
+          return [page, view] as const
+        }),
+      )
+      for (const [page, view] of pages) {
+        await expectToldAndRecovers(page, view, () => page.unroute(ASKED), 60_000)
+        await page.close()
+      }
+    })
+  },
+)
