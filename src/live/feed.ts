@@ -23,6 +23,8 @@ export interface LiveLimits {
   readonly readersOfOne: number
   /** All feeds together. */
   readonly bytesPerSecond: number
+  /** Told to readers at the same time: so the first are whole long before the last, and not all of them late. */
+  readonly snapshotsAtOnce: number
   /** For going on after an interruption. */
   readonly log: LogLimits
 }
@@ -31,6 +33,7 @@ export const LIVE_LIMITS: LiveLimits = {
   readers: 1_000,
   readersOfOne: 50,
   bytesPerSecond: 32 * 1024 * 1024,
+  snapshotsAtOnce: 16,
   log: LOG_LIMITS,
 }
 
@@ -87,6 +90,8 @@ const KEPT_MS = 60_000
 const RETRY_MS = [2_000, 5_000] as const
 /** Of what several readers are to be told, in all. */
 const CACHE_BYTES = 64 * 1024 * 1024
+/** A reader in the middle of its snapshot that takes nothing for so long keeps none from theirs. */
+const HELD_UP_MS = 1_000
 /** Work without a pause for whoever else needs the processor. */
 const SLICE_MS = 5
 
@@ -108,6 +113,8 @@ export function createLiveFeeds(parts: LiveParts): LiveFeeds {
   const tallies = new Map<string, { readonly tally: Tally; views: number }>()
   /** Readers to be told something, in the order in which it is their turn: those first that are told little. */
   const queues: Record<View['detail'], Set<Reader>> = { status: new Set(), full: new Set() }
+  /** Readers that were told a part of a snapshot. */
+  const midway = new Set<Reader>()
   let seats = 0
   let world: { readonly store: LiveStore; readonly poller: Poller } | undefined
   let lookingAfter: Timer | undefined
@@ -130,16 +137,27 @@ export function createLiveFeeds(parts: LiveParts): LiveFeeds {
   function enqueue(reader: Reader): void {
     if (reader.isBusy || reader.isOver) return
     queues[reader.view.detail].add(reader)
-    if (pumping === undefined) {
-      pumping = 'soon'
-      setImmediate(pump)
-    }
+    pumpSoon()
+  }
+
+  function pumpSoon(): void {
+    if (pumping !== undefined) return
+    pumping = 'soon'
+    setImmediate(pump)
+  }
+
+  /** How many more may begin with a snapshot. */
+  function freeBeginnings(): number {
+    let free = limits.snapshotsAtOnce
+    for (const reader of midway) if (reader.isMidSnapshot && reader.stuckMs() < HELD_UP_MS) free -= 1
+    return free
   }
 
   /** Tells readers what is due, one event each, as far as time and bytes go; the others are first the next time. */
   function pump(): void {
     pumping = undefined
     const begun = clock.monotonic()
+    let free = freeBeginnings()
     for (const queue of [queues.status, queues.full])
       for (const reader of queue) {
         const waitMs = budget.waitMs()
@@ -152,8 +170,13 @@ export function createLiveFeeds(parts: LiveParts): LiveFeeds {
           setImmediate(pump)
           return
         }
+        if (reader.isBeginning && free <= 0) continue
         queue.delete(reader)
-        if (!reader.isBusy && !reader.isOver) reader.tellNext()
+        if (reader.isBusy || reader.isOver) continue
+        if (reader.isBeginning) free -= 1
+        reader.tellNext()
+        if (reader.isMidSnapshot) midway.add(reader)
+        else midway.delete(reader)
       }
   }
 
@@ -173,6 +196,8 @@ export function createLiveFeeds(parts: LiveParts): LiveFeeds {
       place.nextCommentAt = now + COMMENT_EVERY_MS
       place.reader.comment()
     }
+    // Some may wait for others that are held up by now.
+    if (queues.status.size + queues.full.size > 0) pumpSoon()
   }
 
   function hold(options: ViewOptions, store: LiveStore): View {
@@ -267,6 +292,7 @@ export function createLiveFeeds(parts: LiveParts): LiveFeeds {
     function finish(reason: string): void {
       if (!places.delete(reader)) return
       queues[detail].delete(reader)
+      midway.delete(reader)
       release(reader.view)
       leave()
       metrics.liveReaders.set(places.size)

@@ -48,6 +48,7 @@ export class Reader {
   readonly #parts: ReaderParts
   readonly #ahead: string[] = []
   #telling: Telling | undefined
+  #isSnapshot = false
   /** Where it goes on. */
   #at = 0
   #told = 0
@@ -75,7 +76,7 @@ export class Reader {
   /** Begins anew; with a reason the reader hears why. */
   restart(reason?: ResetReason): void {
     if (reason) this.#ahead.push(eventText('reset', JSON.stringify({ reason }), ''))
-    this.#begin(this.view.snapshot())
+    this.#begin(this.view.snapshot(), true)
   }
 
   /** Sends this before anything else. */
@@ -89,6 +90,16 @@ export class Reader {
 
   get isOver(): boolean {
     return this.#isOver
+  }
+
+  /** A snapshot is what comes next, and nothing of it was told. */
+  get isBeginning(): boolean {
+    return this.#isSnapshot && this.#at === 0 && this.#ahead.length === 0 && this.#telling !== undefined
+  }
+
+  /** A part of a snapshot was told, and more is to come. */
+  get isMidSnapshot(): boolean {
+    return this.#isSnapshot && this.#at > 0 && this.#telling !== undefined
   }
 
   /** For how long it has taken nothing of what it was sent. */
@@ -107,6 +118,8 @@ export class Reader {
 
   #next(): Buffer | undefined {
     if (this.#ahead.length > 0) return Buffer.from(this.#ahead.splice(0).join(''))
+    // Whoever had to wait for it is told what is new meanwhile, too.
+    if (this.isBeginning) this.#begin(this.view.snapshot(), true)
     if (!this.#telling) {
       const delta = this.view.delta(this.#told)
       if (delta === undefined) {
@@ -123,8 +136,9 @@ export class Reader {
     return this.#telling && this.#nextPage(this.#telling)
   }
 
-  #begin(telling: Telling): void {
+  #begin(telling: Telling, isSnapshot = false): void {
     this.#telling = telling
+    this.#isSnapshot = isSnapshot
     this.#at = 0
   }
 

@@ -332,6 +332,23 @@ describe('what is told', () => {
     await eventually(() => reader.robots.size === 0)
   })
 
+  test('is told one reader after the other where all come at once: the first are whole before the last begin', async () => {
+    const server = await startServer({ bytesPerSecond: 700_000, snapshotsAtOnce: 2 })
+    onTestFinished(() => server.stop())
+    const { fleet_id } = await makeFleet(api())
+    await api().db.pool.query(
+      `INSERT INTO robots (id, site_id, fleet_id, name)
+       SELECT gen_random_uuid(), f.site_id, f.id, 'storm-' || n FROM fleets f, generate_series(1, 900) n WHERE f.id = $1`,
+      [fleet_id],
+    )
+    const query = `?fleet=${fleet_id}`
+    const readers = await Promise.all(Array.from({ length: 6 }, () => open({ query }, server)))
+    await eventually(() => readers.some(({ isWhole }) => isWhole))
+    expect(readers.filter((reader) => reader.all('snapshot').length === 0).length).toBeGreaterThan(1)
+    await eventually(() => readers.every(({ robots, isWhole }) => isWhole && robots.size === 900))
+    await api().db.pool.query('DELETE FROM robots WHERE fleet_id = $1', [fleet_id])
+  })
+
   test('is the same for many readers with different filters, whatever happens', {
     timeout: 60_000,
   }, async () => {
@@ -554,6 +571,9 @@ describe('the end', () => {
   })
 
   test('of a reader that takes nothing is no end of others, and no memory', async () => {
+    // Fewer than take nothing.
+    const server = await startServer({ snapshotsAtOnce: 4 })
+    onTestFinished(() => server.stop())
     const { fleet_id } = await makeFleet(api())
     await api().db.pool.query(
       `INSERT INTO robots (id, site_id, fleet_id, name, labels)
@@ -564,7 +584,7 @@ describe('the end', () => {
     const query = `?fleet=${fleet_id}`
     const sent = async () => (await api().parts.metrics.liveBytes.get()).values[0]!.value
     const before = await sent()
-    const stuck = await Promise.all(Array.from({ length: 8 }, () => open({ query })))
+    const stuck = await Promise.all(Array.from({ length: 8 }, () => open({ query }, server)))
     for (const reader of stuck) reader.pause()
     // 24 MB for each; no more goes out than the system's own buffers take.
     let last = -1
@@ -576,7 +596,7 @@ describe('the end', () => {
       return isStill
     })
     expect(last - before).toBeLessThan(8 * 12_000_000)
-    const well = await opened({ query: `${query}&connection=online` })
+    const well = await opened({ query: `${query}&connection=online` }, server)
     const { rows } = await api().db.pool.query('SELECT id FROM robots WHERE fleet_id = $1 LIMIT 1', [
       fleet_id,
     ])
