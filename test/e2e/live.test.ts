@@ -106,6 +106,29 @@ test('a token revoked at one server ends the feeds at both within two seconds', 
   }
 })
 
+test('a server with hundreds of readers says to each that it stops, and is gone in time', async () => {
+  const third = await scene.addServer({ BEACON_GATEWAY_PROCESSES: '1' })
+  const tokens = await Promise.all(
+    Array.from({ length: 8 }, async (_, index) => {
+      const path = `/api/fleets/${scene.fleet.id}/tokens`
+      const asked = { name: `reader ${index}`, scopes: ['robots:read'] }
+      return (await scene.operator.must<{ token: string }>('POST', path, asked)).token
+    }),
+  )
+  const readers: LiveReader[] = []
+  for (const token of tokens)
+    readers.push(...(await Promise.all(Array.from({ length: 50 }, () => open(third, { token })))))
+  // Some take nothing any more.
+  for (const reader of readers.slice(0, 20)) reader.pause()
+  const begun = performance.now()
+  const exited = third.stop()
+  for (const reader of readers.slice(20)) expect((await reader.closed) - begun).toBeLessThan(2 * WITHIN_MS)
+  expect(await exited).toBe(0)
+  expect(performance.now() - begun).toBeLessThan(5_000)
+  for (const reader of readers.slice(20))
+    expect(reader.all('end')).toMatchObject([{ code: 'server_stopping' }])
+}, 60_000)
+
 test('a server that stops ends its feeds before its robots have gone, and readers go on elsewhere', async () => {
   const third = await scene.addServer({ BEACON_GATEWAY_PROCESSES: '1' })
   const { key_value } = await new Operator(third.url, scene.adminToken).key(scene.site, scene.fleet)
