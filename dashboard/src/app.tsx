@@ -1,10 +1,12 @@
 import { useEffect, useState } from 'preact/hooks'
 import { ErrorBoundary, LocationProvider, Route, Router } from 'preact-iso'
+import { againAfterMs } from './api/problem.ts'
 import { AcceptInvitation } from './session/accept-invitation.tsx'
 import { MustSetUp } from './session/must-set-up.tsx'
 import {
   isSettingUp,
   lookAgain,
+  lookIfIdle,
   maySomewhere,
   visitor,
   watchForTheEnd,
@@ -13,6 +15,7 @@ import {
 import { SignIn } from './session/sign-in.tsx'
 import { Shell } from './shell.tsx'
 import { startClock } from './ui/clock.ts'
+import { useRepeated } from './ui/repeat.ts'
 import { Empty, Failure, Loading } from './ui/states.tsx'
 import { PAGES } from './views/pages.ts'
 
@@ -29,6 +32,7 @@ export function App() {
     }
   }, [])
   const found = visitor.value
+  useRepeated(lookIfIdle, found.kind === 'failed' ? againAfterMs(found.error) : undefined)
   // Also for somebody who is signed in already: the invitation may be another's.
   if (location.pathname === '/accept-invitation') return <AcceptInvitation />
   if (found.kind === 'unknown') return <Loading what="Signing in" />

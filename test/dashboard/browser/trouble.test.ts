@@ -67,6 +67,43 @@ describe.skipIf(chromium === undefined)(
         await page.close()
       })
 
+    test('says at a form why nothing was done, and keeps what was typed', async () => {
+      const { page } = all().owner
+      const asked = /\/api\/enrollment-keys$/
+      await page.goto('/keys?new=true')
+      await page.getByLabel('Name of the key').fill('Dock 9')
+      const make = page.getByRole('button', { name: 'Make the key' })
+      const wrong = { pointer: '/name', detail: 'is taken by a dragon' }
+      for (const [answer, says] of [
+        [problem(409, 'conflict'), 'It is conflict'],
+        [{ ...problem(422, 'odd'), body: JSON.stringify({ code: 'odd', errors: [wrong] }) }, wrong.detail],
+        [problem(429, 'rate_limited'), 'It is rate_limited'],
+        [problem(500, 'internal'), 'It is internal'],
+        [{ status: 502, ...HTML }, 'is not there at the moment'],
+        [{ status: 200, ...HTML }, 'was not Beacon'],
+      ] as const) {
+        await page.route(asked, (route) =>
+          route.request().method() === 'POST' ? route.fulfill(answer) : route.continue(),
+        )
+        await make.click()
+        await page.locator('form').getByText(says).first().waitFor()
+        expect(await page.getByLabel('Name of the key').inputValue()).toBe('Dock 9')
+        await page.unroute(asked)
+      }
+      await make.click()
+      await page.getByRole('heading', { name: 'Dock 9' }).waitFor()
+    })
+
+    test('comes by itself once the server is there, when it was opened before', async () => {
+      const page = await all().owner.context.newPage()
+      await page.route('**/api/session', (route) => route.abort())
+      await page.goto('/')
+      await page.getByText('The server cannot be reached').waitFor()
+      await page.unroute('**/api/session')
+      await page.getByRole('heading', { name: 'Fleet' }).waitFor()
+      await page.close()
+    })
+
     test('makes something of addresses that make no sense', async () => {
       const { page } = all().owner
       for (const address of [
