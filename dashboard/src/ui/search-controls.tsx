@@ -1,4 +1,5 @@
 import { useEffect, useRef, useState } from 'preact/hooks'
+import type { Fleet, Site } from '../api/types.ts'
 
 const TYPING_MS = 250
 
@@ -68,6 +69,36 @@ export function Choice({
         </option>
       ))}
     </select>
+  )
+}
+
+/** The choice of a site, and of a fleet of it. */
+export function PlaceChoices({
+  filter,
+  places: { sites, fleets },
+  onPlace,
+}: {
+  filter: { readonly site?: string | undefined; readonly fleet?: string | undefined }
+  places: { readonly sites: readonly Site[]; readonly fleets: readonly Fleet[] }
+  onPlace: (place: 'site' | 'fleet', id: string | undefined) => void
+}) {
+  return (
+    <>
+      <Choice
+        name="Site"
+        value={filter.site}
+        options={sites.map(({ id, name }) => ({ value: id, text: name }))}
+        onValue={(id) => onPlace('site', id)}
+      />
+      <Choice
+        name="Fleet"
+        value={filter.fleet}
+        options={fleets
+          .filter(({ site_id }) => !filter.site || site_id === filter.site)
+          .map(({ id, name }) => ({ value: id, text: name }))}
+        onValue={(id) => onPlace('fleet', id)}
+      />
+    </>
   )
 }
 

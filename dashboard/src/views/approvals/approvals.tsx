@@ -6,7 +6,7 @@ import { LiveMark } from '../../ui/live-mark.tsx'
 import { More } from '../../ui/more.tsx'
 import { PageHead } from '../../ui/page-head.tsx'
 import { type Places, usePlaces } from '../../ui/places.ts'
-import { Choice, Typed } from '../../ui/search-controls.tsx'
+import { Choice, PlaceChoices, Typed } from '../../ui/search-controls.tsx'
 import { Empty, Shown } from '../../ui/states.tsx'
 import { Decide } from './decide.tsx'
 import type { Decision, Target } from './deciding.ts'
@@ -185,20 +185,7 @@ function Filters({
         value={filter.label ?? ''}
         onValue={set('label')}
       />
-      <Choice
-        name="Site"
-        value={filter.site}
-        options={places.sites.map(({ id, name }) => ({ value: id, text: name }))}
-        onValue={set('site')}
-      />
-      <Choice
-        name="Fleet"
-        value={filter.fleet}
-        options={places.fleets
-          .filter(({ site_id }) => !filter.site || site_id === filter.site)
-          .map(({ id, name }) => ({ value: id, text: name }))}
-        onValue={set('fleet')}
-      />
+      <PlaceChoices filter={filter} places={places} onPlace={(place, id) => set(place)(id)} />
       <Choice name="Waits" value={filter.waited} options={WAITED} onValue={set('waited')} />
       {isNarrowed(filter) && (
         <Button kind="quiet" onClick={() => onFilter({})}>

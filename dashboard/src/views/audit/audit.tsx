@@ -7,7 +7,7 @@ import { Button } from '../../ui/button.tsx'
 import { PageHead } from '../../ui/page-head.tsx'
 import { usePages } from '../../ui/pages.ts'
 import { type Places, placeName, usePlaces } from '../../ui/places.ts'
-import { Choice, Typed, words } from '../../ui/search-controls.tsx'
+import { Choice, PlaceChoices, Typed, words } from '../../ui/search-controls.tsx'
 import { Empty, Shown } from '../../ui/states.tsx'
 import { type Column, Table } from '../../ui/table.tsx'
 import { Ago, moment } from '../../ui/times.tsx'
@@ -115,20 +115,7 @@ function FilterBar({
         options={words('ok', 'refused')}
         onValue={set('outcome')}
       />
-      <Choice
-        name="Site"
-        value={filter.site}
-        options={sites.map(({ id, name }) => ({ value: id, text: name }))}
-        onValue={set('site')}
-      />
-      <Choice
-        name="Fleet"
-        value={filter.fleet}
-        options={fleets
-          .filter(({ site_id }) => !filter.site || site_id === filter.site)
-          .map(({ id, name }) => ({ value: id, text: name }))}
-        onValue={set('fleet')}
-      />
+      <PlaceChoices filter={filter} places={{ sites, fleets }} onPlace={(place, id) => set(place)(id)} />
       <label>
         <span>From</span>
         <input

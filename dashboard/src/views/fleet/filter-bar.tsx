@@ -1,6 +1,6 @@
 import type { Fleet, Site } from '../../api/types.ts'
 import { Button } from '../../ui/button.tsx'
-import { Choice, Typed, words } from '../../ui/search-controls.tsx'
+import { Choice, PlaceChoices, Typed, words } from '../../ui/search-controls.tsx'
 import { type FleetFilter, isNarrowed, withPart } from './filters.ts'
 
 export function FilterBar({
@@ -26,20 +26,7 @@ export function FilterBar({
         value={filter.label ?? ''}
         onValue={set('label')}
       />
-      <Choice
-        name="Site"
-        value={filter.site}
-        options={sites.map(({ id, name }) => ({ value: id, text: name }))}
-        onValue={set('site')}
-      />
-      <Choice
-        name="Fleet"
-        value={filter.fleet}
-        options={fleets
-          .filter(({ site_id }) => !filter.site || site_id === filter.site)
-          .map(({ id, name }) => ({ value: id, text: name }))}
-        onValue={set('fleet')}
-      />
+      <PlaceChoices filter={filter} places={{ sites, fleets }} onPlace={(place, id) => set(place)(id)} />
       <Choice
         name="Health"
         value={filter.health}
