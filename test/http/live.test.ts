@@ -144,6 +144,8 @@ describe('the answer', () => {
     })
     expect([answer.status, await answer.text()]).toEqual([200, ''])
     expect(answer.headers.get('content-type')).toBe('text/event-stream; charset=utf-8')
+    expect(answer.headers.get('x-accel-buffering')).toBe('no')
+    expect(answer.headers.get('content-length')).toBe(null)
   })
 
   test.each([

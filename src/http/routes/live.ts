@@ -86,7 +86,10 @@ export function liveRoutes(app: App, parts: HttpParts): void {
       const { query } = request
       const reach = reachOf(request)
       const principal = principalOf(request)
-      if (request.method === 'HEAD') return reply.type(EVENT_STREAM).send('' as never)
+      if (request.method === 'HEAD') {
+        beginStream(reply).end()
+        return reply
+      }
       const seat = await live.take({
         holder: principal.userId ?? principal.id,
         filter: robotFilterOf(query, reach),
