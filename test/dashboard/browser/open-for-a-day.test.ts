@@ -176,7 +176,8 @@ describe.skipIf(chromium === undefined)('a page that is left open', { timeout: 1
   })
 
   test('says within seconds when the server has fallen silent, as of when all is, and goes on with it', async () => {
-    const { page } = await come()
+    const visitor = await come()
+    const { page } = visitor
     await isLive(page)
     const heard = page.getByRole('row', { name: /cart-00002/ }).locator('time')
     server.signal('SIGSTOP')
@@ -190,6 +191,8 @@ describe.skipIf(chromium === undefined)('a page that is left open', { timeout: 1
       const age = await heard.textContent()
       await expect.poll(() => heard.textContent(), { timeout: 10_000 }).not.toBe(age)
       await page.getByText('The server cannot be reached').waitFor()
+      await visitor.picture('fleet-not-live')
+      await visitor.expectAccessible()
     } finally {
       server.signal('SIGCONT')
     }
