@@ -9,6 +9,8 @@ export default defineConfig({
     maxWorkers: 2,
     testTimeout: 30_000,
     hookTimeout: 30_000,
+    // What is waited for comes soon, but for machines that do much else.
+    expect: { poll: { timeout: 15_000 } },
     env: { NO_COLOR: '1' },
   },
 })
