@@ -1,5 +1,6 @@
 import { execFileSync, spawnSync } from 'node:child_process'
 import {
+  appendFileSync,
   chmodSync,
   chownSync,
   copyFileSync,
@@ -8,7 +9,6 @@ import {
   readFileSync,
   rmSync,
   statfsSync,
-  writeFileSync,
 } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
@@ -18,6 +18,8 @@ import { eventually } from '../../support/eventually.ts'
 import { AgentProcess, KEY, placesAt, TestRobot, temporaryFolder } from '../support/agent-process.ts'
 import { type ControlPlane, type RobotSession, startControlPlane } from '../support/control-plane.ts'
 import { IDENTITY } from './states.ts'
+
+const REFILL_MS = 10
 
 const isRoot = process.getuid?.() === 0
 
@@ -47,14 +49,25 @@ const SMALL_DISK: Fillable = {
     const folder = mounted(temporaryFolder(), ['-t', 'tmpfs', '-o', 'size=128k', 'none'])
     if (folder === undefined) return undefined
     const ballast = join(folder, 'ballast')
+    let filling: ReturnType<typeof setInterval> | undefined
+    const stop = () => clearInterval(filling)
+    onTestFinished(stop)
     return {
       folder,
       fill() {
-        const { bavail, bsize } = statfsSync(folder)
-        writeFileSync(ballast, Buffer.alloc(bavail * bsize))
+        const takeAll = () => {
+          const { bavail, bsize } = statfsSync(folder)
+          if (bavail > 0) appendFileSync(ballast, Buffer.alloc(bavail * bsize))
+        }
+        takeAll()
         expect(statfsSync(folder).bavail).toBe(0)
+        // What the agent itself removes is room, too, until others take it.
+        filling = setInterval(takeAll, REFILL_MS)
       },
-      empty: () => rmSync(ballast),
+      empty() {
+        stop()
+        rmSync(ballast)
+      },
     }
   },
 }
