@@ -63,7 +63,8 @@ const rounds = await withPostgres((databaseUrl) =>
     const beacon = await startBeaconServer(start, {
       databaseUrl,
       engine: engine === 'ws' ? 'ws' : 'uws',
-      settings: { BEACON_HEARTBEAT_SECONDS: '60' },
+      // Robots rest while hundreds of readers are told everything, and that is no reason to think them gone.
+      settings: { BEACON_HEARTBEAT_SECONDS: '600' },
     })
     const robots = await enrolRobots(databaseUrl, ROBOTS)
     const databaseSeconds = await databaseCpuSeconds(databaseUrl)
