@@ -1,5 +1,5 @@
-import { request } from 'node:http'
-import { connect, type Socket } from 'node:net'
+import { type ClientRequest, type IncomingMessage, request } from 'node:http'
+import { createGunzip } from 'node:zlib'
 import { answerQuestions } from '../support/answering.ts'
 import { Histogram, type HistogramCounts } from '../support/histogram.ts'
 
@@ -29,70 +29,80 @@ export interface LiveReadersLook {
   readonly lost: number
 }
 
-const WHOLE = Buffer.from('"done":true')
-const sockets: (Socket | { destroy(): void })[] = []
+const WHOLE = '"done":true'
+const requests: ClientRequest[] = []
 const heartbeats = new Histogram()
 const changes = new Map<string, number>()
 let bytes = 0
 let lost = 0
 let isClosing = false
 
-const path = (detail: string) => `/api/live?detail=${detail}`
-
-function count(port: number, detail: string, token: string): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const socket = connect(port, '127.0.0.1')
-    sockets.push(socket)
-    let isWhole = false
-    let tail = Buffer.alloc(0)
-    socket.write(`GET ${path(detail)} HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer ${token}\r\n\r\n`)
-    socket.on('data', (chunk: Buffer) => {
-      bytes += chunk.length
-      if (isWhole) return
-      const seen = Buffer.concat([tail, chunk])
-      isWhole = seen.includes(WHOLE)
-      tail = seen.subarray(-WHOLE.length)
-      if (isWhole) resolve()
-    })
-    socket.on('error', reject)
-    socket.on('close', () => {
-      if (!isClosing) lost += 1
-      reject(new Error('a reader was cut off before it had been told everything'))
-    })
-  })
-}
-
-function takeIn(port: number, detail: string, token: string): Promise<void> {
+/** Begins to follow, as a browser does: gzip is welcome. */
+function follow(port: number, detail: string, token: string): Promise<IncomingMessage> {
   return new Promise((resolve, reject) => {
     const asked = request(
       {
         port,
         host: '127.0.0.1',
-        path: path(detail),
-        headers: { authorization: `Bearer ${token}` },
+        path: `/api/live?detail=${detail}`,
+        headers: { authorization: `Bearer ${token}`, 'accept-encoding': 'gzip' },
         agent: false,
       },
       (answer) => {
-        if (answer.statusCode !== 200) reject(new Error(`the feed answered with ${answer.statusCode}`))
-        let text = ''
-        answer.setEncoding('utf8').on('data', (chunk: string) => {
-          bytes += chunk.length
-          text += chunk
-          for (let end = text.indexOf('\n\n'); end >= 0; end = text.indexOf('\n\n')) {
-            const event = text.slice(0, end)
-            text = text.slice(end + 2)
-            if (event.startsWith('event: snapshot') && event.includes('"done":true')) resolve()
-            if (event.startsWith('event: delta')) hear(event)
-          }
-        })
+        if (answer.statusCode !== 200) return reject(new Error(`the feed answered with ${answer.statusCode}`))
+        answer.on('error', () => {})
         answer.on('close', () => {
           if (!isClosing) lost += 1
         })
+        answer.on('data', (chunk: Buffer) => {
+          bytes += chunk.length
+        })
+        resolve(answer)
       },
     )
-    sockets.push(asked)
+    requests.push(asked)
     asked.on('error', reject)
     asked.end()
+  })
+}
+
+/** Resolves once all was told; what comes after that is counted and not looked at. */
+async function count(port: number, detail: string, token: string): Promise<void> {
+  const answer = await follow(port, detail, token)
+  const decoded = createGunzip()
+  answer.pipe(decoded)
+  let tail = ''
+  await new Promise<void>((resolve, reject) => {
+    answer.on('close', () => reject(new Error('a reader was cut off before it had been told everything')))
+    decoded.setEncoding('utf8').on('data', (text: string) => {
+      const seen = tail + text
+      tail = seen.slice(-WHOLE.length)
+      if (seen.includes(WHOLE)) resolve()
+    })
+  })
+  answer.unpipe(decoded)
+  decoded.destroy()
+  answer.resume()
+}
+
+/** Resolves once all was told; takes in whatever comes after that. */
+async function takeIn(port: number, detail: string, token: string): Promise<void> {
+  const answer = await follow(port, detail, token)
+  await new Promise<void>((resolve) => {
+    let text = ''
+    answer
+      .pipe(createGunzip())
+      .on('error', () => {})
+      .setEncoding('utf8')
+      .on('data', (chunk: string) => {
+        text += chunk
+        for (let end = text.indexOf('\n\n'); end >= 0; end = text.indexOf('\n\n')) {
+          const event = text.slice(0, end)
+          text = text.slice(end + 2)
+          if (event.startsWith('event: snapshot') && event.includes(WHOLE)) resolve()
+          if (event.startsWith('event: delta')) hear(event)
+        }
+      })
   })
 }
 
@@ -125,7 +135,7 @@ answerQuestions<LiveReadersQuestion>(async (question) => {
   }
   if (question.do === 'close') {
     isClosing = true
-    for (const socket of sockets.splice(0)) socket.destroy()
+    for (const asked of requests.splice(0)) asked.destroy()
     return undefined
   }
   const look: LiveReadersLook = { bytes, heartbeats: heartbeats.counts(), changes: [...changes], lost }

@@ -266,19 +266,19 @@ export function createLiveFeeds(parts: LiveParts): LiveFeeds {
   }
 
   function begin(
-    { filter, reach, detail, lastEventId }: LiveRequest,
+    { lastEventId, holder: _, ...options }: LiveRequest,
     { store, poller }: NonNullable<typeof world>,
     sink: Sink,
     leave: () => void,
   ): Feed {
     poller.run()
     lookingAfter ??= clock.every(LOOK_AFTER_MS, lookAfter)
-    const reader = new Reader(hold({ filter, reach, detail }, store), {
+    const reader = new Reader(hold(options, store), {
       sink,
       clock,
       store,
       onIdle: enqueue,
-      onEvent: (bytes) => budget.spend(bytes),
+      onEvent: (cost) => budget.spend(cost),
       onWritten: (bytes) => metrics.liveBytes.inc(bytes),
     })
     const [least, most] = RETRY_MS
@@ -291,7 +291,7 @@ export function createLiveFeeds(parts: LiveParts): LiveFeeds {
 
     function finish(reason: string): void {
       if (!places.delete(reader)) return
-      queues[detail].delete(reader)
+      queues[options.detail].delete(reader)
       midway.delete(reader)
       release(reader.view)
       leave()
@@ -303,7 +303,7 @@ export function createLiveFeeds(parts: LiveParts): LiveFeeds {
       nextCommentAt: clock.monotonic() + COMMENT_EVERY_MS,
       setReach(now) {
         if (!places.has(reader)) return
-        const view = hold({ filter, reach: now, detail }, store)
+        const view = hold({ ...options, reach: now }, store)
         release(reader.view)
         if (view === reader.view) return
         reader.view = view

@@ -1,7 +1,8 @@
 import type { Clock } from '../runtime.ts'
+import { encode, openStream, type Part, type Stream } from './coding.ts'
 import { commentText, type EventId, eventText } from './events.ts'
 import type { LiveStore } from './store.ts'
-import type { Telling, View } from './view.ts'
+import type { Page, Telling, View } from './view.ts'
 
 /** Where the bytes of one reader go. */
 export interface Sink {
@@ -33,8 +34,8 @@ interface ReaderParts {
   readonly store: LiveStore
   /** Called when the last event has gone. */
   readonly onIdle: (reader: Reader) => void
-  /** Called with what is going to be written, and with what was. */
-  readonly onEvent: (bytes: number) => void
+  /** Called with what an event that is going to be written costs, and with the bytes that were. */
+  readonly onEvent: (cost: number) => void
   readonly onWritten: (bytes: number) => void
 }
 
@@ -46,6 +47,7 @@ interface ReaderParts {
 export class Reader {
   view: View
   readonly #parts: ReaderParts
+  readonly #stream: Stream
   readonly #ahead: string[] = []
   #telling: Telling | undefined
   #isSnapshot = false
@@ -63,6 +65,7 @@ export class Reader {
   constructor(view: View, parts: ReaderParts) {
     this.view = view
     this.#parts = parts
+    this.#stream = openStream(view.options.coding)
   }
 
   /** Goes on after this tick; false when that is not possible. */
@@ -109,15 +112,18 @@ export class Reader {
 
   /** Sends what is due next, and answers whether anything was; not to be called while it is busy. */
   tellNext(): boolean {
-    const bytes = this.#next()
-    if (!bytes) return false
-    this.#parts.onEvent(bytes.length)
-    this.#send(bytes, 0)
+    const due = this.#next()
+    if (!due) return false
+    this.#parts.onEvent(due.cost)
+    this.#send(this.#stream.add(due.event), 0)
     return true
   }
 
-  #next(): Buffer | undefined {
-    if (this.#ahead.length > 0) return Buffer.from(this.#ahead.splice(0).join(''))
+  #next(): Pick<Page, 'event' | 'cost'> | undefined {
+    if (this.#ahead.length > 0) {
+      const event = this.#encode(this.#ahead.splice(0).join(''))
+      return { event, cost: event.textBytes }
+    }
     // Whoever had to wait for it is told what is new meanwhile, too.
     if (this.isBeginning) this.#begin(this.view.snapshot(), true)
     if (!this.#telling) {
@@ -142,13 +148,17 @@ export class Reader {
     this.#at = 0
   }
 
-  #nextPage(telling: Telling): Buffer {
-    const { event, next } = telling.page(this.#at)
-    if (next === undefined) {
+  #nextPage(telling: Telling): Page {
+    const page = telling.page(this.#at)
+    if (page.next === undefined) {
       this.#telling = undefined
       this.#told = telling.tick
-    } else this.#at = next
-    return event
+    } else this.#at = page.next
+    return page
+  }
+
+  #encode(text: string): Part {
+    return encode(this.view.options.coding, text)
   }
 
   /** So that whatever stands between knows that the connection is used, and the reader's place is a late one. */
@@ -157,7 +167,7 @@ export class Reader {
     const { epoch, tick } = this.#parts.store
     const isUpToDate = !this.#telling && this.#ahead.length === 0 && this.#told === tick
     const id: EventId | undefined = isUpToDate ? { epoch, tick, view: this.view.name } : undefined
-    this.#send(Buffer.from(commentText(id)), 0)
+    this.#send(this.#stream.add(this.#encode(commentText(id))), 0)
   }
 
   #send(bytes: Buffer, from: number): void {
@@ -183,7 +193,8 @@ export class Reader {
       sink.destroy()
       return false
     }
-    sink.end(Buffer.from(eventText('end', JSON.stringify(why))))
+    const last = this.#stream.add(this.#encode(eventText('end', JSON.stringify(why))))
+    sink.end(Buffer.concat([last, this.#stream.end()]))
     return true
   }
 }

@@ -1,4 +1,5 @@
 import type { Reach } from '../db/reach.ts'
+import { type Coding, encode, type Part } from './coding.ts'
 import type { Tally } from './counts.ts'
 import { eventText, viewName } from './events.ts'
 import { type Admits, judgeOf, keyOf, type LiveFilter } from './filter.ts'
@@ -13,10 +14,16 @@ export interface ViewOptions {
   readonly filter: LiveFilter
   readonly reach: Reach
   readonly detail: Detail
+  readonly coding: Coding
 }
 
 /** What tells a view from others. */
-export function viewKey({ filter, reach, detail }: ViewOptions): string {
+export function viewKey(options: ViewOptions): string {
+  return `${options.coding} ${contentKey(options)}`
+}
+
+/** Where it is the same, the same is said, whatever the coding: a reader may come back with another. */
+function contentKey({ filter, reach, detail }: ViewOptions): string {
   return `${detail}${keyOf(filter, reach)}`
 }
 
@@ -35,12 +42,14 @@ export interface Telling {
   page(at: number): Page
 }
 
-interface Page {
-  readonly event: Buffer
+export interface Page {
+  readonly event: Part
+  /** In bytes: as many as it has, but for the first who is told it as many as were to be encoded. */
+  readonly cost: number
   readonly next: number | undefined
 }
 
-/** What readers with the same filter, reach and detail are sent; whatever they have in common is made once. */
+/** What readers with the same filter, reach, detail and coding are sent; whatever they have in common is made once. */
 export class View {
   readonly key: string
   readonly name: string
@@ -58,7 +67,7 @@ export class View {
 
   constructor(store: LiveStore, tally: Tally, cache: PageCache, options: ViewOptions) {
     this.key = viewKey(options)
-    this.name = viewName(this.key)
+    this.name = viewName(contentKey(options))
     this.detail = options.detail
     this.options = options
     this.#store = store
@@ -152,13 +161,15 @@ export class View {
         const made = kept.get(at)
         if (made) return made
         const { items, next } = this.#items(ids, at)
-        const event = Buffer.from(text(items, { first: at === 0, last: next === undefined, tick }))
-        const page = { event, next }
+        const event = encode(
+          this.options.coding,
+          text(items, { first: at === 0, last: next === undefined, tick }),
+        )
         if (this.readers > 1) {
-          kept.set(at, page)
-          this.#cache.keep(event, () => kept.delete(at))
+          kept.set(at, { event, next, cost: event.bytes.length })
+          this.#cache.keep(event.bytes, () => kept.delete(at))
         }
-        return page
+        return { event, next, cost: event.textBytes }
       },
     }
   }

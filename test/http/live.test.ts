@@ -137,6 +137,20 @@ describe('the answer', () => {
     expect(retryMs).toBeGreaterThanOrEqual(2_000)
   })
 
+  test.each([
+    [undefined, undefined],
+    ['', undefined],
+    ['identity', undefined],
+    ['br', undefined],
+    ['gzip;q=0', undefined],
+    ['gzip', 'gzip'],
+    ['gzip, deflate, br, zstd', 'gzip'],
+    ['*', 'gzip'],
+  ])('to who accepts %j is in the coding %j', async (accepted, coding) => {
+    const reader = await opened({ headers: accepted === undefined ? {} : { 'accept-encoding': accepted } })
+    expect([reader.headers['content-encoding'], reader.headers.vary]).toEqual([coding, 'accept-encoding'])
+  })
+
   test('of HEAD is its head', async () => {
     const answer = await fetch(`${here.url}/api/live`, {
       method: 'HEAD',
@@ -367,7 +381,10 @@ describe('what is told', () => {
       `${scope}&lifecycle=active&lifecycle=maintenance`,
       `${scope}&faults=true`,
     ]
-    const readers = await Promise.all(queries.map((query) => opened({ query: `?${query}` })))
+    const coded = (index: number) => (index % 2 ? { 'accept-encoding': 'gzip' } : {})
+    const readers = await Promise.all(
+      queries.map((query, index) => opened({ query: `?${query}`, headers: coded(index) })),
+    )
     const pick = <Item>(list: readonly Item[]): Item => list[randomBytes(4).readUInt32LE() % list.length]!
     const robots: string[] = []
     const deeds: (() => Promise<unknown>)[] = [
@@ -409,7 +426,11 @@ describe('what is told', () => {
       readers[lost]!.close()
       const { robots: before, lastEventId } = readers[lost]!
       for (let index = 0; index < 20; index += 1) await pick(deeds)()
-      const back = await open({ query: `?${queries[lost]}`, headers: { 'last-event-id': lastEventId } })
+      // Its id does for another coding, too.
+      const back = await open({
+        query: `?${queries[lost]}`,
+        headers: { 'last-event-id': lastEventId, ...coded(lost + 1) },
+      })
       for (const [id, robot] of before) back.robots.set(id, robot)
       readers[lost] = back
       for (const [index, query] of queries.entries()) await agree(readers[index]!, query)

@@ -1,3 +1,4 @@
+import type { Part } from '../../src/live/coding.ts'
 import type { Entry, Facts } from '../../src/live/robot.ts'
 
 let version = 0
@@ -29,9 +30,9 @@ export function entry(id: string, facts: Partial<Facts> = {}, heartbeat = 0): En
   }
 }
 
-/** The data of the one event in these bytes. */
+/** The data of the one event in this. */
 // biome-ignore lint/suspicious/noExplicitAny: asserted by the test
-export function dataOf(bytes: Buffer | null | undefined): any {
-  if (!bytes) return bytes
-  return JSON.parse(/^data: (.*)$/m.exec(bytes.toString())![1]!)
+export function dataOf(part: Part | null | undefined): any {
+  if (!part) return part
+  return JSON.parse(/^data: (.*)$/m.exec(String(part.bytes))![1]!)
 }

@@ -27,6 +27,7 @@ const WANTED: LiveRequest = {
   filter: {},
   reach: 'everything',
   detail: 'full',
+  coding: 'identity',
   lastEventId: undefined,
 }
 

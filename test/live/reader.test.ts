@@ -1,4 +1,6 @@
+import { gunzipSync } from 'node:zlib'
 import { describe, expect, test } from 'vitest'
+import type { Coding } from '../../src/live/coding.ts'
 import { Tally } from '../../src/live/counts.ts'
 import { PageCache } from '../../src/live/page-cache.ts'
 import { Reader, type Sink } from '../../src/live/reader.ts'
@@ -10,28 +12,36 @@ import { entry } from './entries.ts'
 /** Takes nothing before it is told to. */
 function makeSink() {
   const written: string[] = []
+  const sent: Buffer[] = []
   const waiting: (() => void)[] = []
   const state = { ended: undefined as string | undefined, isDestroyed: false }
   const sink: Sink = {
     write(bytes, taken) {
       written.push(String(bytes))
+      sent.push(bytes)
       waiting.push(taken)
     },
     end(bytes) {
       state.ended = String(bytes)
+      sent.push(bytes)
     },
     destroy() {
       state.isDestroyed = true
     },
   }
-  return { sink, written, state, take: () => waiting.shift()!(), owed: () => waiting.length }
+  return { sink, written, sent, state, take: () => waiting.shift()!(), owed: () => waiting.length }
 }
 
-function begin() {
+function begin(coding: Coding = 'identity') {
   const clock = new ManualClock()
   const store = new LiveStore('0123456789ab', { ticks: 5, changes: 1_000 })
   const tally = new Tally(store, () => true)
-  const view = new View(store, tally, new PageCache(0), { filter: {}, reach: 'everything', detail: 'full' })
+  const view = new View(store, tally, new PageCache(1_000_000), {
+    filter: {},
+    reach: 'everything',
+    detail: 'full',
+    coding,
+  })
   const out = makeSink()
   const idle: Reader[] = []
   const events: number[] = []
@@ -183,5 +193,47 @@ describe('a reader', () => {
     expect(inside.state).toEqual({ ended: undefined, isDestroyed: true })
     inside.take()
     expect(inside.owed()).toBe(0)
+  })
+
+  test('has one gzip stream from the beginning to the end, whoever else was told its parts', () => {
+    const { reader, apply, take, sent, state } = begin('gzip')
+    apply(...Array.from({ length: 100 }, (_, index) => `${index}-${'x'.repeat(1_000)}`))
+    reader.sayFirst('retry: 3000\n\n')
+    reader.restart()
+    for (let index = 0; index < 3; index += 1) {
+      while (reader.tellNext()) while (reader.isBusy) take()
+      reader.comment()
+      take()
+      apply('a')
+    }
+    while (reader.tellNext()) while (reader.isBusy) take()
+    expect(reader.end({ code: 'token_revoked', message: 'it was' })).toBe(true)
+    expect(state.isDestroyed).toBe(false)
+    // Throws where the length or the sum at the end is another.
+    const text = String(gunzipSync(Buffer.concat(sent)))
+    expect(text).toMatch(/^retry: 3000\n\nevent: snapshot\n.*\nevent: end\n/s)
+    expect(text.match(/^event: \w+|^:/gm)).toEqual([
+      'event: snapshot',
+      ':',
+      'event: delta',
+      ':',
+      'event: delta',
+      ':',
+      'event: delta',
+      'event: end',
+    ])
+  })
+
+  test('costs what it takes to encode, and once others have paid for that, what it takes to send', () => {
+    const { reader, apply, take, events, view, sent } = begin('gzip')
+    view.readers = 2
+    apply(...Array.from({ length: 100 }, (_, index) => `${index}-${'x'.repeat(1_000)}`))
+    const { event } = view.snapshot().page(0)
+    reader.restart()
+    reader.tellNext()
+    while (reader.isBusy) take()
+    expect(events).toEqual([event.bytes.length])
+    expect(event.bytes.length * 10).toBeLessThan(event.textBytes)
+    expect(Buffer.concat(sent).subarray(-event.bytes.length)).toEqual(event.bytes)
   })
 })

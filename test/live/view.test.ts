@@ -1,5 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
+import type { Part } from '../../src/live/coding.ts'
 import { type Counts, count, noCounts, Tally } from '../../src/live/counts.ts'
 import { countedKeyOf, judgeOf, type LiveFilter } from '../../src/live/filter.ts'
 import { PageCache } from '../../src/live/page-cache.ts'
@@ -8,7 +9,7 @@ import { LiveStore } from '../../src/live/store.ts'
 import { type Telling, View, type ViewOptions, viewKey } from '../../src/live/view.ts'
 import { dataOf, entry } from './entries.ts'
 
-const ALL: ViewOptions = { filter: {}, reach: 'everything', detail: 'full' }
+const ALL: ViewOptions = { filter: {}, reach: 'everything', detail: 'full', coding: 'identity' }
 
 /** A view that hears of every tick of its store. */
 function viewOf(store: LiveStore, options: Partial<ViewOptions> = {}) {
@@ -25,8 +26,8 @@ function viewOf(store: LiveStore, options: Partial<ViewOptions> = {}) {
 }
 
 const told = (telling: Telling | null | undefined) => dataOf(telling?.page(0).event)
-function pagesOf({ page }: Telling): Buffer[] {
-  const events: Buffer[] = []
+function pagesOf({ page }: Telling): Part[] {
+  const events: Part[] = []
   for (let at: number | undefined = 0; at !== undefined; ) {
     const { event, next } = page(at)
     events.push(event)
@@ -64,7 +65,7 @@ describe('a delta', () => {
     const store = new LiveStore('0123456789ab')
     const { view, apply } = viewOf(store)
     apply([entry('a')], [], 1)
-    expect(String(view.delta(0)?.page(0).event)).toContain(`\nid: 0123456789ab-1-${view.name}\n`)
+    expect(String(view.delta(0)?.page(0).event.bytes)).toContain(`\nid: 0123456789ab-1-${view.name}\n`)
   })
 
   test('costs readers of the status nothing for a heartbeat', () => {
@@ -123,8 +124,8 @@ describe('a large delta', () => {
     apply([entry('249', { health: 'error' })], ['248'], 3)
     const { event: second, next: end } = delta.page(next!)
     expect(end).toBeUndefined()
-    expect(String(first)).not.toMatch(/^id:/m)
-    expect(String(second)).toContain(`\nid: 0123456789ab-2-${view.name}\n`)
+    expect(String(first?.bytes)).not.toMatch(/^id:/m)
+    expect(String(second?.bytes)).toContain(`\nid: 0123456789ab-2-${view.name}\n`)
     expect(dataOf(first)).toMatchObject({ removed: ['gone'] })
     expect(dataOf(second)).toMatchObject({ removed: [], counts: { robots: 249 } })
     expect(dataOf(first).changed).toHaveLength(200)
@@ -172,10 +173,10 @@ describe('a snapshot', () => {
       1,
     )
     const pages = pagesOf(view.snapshot())
-    expect(pages.map((bytes) => dataOf(bytes).items.length)).toEqual([200, 200, 1])
-    expect(pages.map((bytes) => dataOf(bytes).first)).toEqual([true, false, false])
-    expect(pages.map((bytes) => dataOf(bytes).done)).toEqual([false, false, true])
-    const places = pages.map((bytes) => /^id:(.*)$/m.exec(String(bytes))![1])
+    expect(pages.map((page) => dataOf(page).items.length)).toEqual([200, 200, 1])
+    expect(pages.map((page) => dataOf(page).first)).toEqual([true, false, false])
+    expect(pages.map((page) => dataOf(page).done)).toEqual([false, false, true])
+    const places = pages.map(({ bytes }) => /^id:(.*)$/m.exec(String(bytes))![1])
     expect(places).toEqual(['', '', ` 0123456789ab-1-${view.name}`])
   })
 
@@ -190,8 +191,8 @@ describe('a snapshot', () => {
       1,
     )
     const pages = pagesOf(view.snapshot())
-    expect(Math.max(...pages.map(({ length }) => length))).toBeLessThan(300_000)
-    expect(pages.flatMap((bytes) => dataOf(bytes).items)).toHaveLength(100)
+    expect(Math.max(...pages.map(({ textBytes }) => textBytes))).toBeLessThan(300_000)
+    expect(pages.flatMap((page) => dataOf(page).items)).toHaveLength(100)
   })
 
   test('is shared by those who come together, and made anew for those who come later', () => {

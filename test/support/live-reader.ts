@@ -1,4 +1,6 @@
 import { type ClientRequest, type IncomingMessage, request } from 'node:http'
+import type { Readable } from 'node:stream'
+import { createGunzip } from 'node:zlib'
 import { expect } from 'vitest'
 
 // biome-ignore lint/suspicious/noExplicitAny: what was told is asserted by the test
@@ -71,27 +73,32 @@ export class LiveReader {
   /** The whole beginning was told. */
   isWhole = false
   isClosed = false
+  /** Of the text. */
   bytes = 0
   readonly status: number
   readonly headers: IncomingMessage['headers']
   readonly closed: Promise<number>
   readonly #parser = new Parser()
   readonly #request: ClientRequest
-  readonly #answer: IncomingMessage
+  readonly #text: Readable
+  #isTorn = false
 
   private constructor(request: ClientRequest, answer: IncomingMessage) {
     this.#request = request
-    this.#answer = answer
+    this.#text = answer.headers['content-encoding'] === 'gzip' ? answer.pipe(createGunzip()) : answer
     this.status = answer.statusCode!
     this.headers = answer.headers
     this.closed = new Promise((resolve) => {
-      answer.on('close', () => {
+      this.#text.on('close', () => {
         this.isClosed = true
         resolve(performance.now())
       })
     })
-    answer.on('error', () => {})
-    answer.setEncoding('utf8').on('data', (text: string) => {
+    for (const stream of [answer, this.#text])
+      stream.on('error', () => {
+        this.#isTorn = true
+      })
+    this.#text.setEncoding('utf8').on('data', (text: string) => {
       this.bytes += Buffer.byteLength(text)
       for (const event of this.#parser.feed(text)) this.#take(event)
     })
@@ -125,9 +132,9 @@ export class LiveReader {
     return this.#parser.comments
   }
 
-  /** Whether the text ended between events. */
+  /** Whether the text ended between events, and what it came in was whole, too. */
   get endedWhole(): boolean {
-    return !this.#parser.isMidEvent
+    return !this.#parser.isMidEvent && !this.#isTorn
   }
 
   all(event: string): Json[] {
@@ -136,11 +143,11 @@ export class LiveReader {
 
   /** Takes nothing more until it is asked to. */
   pause(): void {
-    this.#answer.pause()
+    this.#text.pause()
   }
 
   resume(): void {
-    this.#answer.resume()
+    this.#text.resume()
   }
 
   close(): void {

@@ -1,6 +1,8 @@
 import type { ServerResponse } from 'node:http'
+import { negotiate } from '@fastify/accept-negotiator'
 import type { FastifyReply } from 'fastify'
 import { z } from 'zod'
+import type { Coding } from '../../live/coding.ts'
 import type { Sink } from '../../live/reader.ts'
 import { principalOf } from '../guard.ts'
 import { liveDeltaSchema, liveEndSchema, liveResetSchema, liveSnapshotSchema } from '../live-schema.ts'
@@ -43,9 +45,14 @@ function sinkOf(raw: ServerResponse): Sink {
   }
 }
 
+/** The first of these that the reader names; whoever names none gets it as it is. */
+const CODINGS: Coding[] = ['gzip', 'identity']
+
 /** Sends the head of an answer that goes on for as long as somebody reads. */
-function beginStream(reply: FastifyReply): ServerResponse {
+function beginStream(reply: FastifyReply, coding: Coding): ServerResponse {
   reply.header('content-type', EVENT_STREAM)
+  reply.header('vary', 'accept-encoding')
+  if (coding !== 'identity') reply.header('content-encoding', coding)
   // Proxies that gather answers before they pass them on are asked not to.
   reply.header('x-accel-buffering', 'no')
   reply.hijack()
@@ -86,8 +93,9 @@ export function liveRoutes(app: App, parts: HttpParts): void {
       const { query } = request
       const reach = reachOf(request)
       const principal = principalOf(request)
+      const coding = (negotiate(request.headers['accept-encoding'] ?? '', CODINGS) ?? 'identity') as Coding
       if (request.method === 'HEAD') {
-        beginStream(reply).end()
+        beginStream(reply, coding).end()
         return reply
       }
       const seat = await live.take({
@@ -95,9 +103,10 @@ export function liveRoutes(app: App, parts: HttpParts): void {
         filter: robotFilterOf(query, reach),
         reach,
         detail: query.detail,
+        coding,
         lastEventId: request.headers['last-event-id'] || query.last_event_id,
       })
-      const raw = beginStream(reply)
+      const raw = beginStream(reply, coding)
       if (raw.destroyed || raw.closed) {
         seat.leave()
         return reply
