@@ -263,8 +263,8 @@ describe('what goes on for long', () => {
     await revoked(one.id)
     await revoked(two.id)
     bus.say(CHANGED)
-    await eventually(() => watched.ends.length > 0)
-    expect(standing.size).toBe(0)
+    // The one whose end fails may be looked at later: it began before its token was revoked.
+    await eventually(() => watched.ends.length > 0 && standing.size === 0)
   })
 })
 
