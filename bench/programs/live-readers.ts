@@ -1,4 +1,4 @@
-import { type ClientRequest, type IncomingMessage, request } from 'node:http'
+import { type ClientRequest, request } from 'node:http'
 import { createGunzip } from 'node:zlib'
 import { answerQuestions } from '../support/answering.ts'
 import { Histogram, type HistogramCounts } from '../support/histogram.ts'
@@ -37,27 +37,35 @@ let bytes = 0
 let lost = 0
 let isClosing = false
 
-/** Begins to follow, as a browser does: gzip is welcome. */
-function follow(port: number, detail: string, token: string): Promise<IncomingMessage> {
-  return new Promise((resolve, reject) => {
+/** Begins to follow, as a browser does: gzip is welcome. `onText` hears what is told for as long as it answers true. */
+function follow(
+  { port, detail, token }: { port: number; detail: string; token: string },
+  onText: (text: string) => boolean,
+): Promise<never> {
+  return new Promise((_, reject) => {
+    const headers = { authorization: `Bearer ${token}`, 'accept-encoding': 'gzip' }
     const asked = request(
-      {
-        port,
-        host: '127.0.0.1',
-        path: `/api/live?detail=${detail}`,
-        headers: { authorization: `Bearer ${token}`, 'accept-encoding': 'gzip' },
-        agent: false,
-      },
+      { port, host: '127.0.0.1', path: `/api/live?detail=${detail}`, headers, agent: false },
       (answer) => {
         if (answer.statusCode !== 200) return reject(new Error(`the feed answered with ${answer.statusCode}`))
-        answer.on('error', () => {})
-        answer.on('close', () => {
-          if (!isClosing) lost += 1
-        })
+        const decoded = createGunzip()
+        answer.pipe(decoded)
         answer.on('data', (chunk: Buffer) => {
           bytes += chunk.length
         })
-        resolve(answer)
+        decoded
+          .on('error', reject)
+          .setEncoding('utf8')
+          .on('data', (text: string) => {
+            if (onText(text)) return
+            answer.unpipe(decoded)
+            decoded.destroy()
+            answer.resume()
+          })
+        answer.on('error', reject).on('close', () => {
+          if (!isClosing) lost += 1
+          reject(new Error('a reader was cut off'))
+        })
       },
     )
     requests.push(asked)
@@ -67,42 +75,33 @@ function follow(port: number, detail: string, token: string): Promise<IncomingMe
 }
 
 /** Resolves once all was told; what comes after that is counted and not looked at. */
-async function count(port: number, detail: string, token: string): Promise<void> {
-  const answer = await follow(port, detail, token)
-  const decoded = createGunzip()
-  answer.pipe(decoded)
-  let tail = ''
-  await new Promise<void>((resolve, reject) => {
-    answer.on('close', () => reject(new Error('a reader was cut off before it had been told everything')))
-    decoded.setEncoding('utf8').on('data', (text: string) => {
+function count(port: number, detail: string, token: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    let tail = ''
+    follow({ port, detail, token }, (text) => {
       const seen = tail + text
       tail = seen.slice(-WHOLE.length)
-      if (seen.includes(WHOLE)) resolve()
-    })
+      if (!seen.includes(WHOLE)) return true
+      resolve()
+      return false
+    }).catch(reject)
   })
-  answer.unpipe(decoded)
-  decoded.destroy()
-  answer.resume()
 }
 
 /** Resolves once all was told; takes in whatever comes after that. */
-async function takeIn(port: number, detail: string, token: string): Promise<void> {
-  const answer = await follow(port, detail, token)
-  await new Promise<void>((resolve) => {
+function takeIn(port: number, detail: string, token: string): Promise<void> {
+  return new Promise((resolve, reject) => {
     let text = ''
-    answer
-      .pipe(createGunzip())
-      .on('error', () => {})
-      .setEncoding('utf8')
-      .on('data', (chunk: string) => {
-        text += chunk
-        for (let end = text.indexOf('\n\n'); end >= 0; end = text.indexOf('\n\n')) {
-          const event = text.slice(0, end)
-          text = text.slice(end + 2)
-          if (event.startsWith('event: snapshot') && event.includes(WHOLE)) resolve()
-          if (event.startsWith('event: delta')) hear(event)
-        }
-      })
+    follow({ port, detail, token }, (chunk) => {
+      text += chunk
+      for (let end = text.indexOf('\n\n'); end >= 0; end = text.indexOf('\n\n')) {
+        const event = text.slice(0, end)
+        text = text.slice(end + 2)
+        if (event.startsWith('event: snapshot') && event.includes(WHOLE)) resolve()
+        if (event.startsWith('event: delta')) hear(event)
+      }
+      return true
+    }).catch(reject)
   })
 }
 
