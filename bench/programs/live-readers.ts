@@ -33,6 +33,9 @@ const WHOLE = '"done":true'
 const requests: ClientRequest[] = []
 const heartbeats = new Histogram()
 const changes = new Map<string, number>()
+/** When the newest heartbeat of each robot was received, as far as it was told. */
+const latest = new Map<string, string>()
+let lookedAt = 0
 let bytes = 0
 let lost = 0
 let isClosing = false
@@ -106,6 +109,7 @@ function takeIn(port: number, detail: string, token: string): Promise<void> {
 }
 
 interface Told {
+  readonly id: string
   readonly labels: Readonly<Record<string, string>>
   readonly heartbeat?: { readonly received_at: string } | null
 }
@@ -113,8 +117,13 @@ interface Told {
 function hear(event: string): void {
   const now = Date.now()
   const { changed } = JSON.parse(event.slice(event.indexOf('data: ') + 6)) as { changed: Told[] }
-  for (const { heartbeat, labels } of changed) {
-    if (heartbeat) heartbeats.recordMs(now - Date.parse(heartbeat.received_at))
+  for (const { heartbeat, id, labels } of changed) {
+    // A robot is told whole again when something else of it has changed.
+    if (heartbeat && heartbeat.received_at !== latest.get(id)) {
+      latest.set(id, heartbeat.received_at)
+      const receivedAt = Date.parse(heartbeat.received_at)
+      if (receivedAt >= lookedAt) heartbeats.recordMs(now - receivedAt)
+    }
     const { change } = labels
     if (change !== undefined && !changes.has(change)) changes.set(change, now)
   }
@@ -138,6 +147,7 @@ answerQuestions<LiveReadersQuestion>(async (question) => {
     return undefined
   }
   const look: LiveReadersLook = { bytes, heartbeats: heartbeats.counts(), changes: [...changes], lost }
+  lookedAt = Date.now()
   bytes = 0
   lost = 0
   heartbeats.clear()
