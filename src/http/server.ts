@@ -46,6 +46,7 @@ import { setupTokenRoutes } from './routes/setup-tokens.ts'
 import { signInRoutes } from './routes/sign-in.ts'
 import { siteRoutes } from './routes/sites.ts'
 import { tokenRoutes } from './routes/tokens.ts'
+import { trailRoutes } from './routes/trails.ts'
 import { userRoutes } from './routes/users.ts'
 import { refuseUndescribed, validate } from './validation.ts'
 
@@ -69,6 +70,7 @@ const ROUTES: readonly ((app: App, parts: HttpParts) => void)[] = [
   robotActionRoutes,
   robotRotationRoutes,
   robotHistoryRoutes,
+  trailRoutes,
   liveRoutes,
   metricsRoutes,
   prometheusRoutes,

@@ -41,10 +41,12 @@ export const faultSchema = z.object({
   since: instant,
 })
 
-const poseSchema = z.union([
+export const poseSchema = z.union([
   z.object({ frame: freeText(64), x: z.number(), y: z.number(), theta: z.number() }),
   z.object({ lat: z.number().min(-90).max(90), lon: z.number().min(-180).max(180) }),
 ])
+
+export type Pose = z.output<typeof poseSchema>
 
 /** How far `at` is to be believed. */
 const clockMarks = {

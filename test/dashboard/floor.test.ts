@@ -129,6 +129,23 @@ describe('trails', () => {
     expect(trails.of('a', 75_000)).toEqual([])
   })
 
+  test('begin with what was before somebody looked, and that changes nothing of what was seen', () => {
+    const trails = new Trails(60_000)
+    trails.add('a', at(5), 30_000)
+    trails.add('a', at(6), 40_000)
+    const past = [at(1), at(2), at(2), at(9), at(9)].map((spot, index) => ({ ...spot, at: index * 10_000 }))
+    trails.addBefore('a', past)
+    trails.addBefore('a', past)
+    expect(trails.of('a', 40_000).map(({ x, at }) => [x, at])).toEqual([
+      [1, 0],
+      [2, 20_000],
+      [5, 30_000],
+      [6, 40_000],
+    ])
+    trails.addBefore('b', past)
+    expect(trails.of('b', 40_000).map(({ x }) => x)).toEqual([1, 2, 9])
+  })
+
   test('of a robot that never rests are bounded', () => {
     const trails = new Trails(3_600_000)
     for (let step = 0; step < 10_000; step++) trails.add('a', at(step), step * 100)

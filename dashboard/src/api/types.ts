@@ -16,6 +16,7 @@ import type { securitySchema } from '../../../src/http/routes/security.ts'
 import type { sessionSchema, whoSchema } from '../../../src/http/routes/session.ts'
 import type { setupTokenSchema } from '../../../src/http/routes/setup-tokens.ts'
 import type { siteSchema } from '../../../src/http/routes/sites.ts'
+import type { trailSchema } from '../../../src/http/routes/trails.ts'
 import type { invitedSchema } from '../../../src/http/routes/users.ts'
 import type { newTokenSchema, rotatedTokenSchema, tokenSchema } from '../../../src/http/token-schema.ts'
 import type { userSchema } from '../../../src/http/user-schema.ts'
@@ -23,6 +24,7 @@ import type { userSchema } from '../../../src/http/user-schema.ts'
 export type Robot = z.output<typeof robotSchema>
 export type HeartbeatSummary = z.output<typeof summarySchema>
 export type RobotEvent = z.output<typeof eventSchema>
+export type Trail = z.output<typeof trailSchema>
 export type Site = z.output<typeof siteSchema>
 export type Fleet = z.output<typeof fleetSchema>
 export type WhoAmI = z.output<typeof whoSchema>

@@ -30,16 +30,22 @@ describe.skipIf(chromium === undefined)('the floor', { timeout: 60_000 }, () => 
       [name, JSON.stringify(pose)],
     )
 
-  /** How many points of the picture have about this colour. */
-  const pixelsLike = (colour: readonly [number, number, number]) =>
+  /** How many points of the picture are so: `red`, `green` and `blue` up to 255. */
+  const pixelsWhere = (condition: string) =>
     visitor.page.evaluate<number>(`(() => {
       const canvas = document.querySelector('.floor-map canvas')
       const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height)
       let count = 0
-      for (let at = 0; at < data.length; at += 4)
-        if (${colour.map((value, index) => `Math.abs(data[at + ${index}] - ${value}) < 24`).join(' && ')}) count++
+      for (let at = 0; at < data.length; at += 4) {
+        const [red, green, blue] = data.subarray(at, at + 3)
+        if (${condition}) count++
+      }
       return count
     })()`)
+  const pixelsLike = (colour: readonly [number, number, number]) =>
+    pixelsWhere(
+      ['red', 'green', 'blue'].map((name, index) => `Math.abs(${name} - ${colour[index]}) < 24`).join(' && '),
+    )
 
   test('shows robots where they are, those that need somebody in another colour and form', async () => {
     const { page } = visitor
@@ -87,6 +93,27 @@ describe.skipIf(chromium === undefined)('the floor', { timeout: 60_000 }, () => 
     await expect.poll(async () => (await map.screenshot()).equals(before)).toBe(false)
     await page.getByRole('button', { name: 'Show all' }).click()
     await page.getByRole('button', { name: 'Show all' }).isDisabled()
+  })
+
+  test('shows where a robot came from before anybody looked', async () => {
+    const { page } = visitor
+    await scene.database.pool.query(
+      `INSERT INTO heartbeats (robot_id, received_at, at, session_no, seq, body)
+       SELECT id, now() - make_interval(secs => n * 10), now() - make_interval(secs => n * 10), 1, 100 - n,
+         jsonb_build_object('pose',
+           jsonb_build_object('frame', 'yard', 'x', 4 * sin(n), 'y', 4 * cos(n), 'theta', 0))
+       FROM robots, generate_series(1, 25) AS n WHERE name = 'cart-00003'`,
+    )
+    const isGreen = 'green > red + 20 && green > blue + 10'
+    await page.goto(`${scene.servers[0]!.url}/floor?frame=yard`)
+    await say('cart-00003', { frame: 'yard', x: 0, y: 0, theta: 0 })
+    await page.getByRole('button', { name: /cart-00003/ }).waitFor()
+    // One that nobody knows to have moved is a dot.
+    await expect.poll(() => pixelsWhere(isGreen)).toBeGreaterThan(50)
+    expect(await pixelsWhere(isGreen)).toBeLessThan(1_000)
+    await page.reload()
+    await expect.poll(() => pixelsWhere(isGreen)).toBeGreaterThan(2_000)
+    await visitor.picture('floor-trail')
   })
 
   test('keeps frames apart, and degrees on the earth from metres', async () => {

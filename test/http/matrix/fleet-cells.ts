@@ -96,6 +96,18 @@ export const FLEET_CELLS: CellTable = {
       },
     })),
 
+  'GET /api/trails': ({ robots }) => [
+    {
+      what: 'all',
+      url: `/api/trails?${FLEETS.map((at) => `id=${robots[at]}`).join('&')}`,
+      check: ({ body }, subject) => {
+        const shown = new Set(body.items.map((item: Json) => item.robot_id))
+        const due = FLEETS.filter((at) => may(subject, 'robots:read', at))
+        expect(shown).toEqual(new Set(due.map((at) => robots[at])))
+      },
+    },
+  ],
+
   'GET /api/sites': (world) => [
     {
       what: 'all',

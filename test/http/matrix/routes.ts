@@ -53,6 +53,7 @@ export const RULES: Readonly<Record<string, Rule>> = {
 
   'GET /api/robots': { who: 'list', scope: 'robots:read' },
   'GET /api/live': { who: 'list', scope: 'robots:read' },
+  'GET /api/trails': { who: 'list', scope: 'robots:read' },
   'POST /api/robots': { who: 'named', scope: 'robots:write', seenWith: 'robots:read' },
   'GET /api/robots/{id}': robot('robots:read'),
   'PATCH /api/robots/{id}': robot('robots:write'),

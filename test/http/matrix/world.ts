@@ -200,10 +200,16 @@ export async function makeWorld(): Promise<World> {
     async (at) => (await made('/api/fleets', { site_id: sites[siteOf(at)], name: `fleet in-${at}.` })).id,
   )
   const place = (at: Fleet) => ({ siteId: sites[siteOf(at)], fleetId: fleets[at] })
-  const robots = await each(
-    FLEETS,
-    async (at) => (await insertRobot(database, place(at), { name: `robot in-${at}.` })).id,
-  )
+  const robots = await each(FLEETS, async (at) => {
+    const { id } = await insertRobot(database, place(at), { name: `robot in-${at}.` })
+    // Said when all is asked, however long that takes.
+    await db!.query(
+      `INSERT INTO heartbeats (robot_id, received_at, at, session_no, seq, body)
+         VALUES ($1, now() + interval '1 hour', now() + interval '1 hour', 1, 1, $2)`,
+      [id, { pose: { frame: `hall in-${at}.`, x: 1, y: 2, theta: 0 } }],
+    )
+    return id
+  })
   const keys = await each(
     FLEETS,
     async (at) =>

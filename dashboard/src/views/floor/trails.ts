@@ -1,6 +1,6 @@
 import type { Spot } from './geometry.ts'
 
-interface Step extends Spot {
+export interface Step extends Spot {
   /** Milliseconds since 1970. */
   readonly at: number
 }
@@ -8,7 +8,7 @@ interface Step extends Spot {
 /** Steps that are kept of one robot; beyond that the oldest go, however young they are. */
 const MOST_STEPS = 120
 
-/** Where robots were in the last minutes, as they said it while somebody looked. */
+/** Where robots were in the last minutes. */
 export class Trails {
   readonly #keptMs: number
   readonly #steps = new Map<string, Step[]>()
@@ -23,9 +23,17 @@ export class Trails {
     const last = steps.at(-1)
     if (last && at <= last.at) return
     if (last && last.x === spot.x && last.y === spot.y) steps.pop()
-    steps.push({ ...spot, at })
+    steps.push({ x: spot.x, y: spot.y, theta: spot.theta, at })
     while (steps.length > MOST_STEPS || steps[0]!.at < at - this.#keptMs) steps.shift()
     this.#steps.set(id, steps)
+  }
+
+  /** Puts before what was added whatever of these steps, oldest first, is older than all of it. */
+  addBefore(id: string, earlier: readonly Step[]): void {
+    const later = this.#steps.get(id) ?? []
+    this.#steps.delete(id)
+    const begins = later[0]?.at ?? Number.POSITIVE_INFINITY
+    for (const step of [...earlier.filter(({ at }) => at < begins), ...later]) this.add(id, step, step.at)
   }
 
   of(id: string, now: number): readonly Step[] {

@@ -1,9 +1,11 @@
 import { useEffect, useRef, useState } from 'preact/hooks'
+import type { Trail } from '../../api/types.ts'
 import { type Freshness, follow, type LiveRobot, NOT_YET } from '../../live/feed.ts'
 import { now } from '../../ui/clock.ts'
 import type { Placed } from './draw.ts'
 import { frameOf, type Point, spotOf } from './geometry.ts'
-import { Trails } from './trails.ts'
+import { loadTrails } from './past.ts'
+import { type Step, Trails } from './trails.ts'
 
 const TRAIL_MS = 5 * 60_000
 /** Deltas of a large site come in bursts; the floor is drawn so often at the most. */
@@ -54,6 +56,17 @@ export function useFloor(site: string | undefined, frame: string | undefined): F
       const spot = spotOf(heartbeat.pose, latitude.current ?? 0)
       if (spot) trails.current.add(robot.id, spot, Date.parse(heartbeat.received_at))
     }
+    let past = new AbortController()
+    const takePast = ({ robot_id, steps }: Trail) => {
+      const frame = frameOf(robots.current.get(robot_id)?.heartbeat?.pose)
+      if (frame === undefined) return
+      const elsewhere = steps.findLastIndex(({ pose }) => frameOf(pose) !== frame)
+      const past = steps.slice(elsewhere + 1).flatMap(({ at, pose }): Step[] => {
+        const spot = spotOf(pose, latitude.current ?? 0)
+        return spot ? [{ ...spot, at: Date.parse(at) }] : []
+      })
+      trails.current.addBefore(robot_id, past)
+    }
     const stop = follow(
       { site, detail: 'full' },
       {
@@ -62,6 +75,17 @@ export function useFloor(site: string | undefined, frame: string | undefined): F
           for (const robot of all) take(robot)
           setKnownSite(site)
           soon()
+          past.abort()
+          past = new AbortController()
+          const moving = all.filter(({ connection, heartbeat }) => connection === 'online' && heartbeat?.pose)
+          void loadTrails(
+            moving.map(({ id }) => id),
+            past.signal,
+            (found) => {
+              for (const trail of found) takePast(trail)
+              soon()
+            },
+          )
         },
         onDelta: (changed, removed) => {
           for (const robot of changed) take(robot)
@@ -75,6 +99,7 @@ export function useFloor(site: string | undefined, frame: string | undefined): F
       },
     )
     return () => {
+      past.abort()
       stop()
       clearTimeout(timer)
     }
