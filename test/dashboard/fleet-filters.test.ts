@@ -6,7 +6,9 @@ import {
   filterOf,
   isNarrowed,
   isStillIn,
+  listQueryOf,
   nextSort,
+  totalOf,
   withPart,
 } from '../../dashboard/src/views/fleet/filters.ts'
 
@@ -59,6 +61,29 @@ describe('the filter in the address', () => {
     expect(isNarrowed({ faults: 'true' })).toBe(true)
   })
 
+  test('asks for robots in use unless it says otherwise', () => {
+    expect(listQueryOf({ q: 'a' })).toEqual({ q: 'a', lifecycle: ['pending', 'active', 'maintenance'] })
+    expect(listQueryOf({ lifecycle: 'retired' })).toEqual({ lifecycle: 'retired' })
+  })
+
+  test('knows how many robots it lets through, where the counts say', () => {
+    const counts = {
+      robots: 10,
+      connection: { unseen: 1, online: 6, stale: 0, offline: 3 },
+      health: { ok: 7, warn: 1, error: 2, unknown: 0 },
+      lifecycle: { pending: 2, active: 7, maintenance: 1, retired: 40 },
+      faults: 4,
+    }
+    expect(totalOf({}, undefined)).toBeUndefined()
+    expect(totalOf({ q: 'a', site: 'b', sort: '-name' }, counts)).toBe(10)
+    expect(totalOf({ connection: 'offline' }, counts)).toBe(3)
+    expect(totalOf({ health: 'error' }, counts)).toBe(2)
+    expect(totalOf({ lifecycle: 'retired' }, counts)).toBe(40)
+    expect(totalOf({ faults: 'true' }, counts)).toBe(4)
+    expect(totalOf({ connection: 'elsewhere' }, counts)).toBeUndefined()
+    expect(totalOf({ connection: 'offline', faults: 'true' }, counts)).toBeUndefined()
+  })
+
   test('sorts by a column, then the other way round, then by name as ever', () => {
     expect(nextSort(undefined, 'name')).toBe('-name')
     expect(nextSort('-name', 'name')).toBeUndefined()
@@ -77,6 +102,8 @@ describe('a robot in the list', () => {
     expect(isStillIn({ connection: 'online', health: 'ok' }, robot)).toBe(true)
     expect(isStillIn({ connection: 'offline' }, robot)).toBe(false)
     expect(isStillIn({ lifecycle: 'maintenance' }, robot)).toBe(false)
+    expect(isStillIn({}, { ...robot, lifecycle: 'retired' })).toBe(false)
+    expect(isStillIn({ lifecycle: 'retired' }, { ...robot, lifecycle: 'retired' })).toBe(true)
   })
 
   test('is out for want of faults only where its heartbeat is known', () => {

@@ -153,7 +153,7 @@ describe.skipIf(chromium === undefined)('the fleet, of 10,000 robots', { timeout
     await page.goto('/?q=cart-004')
     await page.getByText('cart-00400').waitFor()
     await page.goto('/?q=cart-0')
-    await page.getByText('200 loaded, more below').waitFor()
+    await page.getByText('200 of 9,999 loaded').waitFor()
     await page.getByRole('checkbox', { name: 'Choose all that are loaded' }).click()
     await page.getByText('200 robots chosen').waitFor()
     await page.getByRole('button', { name: 'Choose all that pass the filter' }).click()
@@ -170,6 +170,19 @@ describe.skipIf(chromium === undefined)('the fleet, of 10,000 robots', { timeout
     await dialog.waitFor({ state: 'detached' })
     const { rows } = await scene.database.pool.query("SELECT lifecycle FROM robots WHERE name = 'cart-00309'")
     expect(rows).toEqual([{ lifecycle: 'active' }])
+  })
+
+  test('leaves out who was retired, as its counts do, until they are asked for', async () => {
+    await scene.database.pool.query(
+      `UPDATE robots SET lifecycle = 'retired', retired_at = now() WHERE name IN ('cart-09950', 'cart-09951')`,
+    )
+    const { page } = await come('/?q=cart-0995')
+    await page.getByText('8 shown').waitFor()
+    expect(await names(page)).not.toContain('cart-09950')
+    await status(page, 'Online').getByText('8', { exact: true }).waitFor()
+    await page.getByRole('button', { name: '2 retired' }).click()
+    await expect.poll(() => names(page)).toEqual(['cart-09950', 'cart-09951'])
+    expect(new URL(page.url()).search).toBe('?q=cart-0995&lifecycle=retired')
   })
 
   test('says when the server is gone, and goes on by itself when it is back', async () => {

@@ -35,6 +35,7 @@ export function FilterBar({
       />
       <Choice
         name="Lifecycle"
+        any="in use"
         value={filter.lifecycle}
         options={words('active', 'maintenance', 'pending', 'retired')}
         onValue={set('lifecycle')}

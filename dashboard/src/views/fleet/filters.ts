@@ -1,3 +1,5 @@
+import type { Counts } from '../../live/feed.ts'
+
 /** What the fleet view is about, as it stands in the address. */
 export interface FleetFilter {
   readonly q?: string
@@ -51,6 +53,26 @@ export function baseOf(filter: FleetFilter): FleetFilter {
   )
 }
 
+/** Robots that were retired are shown to whoever asks for them alone: nobody waits for them, and the counts leave them out. */
+const IN_USE = ['pending', 'active', 'maintenance']
+
+/** What the list is asked for. */
+export function listQueryOf(filter: FleetFilter): Readonly<Record<string, string | readonly string[]>> {
+  return { lifecycle: IN_USE, ...filter }
+}
+
+/** How many robots pass the filter, where the counts tell: they do not say how many are two things at once. */
+export function totalOf(filter: FleetFilter, counts: Counts | undefined): number | undefined {
+  if (!counts) return undefined
+  const chosen = STATES.filter((name) => filter[name] !== undefined)
+  const [state] = chosen
+  if (chosen.length > 1) return undefined
+  if (state === undefined) return counts.robots
+  if (state === 'faults') return counts.faults
+  const tally: Readonly<Record<string, number>> = counts[state]
+  return tally[filter[state]!]
+}
+
 export function isNarrowed(filter: FleetFilter): boolean {
   return NAMES.some((name) => name !== 'sort' && filter[name] !== undefined)
 }
@@ -70,7 +92,9 @@ export function isStillIn(filter: FleetFilter, robot: State): boolean {
   return (
     fits(filter.connection, robot.connection) &&
     fits(filter.health, robot.health) &&
-    fits(filter.lifecycle, robot.lifecycle) &&
+    (filter.lifecycle === undefined
+      ? IN_USE.includes(robot.lifecycle)
+      : filter.lifecycle === robot.lifecycle) &&
     (filter.faults === undefined ||
       robot.heartbeat === undefined ||
       (robot.heartbeat?.faults?.length ?? 0) > 0)

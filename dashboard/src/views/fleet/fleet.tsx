@@ -10,7 +10,7 @@ import { PageHead } from '../../ui/page-head.tsx'
 import { Empty, Failure, Loading } from '../../ui/states.tsx'
 import { BulkActions } from './bulk.tsx'
 import { FilterBar } from './filter-bar.tsx'
-import { addressOf, type FleetFilter, filterOf, isNarrowed } from './filters.ts'
+import { addressOf, type FleetFilter, filterOf, isNarrowed, totalOf, withPart } from './filters.ts'
 import './fleet.css'
 import { RobotTable } from './robot-table.tsx'
 import { StatusBar } from './status-bar.tsx'
@@ -43,6 +43,8 @@ export function Fleet() {
     return () => clearTimeout(timer)
   }, [mayMove, reload])
 
+  const total = totalOf(filter, fleet.counts)
+  const retired = filter.lifecycle === undefined ? (fleet.counts?.lifecycle.retired ?? 0) : 0
   const isBare = fleet.counts?.robots === 0 && fleet.counts.lifecycle.retired === 0 && !isNarrowed(filter)
   return (
     <>
@@ -78,8 +80,22 @@ export function Fleet() {
       ) : (
         <div class="list-note small soft">
           <span>
-            {fleet.robots.length.toLocaleString()} {fleet.hasMore ? 'loaded, more below' : 'shown'}
+            {fleet.robots.length.toLocaleString()}{' '}
+            {!fleet.hasMore
+              ? 'shown'
+              : total === undefined
+                ? 'loaded, more below'
+                : `of ${total.toLocaleString()} loaded`}
           </span>
+          {retired > 0 && (
+            <Button
+              kind="quiet"
+              size="small"
+              onClick={() => setFilter(withPart(filter, { lifecycle: 'retired' }))}
+            >
+              {retired.toLocaleString()} retired
+            </Button>
+          )}
           {fleet.moved > 0 && (
             <Button size="small" onClick={fleet.reload}>
               {fleet.moved} changed place: sort again

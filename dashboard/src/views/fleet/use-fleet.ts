@@ -4,7 +4,7 @@ import { againAfterMs } from '../../api/problem.ts'
 import type { Page, Robot } from '../../api/types.ts'
 import { type Counts, type Freshness, follow, type LiveRobot, NOT_YET } from '../../live/feed.ts'
 import { useRepeated } from '../../ui/repeat.ts'
-import { baseOf, type FleetFilter, isStillIn } from './filters.ts'
+import { baseOf, type FleetFilter, isStillIn, listQueryOf } from './filters.ts'
 
 const PAGE = 200
 /** How often what heartbeats say of the rows in view is looked at. */
@@ -65,7 +65,7 @@ export function useFleet(filter: FleetFilter): FleetRows {
     api
       .get<Page<Robot>>(
         '/api/robots',
-        { ...filter, limit: PAGE, cursor: after?.next },
+        { ...listQueryOf(filter), limit: PAGE, cursor: after?.next },
         { signal: ending.signal },
       )
       .then(
@@ -109,7 +109,11 @@ export function useFleet(filter: FleetFilter): FleetRows {
     loading.current = undefined
     let robots = current.current.listed.robots
     for (let next = current.current.listed.next; next !== null; ) {
-      const page: Page<Robot> = await api.get('/api/robots', { ...filter, limit: PAGE, cursor: next })
+      const page: Page<Robot> = await api.get('/api/robots', {
+        ...listQueryOf(filter),
+        limit: PAGE,
+        cursor: next,
+      })
       if (current.current.filter !== filter) return undefined
       const known = new Set(robots.map(({ id }) => id))
       robots = [...robots, ...page.items.filter(({ id }) => !known.has(id))]
