@@ -25,8 +25,9 @@ const DEFLATED_FROM_BYTES = 1_400
 const LEVEL = 3
 
 /**
- * Encodes a text so that it can follow any other part. In gzip each part refers to nothing before it and ends at a whole
- * byte (RFC 1951, 3.2.4: an empty stored block), so that one part is shared among readers who have come at different times.
+ * Encodes a text so that it can follow any other part. In gzip each part refers to nothing before it and ends with an empty
+ * stored block (RFC 1951, 3.2.4): at a whole byte, so that one part is shared among readers who have come at different
+ * times, and with what some decoders wait for, Go's among them, before they give away what they have.
  */
 export function encode(coding: Coding, text: string): Part {
   const plain = Buffer.from(text)
@@ -34,10 +35,13 @@ export function encode(coding: Coding, text: string): Part {
   if (coding === 'identity') return { bytes: plain, textBytes }
   const bytes =
     textBytes < DEFLATED_FROM_BYTES
-      ? Buffer.concat([storedHead(textBytes), plain])
+      ? Buffer.concat([storedHead(textBytes), plain, EMPTY_BLOCK])
       : deflateRawSync(plain, { level: LEVEL, finishFlush: constants.Z_SYNC_FLUSH })
   return { bytes, textBytes, sum: { crc: crc32(plain), shift: shiftOf(textBytes) } }
 }
+
+/** RFC 1951, 3.2.4, as a flush leaves it behind. */
+const EMPTY_BLOCK = storedHead(0)
 
 /** One reader's stream: everything that is sent has to pass through it, in order. */
 export interface Stream {

@@ -56,6 +56,16 @@ describe('a stream', () => {
     decoded.destroy()
   })
 
+  test('of gzip has an empty stored block at the end of each part, which some decoders wait for', () => {
+    fc.assert(
+      fc.property(texts, (all) => {
+        for (const text of all)
+          expect([...encode('gzip', text).bytes.subarray(-4)]).toEqual([0, 0, 0xff, 0xff])
+      }),
+    )
+    expect(encode('gzip', ': still here\n\n').bytes.length).toBe(14 + 2 * 5)
+  })
+
   test('shares parts among readers who were told different things before', () => {
     const shared = encode('gzip', JSON.stringify(Array.from({ length: 200 }, (_, n) => ({ robot: n }))))
     const early = openStream('gzip')
