@@ -100,12 +100,18 @@ interface Place extends Feed {
   nextCommentAt: number
 }
 
+/** What was read, and whatever was made of it: pages hold on to the store that they tell of. */
+interface World {
+  readonly store: LiveStore
+  readonly cache: PageCache
+  readonly poller: Poller
+}
+
 /** The live feeds of one server. All of its readers together cost one look at the database a second; nobody else pays. */
 export function createLiveFeeds(parts: LiveParts): LiveFeeds {
   const { clock, database, log, metrics, random, render } = parts
   const limits: LiveLimits = { ...LIVE_LIMITS, ...parts.limits }
   const budget = new OutputBudget(limits.bytesPerSecond, clock)
-  const cache = new PageCache(CACHE_BYTES)
   const places = new Map<Reader, Place>()
   const seatsOf = new Map<string, number>()
   const views = new Map<string, View>()
@@ -116,16 +122,16 @@ export function createLiveFeeds(parts: LiveParts): LiveFeeds {
   /** Readers that were told a part of a snapshot. */
   const midway = new Set<Reader>()
   let seats = 0
-  let world: { readonly store: LiveStore; readonly poller: Poller } | undefined
+  let world: World | undefined
   let lookingAfter: Timer | undefined
   let forgetting: Timer | undefined
   let pumping: Timer | 'soon' | undefined
   let isStopped = false
 
-  function newWorld() {
+  function newWorld(): World {
     const store = new LiveStore(random.bytes(EPOCH_BYTES).toString('hex'), limits.log)
     const poller = new Poller({ database, clock, log, metrics, store, render, onTick })
-    return { store, poller }
+    return { store, cache: new PageCache(CACHE_BYTES), poller }
   }
 
   function onTick(tick: Tick): void {
@@ -200,7 +206,7 @@ export function createLiveFeeds(parts: LiveParts): LiveFeeds {
     if (queues.status.size + queues.full.size > 0) pumpSoon()
   }
 
-  function hold(options: ViewOptions, store: LiveStore): View {
+  function hold(options: ViewOptions, { store, cache }: World): View {
     const key = viewKey(options)
     let view = views.get(key)
     if (!view) {
@@ -267,13 +273,14 @@ export function createLiveFeeds(parts: LiveParts): LiveFeeds {
 
   function begin(
     { lastEventId, holder: _, ...options }: LiveRequest,
-    { store, poller }: NonNullable<typeof world>,
+    here: World,
     sink: Sink,
     leave: () => void,
   ): Feed {
+    const { store, poller } = here
     poller.run()
     lookingAfter ??= clock.every(LOOK_AFTER_MS, lookAfter)
-    const reader = new Reader(hold(options, store), {
+    const reader = new Reader(hold(options, here), {
       sink,
       clock,
       store,
@@ -303,7 +310,7 @@ export function createLiveFeeds(parts: LiveParts): LiveFeeds {
       nextCommentAt: clock.monotonic() + COMMENT_EVERY_MS,
       setReach(now) {
         if (!places.has(reader)) return
-        const view = hold({ ...options, reach: now }, store)
+        const view = hold({ ...options, reach: now }, here)
         release(reader.view)
         if (view === reader.view) return
         reader.view = view

@@ -1,7 +1,7 @@
 /** What is kept for others who are to be told the same, of all views together; the oldest goes first. */
 export class PageCache {
   readonly #maxBytes: number
-  readonly #kept = new Set<{ readonly page: Buffer; readonly drop: () => void }>()
+  readonly #kept = new Set<{ readonly buffer: ArrayBufferLike; readonly drop: () => void }>()
   #bytes = 0
 
   constructor(maxBytes: number) {
@@ -13,13 +13,14 @@ export class PageCache {
   }
 
   /** Keeps the page until there is no room for it: then `drop` is called. */
-  keep(page: Buffer, drop: () => void): void {
-    this.#kept.add({ page, drop })
-    this.#bytes += page.length
+  keep({ buffer }: Buffer, drop: () => void): void {
+    // All of it stays for as long as a page does that is a piece of it: of a small one, 16 KiB that zlib took.
+    this.#kept.add({ buffer, drop })
+    this.#bytes += buffer.byteLength
     for (const oldest of this.#kept) {
       if (this.#bytes <= this.#maxBytes) return
       this.#kept.delete(oldest)
-      this.#bytes -= oldest.page.length
+      this.#bytes -= oldest.buffer.byteLength
       oldest.drop()
     }
   }

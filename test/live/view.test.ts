@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import type { Part } from '../../src/live/coding.ts'
+import { encode, type Part } from '../../src/live/coding.ts'
 import { type Counts, count, noCounts, Tally } from '../../src/live/counts.ts'
 import { countedKeyOf, judgeOf, type LiveFilter } from '../../src/live/filter.ts'
 import { PageCache } from '../../src/live/page-cache.ts'
@@ -147,6 +147,15 @@ describe('pages that are kept for others', () => {
     expect([dropped, cache.bytes]).toEqual([['a'], 7])
     keep('d', 20)
     expect([dropped, cache.bytes]).toEqual([['a', 'b', 'c', 'd'], 0])
+  })
+
+  test('count as what they keep in memory, of which they may be a piece', () => {
+    const cache = new PageCache(1_000_000)
+    cache.keep(Buffer.alloc(100).subarray(0, 3), () => {})
+    expect(cache.bytes).toBe(100)
+    const { bytes } = encode('gzip', 'a'.repeat(2_000))
+    cache.keep(bytes, () => {})
+    expect(cache.bytes).toBe(100 + bytes.buffer.byteLength)
   })
 })
 
