@@ -110,19 +110,19 @@ describe('the floor', () => {
 })
 
 describe('trails', () => {
-  const at = (x: number) => ({ x, y: 0, theta: undefined })
+  const step = (x: number, at: number, frame = 'hall') => ({ x, y: 0, theta: undefined, frame, at })
 
   test('keep the last minutes, in order, and standing costs one step', () => {
     const trails = new Trails(60_000)
-    trails.add('a', at(0), 1_000)
-    trails.add('a', at(1), 11_000)
-    trails.add('a', at(1), 21_000)
-    trails.add('a', at(5), 15_000)
+    trails.add('a', step(0, 1_000))
+    trails.add('a', step(1, 11_000))
+    trails.add('a', step(1, 21_000))
+    trails.add('a', step(5, 15_000))
     expect(trails.of('a', 21_000).map(({ x, at }) => [x, at])).toEqual([
       [0, 1_000],
       [1, 21_000],
     ])
-    trails.add('a', at(2), 75_000)
+    trails.add('a', step(2, 75_000))
     expect(trails.of('a', 75_000).map(({ x }) => x)).toEqual([1, 2])
     expect(trails.of('a', 200_000)).toEqual([])
     trails.forget('a')
@@ -131,9 +131,9 @@ describe('trails', () => {
 
   test('begin with what was before somebody looked, and that changes nothing of what was seen', () => {
     const trails = new Trails(60_000)
-    trails.add('a', at(5), 30_000)
-    trails.add('a', at(6), 40_000)
-    const past = [at(1), at(2), at(2), at(9), at(9)].map((spot, index) => ({ ...spot, at: index * 10_000 }))
+    trails.add('a', step(5, 30_000))
+    trails.add('a', step(6, 40_000))
+    const past = [1, 2, 2, 9, 9].map((x, index) => step(x, index * 10_000))
     trails.addBefore('a', past)
     trails.addBefore('a', past)
     expect(trails.of('a', 40_000).map(({ x, at }) => [x, at])).toEqual([
@@ -146,9 +146,22 @@ describe('trails', () => {
     expect(trails.of('b', 40_000).map(({ x }) => x)).toEqual([1, 2, 9])
   })
 
+  test('do not lead from one frame into another', () => {
+    const trails = new Trails(60_000)
+    trails.add('a', step(1, 10_000))
+    trails.add('a', step(1, 20_000, 'yard'))
+    trails.add('a', step(2, 30_000, 'yard'))
+    expect(trails.of('a', 30_000).map(({ at }) => at)).toEqual([20_000, 30_000])
+    trails.addBefore('a', [step(0, 0, 'yard'), step(1, 5_000), step(1, 9_000, 'yard')])
+    expect(trails.of('a', 30_000).map(({ at }) => at)).toEqual([20_000, 30_000])
+    trails.add('b', step(5, 30_000))
+    trails.addBefore('b', [step(0, 0), step(1, 5_000, 'yard'), step(2, 9_000), step(3, 12_000)])
+    expect(trails.of('b', 30_000).map(({ x }) => x)).toEqual([2, 3, 5])
+  })
+
   test('of a robot that never rests are bounded', () => {
     const trails = new Trails(3_600_000)
-    for (let step = 0; step < 10_000; step++) trails.add('a', at(step), step * 100)
+    for (let x = 0; x < 10_000; x++) trails.add('a', step(x, x * 100))
     const kept = trails.of('a', 1_000_000)
     expect(kept.length).toBeLessThanOrEqual(120)
     expect(kept.at(-1)!.x).toBe(9_999)

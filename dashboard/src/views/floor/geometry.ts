@@ -5,7 +5,7 @@ export interface Spot {
   readonly theta: number | undefined
 }
 
-interface Pose {
+export interface Pose {
   readonly frame?: string | undefined
   readonly x?: number | undefined
   readonly y?: number | undefined

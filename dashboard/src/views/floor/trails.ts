@@ -1,6 +1,7 @@
 import type { Spot } from './geometry.ts'
 
 export interface Step extends Spot {
+  readonly frame: string
   /** Milliseconds since 1970. */
   readonly at: number
 }
@@ -17,14 +18,15 @@ export class Trails {
     this.#keptMs = keptMs
   }
 
-  /** A robot that stands leaves one step, its newest. */
-  add(id: string, spot: Spot, at: number): void {
+  /** A robot that stands leaves one step, its newest; none leads from one frame into another. */
+  add(id: string, step: Step): void {
     const steps = this.#steps.get(id) ?? []
     const last = steps.at(-1)
-    if (last && at <= last.at) return
-    if (last && last.x === spot.x && last.y === spot.y) steps.pop()
-    steps.push({ x: spot.x, y: spot.y, theta: spot.theta, at })
-    while (steps.length > MOST_STEPS || steps[0]!.at < at - this.#keptMs) steps.shift()
+    if (last && step.at <= last.at) return
+    if (last && last.frame !== step.frame) steps.length = 0
+    else if (last && last.x === step.x && last.y === step.y) steps.pop()
+    steps.push(step)
+    while (steps.length > MOST_STEPS || steps[0]!.at < step.at - this.#keptMs) steps.shift()
     this.#steps.set(id, steps)
   }
 
@@ -33,7 +35,7 @@ export class Trails {
     const later = this.#steps.get(id) ?? []
     this.#steps.delete(id)
     const begins = later[0]?.at ?? Number.POSITIVE_INFINITY
-    for (const step of [...earlier.filter(({ at }) => at < begins), ...later]) this.add(id, step, step.at)
+    for (const step of [...earlier.filter(({ at }) => at < begins), ...later]) this.add(id, step)
   }
 
   of(id: string, now: number): readonly Step[] {

@@ -3,7 +3,7 @@ import type { Trail } from '../../api/types.ts'
 import { type Freshness, follow, type LiveRobot, NOT_YET } from '../../live/feed.ts'
 import { now } from '../../ui/clock.ts'
 import type { Placed } from './draw.ts'
-import { frameOf, type Point, spotOf } from './geometry.ts'
+import { frameOf, type Point, type Pose, spotOf } from './geometry.ts'
 import { loadTrails } from './past.ts'
 import { type Step, Trails } from './trails.ts'
 
@@ -43,28 +43,24 @@ export function useFloor(site: string | undefined, frame: string | undefined): F
         drawAgain((count) => count + 1)
       }, DRAW_MS)
     }
+    /** One, or none where the pose says no place. */
+    const stepsOf = (pose: Pose, at: string): Step[] => {
+      const frame = frameOf(pose)
+      const spot = spotOf(pose, latitude.current ?? 0)
+      return frame && spot ? [{ ...spot, frame, at: Date.parse(at) }] : []
+    }
     const take = (robot: LiveRobot) => {
       if (robot.lifecycle === 'retired') return void robots.current.delete(robot.id)
-      const before = robots.current.get(robot.id)?.heartbeat?.pose
       robots.current.set(robot.id, robot)
       const { heartbeat } = robot
-      const name = frameOf(heartbeat?.pose)
-      if (!heartbeat?.pose || !name) return
-      // A trail does not lead from one frame into another.
-      if (before && frameOf(before) !== name) trails.current.forget(robot.id)
+      if (!heartbeat?.pose) return
       if ('lat' in heartbeat.pose) latitude.current ??= heartbeat.pose.lat
-      const spot = spotOf(heartbeat.pose, latitude.current ?? 0)
-      if (spot) trails.current.add(robot.id, spot, Date.parse(heartbeat.received_at))
+      for (const step of stepsOf(heartbeat.pose, heartbeat.received_at)) trails.current.add(robot.id, step)
     }
     let past = new AbortController()
     const takePast = ({ robot_id, steps }: Trail) => {
-      const frame = frameOf(robots.current.get(robot_id)?.heartbeat?.pose)
-      if (frame === undefined) return
-      const elsewhere = steps.findLastIndex(({ pose }) => frameOf(pose) !== frame)
-      const past = steps.slice(elsewhere + 1).flatMap(({ at, pose }): Step[] => {
-        const spot = spotOf(pose, latitude.current ?? 0)
-        return spot ? [{ ...spot, at: Date.parse(at) }] : []
-      })
+      if (!robots.current.has(robot_id)) return
+      const past = steps.flatMap(({ at, pose }) => stepsOf(pose, at))
       trails.current.addBefore(robot_id, past)
     }
     const stop = follow(
