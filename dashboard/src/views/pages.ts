@@ -1,6 +1,7 @@
 import type { ComponentType } from 'preact'
 import { lazy } from 'preact-iso'
 import type { Scope } from '../../../src/access/scopes.ts'
+import { NotLoaded } from './not-loaded.tsx'
 
 export interface PageEntry {
   readonly path: string
@@ -11,67 +12,69 @@ export interface PageEntry {
   readonly component: ComponentType
 }
 
+const view = (load: () => Promise<ComponentType>) => lazy(() => load().catch(() => NotLoaded))
+
 /** Every page, in the order of the navigation. Each is loaded when it is first looked at. */
 export const PAGES: readonly PageEntry[] = [
   {
     path: '/',
     title: 'Fleet',
     scope: 'robots:read',
-    component: lazy(() => import('./fleet/fleet.tsx').then(({ Fleet }) => Fleet)),
+    component: view(() => import('./fleet/fleet.tsx').then(({ Fleet }) => Fleet)),
   },
   {
     path: '/floor',
     title: 'Floor',
     scope: 'robots:read',
-    component: lazy(() => import('./floor/floor.tsx').then(({ Floor }) => Floor)),
+    component: view(() => import('./floor/floor.tsx').then(({ Floor }) => Floor)),
   },
   {
     path: '/approvals',
     title: 'Approvals',
     scope: 'robots:read',
-    component: lazy(() => import('./approvals/approvals.tsx').then(({ Approvals }) => Approvals)),
+    component: view(() => import('./approvals/approvals.tsx').then(({ Approvals }) => Approvals)),
   },
   {
     path: '/keys',
     title: 'Keys',
     scope: 'enrollment-keys:read',
-    component: lazy(() => import('./keys/keys.tsx').then(({ Keys }) => Keys)),
+    component: view(() => import('./keys/keys.tsx').then(({ Keys }) => Keys)),
   },
   {
     path: '/places',
     title: 'Places',
     scope: 'robots:read',
-    component: lazy(() => import('./places/places.tsx').then(({ Places }) => Places)),
+    component: view(() => import('./places/places.tsx').then(({ Places }) => Places)),
   },
   {
     path: '/robots/:id',
     scope: 'robots:read',
-    component: lazy(() => import('./robot/robot.tsx').then(({ Robot }) => Robot)),
+    component: view(() => import('./robot/robot.tsx').then(({ Robot }) => Robot)),
   },
   {
     path: '/tokens',
     title: 'Tokens',
-    component: lazy(() => import('./tokens/tokens.tsx').then(({ Tokens }) => Tokens)),
+    component: view(() => import('./tokens/tokens.tsx').then(({ Tokens }) => Tokens)),
   },
   {
     path: '/people',
     title: 'People',
     scope: 'users:manage',
-    component: lazy(() => import('./people/people.tsx').then(({ People }) => People)),
+    component: view(() => import('./people/people.tsx').then(({ People }) => People)),
   },
   {
     path: '/audit',
     title: 'Audit',
     scope: 'audit:read',
-    component: lazy(() => import('./audit/audit.tsx').then(({ Audit }) => Audit)),
+    component: view(() => import('./audit/audit.tsx').then(({ Audit }) => Audit)),
   },
   {
     path: '/account',
-    component: lazy(() => import('./account/account.tsx').then(({ Account }) => Account)),
+    component: view(() => import('./account/account.tsx').then(({ Account }) => Account)),
   },
   {
     path: '/welcome',
     scope: 'enrollment-keys:write',
-    component: lazy(() => import('./welcome/welcome.tsx').then(({ Welcome }) => Welcome)),
+    component: view(() => import('./welcome/welcome.tsx').then(({ Welcome }) => Welcome)),
   },
 ]

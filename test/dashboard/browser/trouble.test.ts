@@ -104,6 +104,26 @@ describe.skipIf(chromium === undefined)(
       await page.close()
     })
 
+    test('stays of use when the server was updated since it was opened', async () => {
+      const page = await all().owner.context.newPage()
+      await page.goto('/')
+      await page.locator('.lines .robot').first().waitFor()
+      await page.route('**/assets/people-*.js', (route) => route.fulfill({ status: 404 }), { times: 1 })
+      await page.getByRole('link', { name: 'People' }).click()
+      await page.getByRole('heading', { name: 'People', level: 1 }).waitFor()
+      expect(new URL(page.url()).pathname).toBe('/people')
+
+      const files = '**/assets/tokens-*.js'
+      await page.route(files, (route) => route.abort())
+      await page.getByRole('link', { name: 'Tokens' }).click()
+      await page.getByRole('heading', { name: 'This view did not load' }).waitFor()
+      expect(await page.getByRole('heading', { name: 'People' }).count()).toBe(0)
+      await page.unroute(files)
+      await page.getByRole('button', { name: 'Load the page again' }).click()
+      await page.getByRole('heading', { name: 'Tokens', level: 1 }).waitFor()
+      await page.close()
+    })
+
     test('makes something of addresses that make no sense', async () => {
       const { page } = all().owner
       for (const address of [
