@@ -76,7 +76,29 @@ export const SETUP_TOKEN_SAYS =
   'For one hour, whichever machine uses it first becomes this robot: with this name and this history. A token that the robot has stops at once then, and not before. Setup tokens that were made earlier and not used are void.'
 
 export const rename = (robot: Robot, name: string) => api.patch<Robot>(path(robot), { name })
-export const label = (robot: Robot, labels: Readonly<Record<string, string>>) =>
-  api.patch<Robot>(path(robot), { labels })
+
+export interface LabelChange {
+  readonly set: Readonly<Record<string, string>>
+  readonly remove: readonly string[]
+}
+
+/** Changes these labels alone: what others did to the rest since `robot` was read stays. */
+export async function label(robot: Robot, { set, remove }: LabelChange): Promise<Robot> {
+  const labels = { ...(await api.get<Robot>(path(robot))).labels, ...set }
+  for (const name of remove) delete labels[name]
+  return api.patch<Robot>(path(robot), { labels })
+}
+
+/** What makes the labels `before` those `after`. */
+export function labelChange(
+  before: Readonly<Record<string, string>>,
+  after: Readonly<Record<string, string>>,
+): LabelChange {
+  return {
+    set: Object.fromEntries(Object.entries(after).filter(([name, value]) => before[name] !== value)),
+    remove: Object.keys(before).filter((name) => !Object.hasOwn(after, name)),
+  }
+}
+
 export const move = (robot: Robot, fleetId: string) => api.patch<Robot>(path(robot), { fleet_id: fleetId })
 export const makeSetupToken = (robot: Robot) => api.post<SetupToken>(path(robot, '/setup-token'))

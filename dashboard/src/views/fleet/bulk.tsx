@@ -59,11 +59,13 @@ const DEEDS: readonly Deed[] = [
           </label>
         </>
       ),
-      change: (texts) => (robot) => {
-        const labels: Record<string, string> = { ...robot.labels, [texts.label!]: texts.value ?? '' }
-        if (texts.remove) delete labels[texts.label!]
-        return label(robot, labels)
-      },
+      change: (texts) => (robot) =>
+        label(
+          robot,
+          texts.remove
+            ? { set: {}, remove: [texts.label!] }
+            : { set: { [texts.label!]: texts.value ?? '' }, remove: [] },
+        ),
     }),
   },
   {
@@ -253,7 +255,8 @@ function Ask({
       <p>{deed.says}</p>
       {leftAlone > 0 && (
         <p class="soft">
-          {some(leftAlone)} of the chosen are left alone: it is not for them, or not for you.
+          {some(leftAlone)} of the chosen {leftAlone === 1 ? 'is' : 'are'} left alone: this does not fit, or
+          you may not do it there.
         </p>
       )}
       <p class="names small">

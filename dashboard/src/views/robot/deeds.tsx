@@ -8,6 +8,7 @@ import {
   DELETE,
   DENY,
   label,
+  labelChange,
   MAINTENANCE,
   MOVE_SAYS,
   makeSetupToken,
@@ -187,15 +188,16 @@ let lastKey = 0
 const rowOf = ([name, value]: readonly [string, string]): LabelRow => ({ key: ++lastKey, name, value })
 
 function LabelsDialog({ robot, onChanged, onClose }: Props & { onClose: () => void }) {
+  const [before] = useState(robot.labels)
   const [rows, setRows] = useState<readonly LabelRow[]>(() => {
-    const present = Object.entries(robot.labels).map(rowOf)
+    const present = Object.entries(before).map(rowOf)
     return present.length > 0 ? present : [rowOf(['', ''])]
   })
   const change = (key: number, part: Partial<LabelRow>) =>
     setRows((old) => old.map((row) => (row.key === key ? { ...row, ...part } : row)))
   return (
     <Dialog title={`Labels of ${robot.name}`} onClose={onClose}>
-      <p>What the fleet can be filtered by. These replace all labels that the robot has.</p>
+      <p>What the fleet can be filtered by. Labels that somebody else changes meanwhile stay.</p>
       <Form
         action="Save labels"
         onCancel={onClose}
@@ -203,7 +205,7 @@ function LabelsDialog({ robot, onChanged, onClose }: Props & { onClose: () => vo
           const named = rows.filter(({ name }) => name.trim() !== '')
           const labels = Object.fromEntries(named.map(({ name, value }) => [name.trim(), value.trim()]))
           if (Object.keys(labels).length < named.length) throw new Error('Two labels have the same name')
-          onChanged(await label(robot, labels))
+          onChanged(await label(robot, labelChange(before, labels)))
           onClose()
         }}
       >
