@@ -16,7 +16,7 @@ export function Badge({
   return (
     <span class="badge" data-tone={tone} title={title}>
       <span class="mark" aria-hidden="true" />
-      {children}
+      <span class="text">{children}</span>
     </span>
   )
 }

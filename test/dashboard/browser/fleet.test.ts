@@ -129,7 +129,11 @@ describe.skipIf(chromium === undefined)('the fleet, of 10,000 robots', { timeout
     const visitor = await come('/?q=cart-0030')
     const { page } = visitor
     await expect.poll(() => names(page)).toHaveLength(10)
+    const top = async () => (await page.getByRole('table').boundingBox())!.y
+    const before = await top()
     await page.getByRole('checkbox', { name: 'Choose cart-00301' }).click()
+    await page.getByText('1 robot chosen').waitFor()
+    expect(await top()).toBe(before)
     await page.getByRole('checkbox', { name: 'Choose cart-00303' }).click({ modifiers: ['Shift'] })
     await page.getByText('3 robots chosen').waitFor()
     await page.getByRole('button', { name: 'Maintenance' }).click()
@@ -140,6 +144,8 @@ describe.skipIf(chromium === undefined)('the fleet, of 10,000 robots', { timeout
     await visitor.picture('fleet-bulk')
     await dialog.getByRole('button', { name: 'Maintenance 3 robots' }).click()
     await expect.poll(() => page.locator('.lines').getByText('maintenance', { exact: true }).count()).toBe(3)
+    // Whether it is there matters in maintenance, too.
+    expect(await page.locator('.lines .connection').nth(1).textContent()).toBe('online')
 
     await page.getByRole('checkbox', { name: 'Choose all that are loaded' }).click()
     await page.getByRole('button', { name: 'Label' }).click()
@@ -151,7 +157,20 @@ describe.skipIf(chromium === undefined)('the fleet, of 10,000 robots', { timeout
     await expect.poll(() => names(page)).toHaveLength(10)
 
     await page.goto('/?q=cart-004')
-    await page.getByText('cart-00400').waitFor()
+    await page.getByText('100 shown').waitFor()
+    await scene.database.pool.query(
+      `UPDATE robots SET labels = '{"checked": "by another"}' WHERE name = 'cart-00499'`,
+    )
+    await page.getByRole('checkbox', { name: 'Choose all that are loaded' }).click()
+    await page.getByRole('button', { name: 'Label' }).click()
+    await dialog.getByRole('textbox', { name: 'Label' }).fill('row')
+    await dialog.getByLabel('Value').fill('4')
+    await dialog.getByRole('button', { name: 'Label 100 robots' }).click()
+    await page.getByText('Label: 100 robots', { exact: true }).waitFor()
+    const { rows: labelled } = await scene.database.pool.query(
+      "SELECT labels FROM robots WHERE name = 'cart-00499'",
+    )
+    expect(labelled).toEqual([{ labels: { checked: 'by another', row: '4' } }])
     await page.goto('/?q=cart-0')
     await page.getByText('200 of 9,999 loaded').waitFor()
     await page.getByRole('checkbox', { name: 'Choose all that are loaded' }).click()
@@ -186,8 +205,13 @@ describe.skipIf(chromium === undefined)('the fleet, of 10,000 robots', { timeout
   })
 
   test('says when the server is gone, and goes on by itself when it is back', async () => {
-    const { page } = await come('/')
+    const { page, context } = await come('/')
     await page.getByText('Live', { exact: true }).waitFor()
+    const robot = await context.newPage()
+    await robot.goto('/')
+    await robot.getByText('cart-00001').click()
+    await robot.getByRole('heading', { name: 'cart-00001' }).waitFor()
+    await robot.getByText('Live', { exact: true }).waitFor()
     const server = scene.servers[0]!
     const port = new URL(server.url).port
     await server.kill9()
@@ -195,6 +219,9 @@ describe.skipIf(chromium === undefined)('the fleet, of 10,000 robots', { timeout
     await page.getByText(/^as of \d+ s ago/).waitFor()
     await page.getByText('The server cannot be reached').waitFor()
     expect(await page.getByText('cart-00001').isVisible()).toBe(true)
+    await robot.getByText('Not live').waitFor()
+    const badge = robot.locator('.page-head .badge').first()
+    expect(await badge.evaluate((element) => getComputedStyle(element).filter)).toBe('grayscale(1)')
     await scene.addServer({ BEACON_PORT: port })
     await page.getByText('Live', { exact: true }).waitFor({ timeout: 60_000 })
     await expect.poll(() => page.getByText('The server cannot be reached').count()).toBe(0)

@@ -20,12 +20,7 @@ export function FilterBar({
     // biome-ignore lint/a11y/useSemanticElements: the element is not known to screen readers everywhere yet.
     <div class="filters" role="search" aria-label="Filter the robots">
       <Typed name="Name or id" placeholder="Name or id" value={filter.q ?? ''} onValue={set('q')} />
-      <Typed
-        name="Label"
-        placeholder="Label or label=value"
-        value={filter.label ?? ''}
-        onValue={set('label')}
-      />
+      <Typed name="Label" placeholder="Label[=value]" value={filter.label ?? ''} onValue={set('label')} />
       <PlaceChoices filter={filter} places={{ sites, fleets }} onPlace={(place, id) => set(place)(id)} />
       <Choice
         name="Health"

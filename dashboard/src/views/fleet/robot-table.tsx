@@ -25,9 +25,12 @@ const COLUMNS: readonly Column[] = [
     class: 'robot',
     sort: 'name',
     cell: (robot) => (
-      <a href={`/robots/${robot.id}`} title={robot.name}>
-        {robot.name}
-      </a>
+      <>
+        <a href={`/robots/${robot.id}`} title={robot.name}>
+          {robot.name}
+        </a>
+        {isUnusual(robot) && <Lifecycle lifecycle={robot.lifecycle} />}
+      </>
     ),
   },
   { name: 'Fleet', class: 'fleet', cell: (robot, places) => places.get(robot.fleet_id) ?? '' },
@@ -36,7 +39,7 @@ const COLUMNS: readonly Column[] = [
     class: 'connection',
     sort: 'connection_since',
     cell: (robot) =>
-      robot.lifecycle === 'active' ? <Connection robot={robot} /> : <Lifecycle lifecycle={robot.lifecycle} />,
+      robot.lifecycle === 'retired' ? <Lifecycle lifecycle="retired" /> : <Connection robot={robot} />,
   },
   { name: 'Health', class: 'health', cell: (robot) => <HealthAndFaults robot={robot} /> },
   { name: 'Battery', class: 'battery', cell: ({ heartbeat }) => <Battery battery={heartbeat?.battery} /> },
@@ -52,6 +55,11 @@ const COLUMNS: readonly Column[] = [
     cell: (robot) => <Ago time={robot.last_seen_at} />,
   },
 ]
+
+/** Its connection matters all the same. Of those that are retired it does not. */
+function isUnusual({ lifecycle }: Robot): boolean {
+  return lifecycle === 'pending' || lifecycle === 'maintenance'
+}
 
 function HealthAndFaults({ robot: { health, heartbeat } }: { robot: Robot }) {
   const faults = heartbeat?.faults ?? []
