@@ -25,7 +25,7 @@ export function Shell({ children }: { children: ComponentChildren }) {
             <img src="/favicon.svg" alt="" />
             Beacon
           </a>
-          <Button class="menu-button" size="small" onClick={() => setOpen(!isOpen)}>
+          <Button class="menu-button" size="small" expanded={isOpen} onClick={() => setOpen(!isOpen)}>
             {isOpen ? 'Close' : 'Menu'}
           </Button>
         </div>

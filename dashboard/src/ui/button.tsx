@@ -13,6 +13,8 @@ interface Props {
   readonly disabled?: boolean
   readonly title?: string
   readonly label?: string
+  /** Whether what it opens is open. */
+  readonly expanded?: boolean
   readonly class?: string
 }
 
@@ -38,6 +40,7 @@ export function Button({ children, onClick, kind = 'plain', size, type = 'button
       disabled={props.disabled === true || busy}
       aria-busy={busy}
       aria-label={props.label}
+      aria-expanded={props.expanded}
       title={props.title}
       onClick={onClick ? click : undefined}
     >

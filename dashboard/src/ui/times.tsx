@@ -7,6 +7,16 @@ export function moment(time: string): string {
   return FULL.format(new Date(time))
 }
 
+/** How long something has lasted, going on by itself: `3 min`; since when on pointing. */
+export function Lasting({ since }: { since: string | null | undefined }) {
+  if (!since) return null
+  return (
+    <time class="numbers" dateTime={since} title={`since ${moment(since)}`}>
+      {duration((now.value - Date.parse(since)) / 1_000)}
+    </time>
+  )
+}
+
 /** How long ago something was, going on by itself; the time itself on pointing. */
 export function Ago({ time, never = 'never' }: { time: string | null | undefined; never?: string }) {
   if (!time) return <span class="soft">{never}</span>

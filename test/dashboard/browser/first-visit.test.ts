@@ -51,6 +51,8 @@ describe.skipIf(chromium === undefined)('the first visit', () => {
     await visitor.expectAccessible()
     await page.getByRole('button', { name: 'Make the key' }).click()
     const command = await page.locator('.secret pre').textContent()
+    const focused = () => page.evaluate(() => document.activeElement!.textContent)
+    await expect.poll(focused).toBe('Run one command on each robot')
     expect(command).toMatch(
       /^curl -fsSL http:\/\/127\.0\.0\.1:\d+\/install\.sh \| sh -s -- --enrollment-key rf_enroll_[0-9a-f]{64}$/,
     )

@@ -248,7 +248,7 @@ describe.skipIf(chromium === undefined)('keys, approvals and places', () => {
     })
     const { page } = owner
     await page.getByRole('link', { name: 'Approvals' }).click()
-    await page.getByRole('heading', { name: 'Nobody waits' }).waitFor()
+    await page.getByRole('heading', { name: 'No robot waits' }).waitFor()
     await page.getByText('Live', { exact: true }).waitFor()
 
     const evil = '<img src=x onerror=alert(1)>'
@@ -271,6 +271,8 @@ describe.skipIf(chromium === undefined)('keys, approvals and places', () => {
     await owner.expectAccessible()
     await dialog.getByRole('button', { name: 'Approve it' }).click()
     await page.getByText('1 robot approved.').waitFor()
+    await card('guest-1').getByRole('button', { name: 'Approve guest-1' }).waitFor({ state: 'detached' })
+    await expect.poll(() => page.evaluate(() => document.activeElement !== document.body)).toBe(true)
 
     // Nothing moves under the pointer: who waits no longer is said so, and goes when the pointer does.
     await card('guest-2').hover()
@@ -429,7 +431,7 @@ describe.skipIf(chromium === undefined)('keys, approvals and places', () => {
     expect(await operator.page.getByText('guest-5').count()).toBe(0)
     await operator.page.getByRole('button', { name: 'Approve all' }).click()
     await operator.page.getByRole('button', { name: 'Approve it' }).click()
-    await operator.page.getByRole('heading', { name: 'Nobody waits' }).waitFor()
+    await operator.page.getByRole('heading', { name: 'No robot waits' }).waitFor()
 
     const admin = await comeAs('ada-min', [{ role: 'admin', site_id: scene.site.id }])
     expect(await offers(admin, '/places', 'Carts')).toEqual(['Change', 'Delete', 'New fleet'])

@@ -261,7 +261,7 @@ describe.skipIf(chromium === undefined)('the page of a robot', { timeout: 60_000
     const { page } = visitor
     await page.getByText('Live', { exact: true }).waitFor()
     robot.vanish()
-    await page.getByText(/^Offline since .*: the connection broke without a goodbye/).waitFor()
+    await page.getByText(/^Offline for .*: the connection broke without a goodbye/).waitFor()
     await part(page, 'State')
       .getByText(/^old: \d+ s/)
       .waitFor()
@@ -269,7 +269,7 @@ describe.skipIf(chromium === undefined)('the page of a robot', { timeout: 60_000
     await visitor.expectAccessible()
     await visitor.picture('robot-offline-on-a-phone')
     await robot.start()
-    await page.getByText(/^Offline since/).waitFor({ state: 'detached' })
+    await page.getByText(/^Offline for \d/).waitFor({ state: 'detached' })
     await panel(page, 'Timeline').getByText('session 2').waitFor()
 
     const timeline = panel(page, 'Timeline')
@@ -290,12 +290,12 @@ describe.skipIf(chromium === undefined)('the page of a robot', { timeout: 60_000
     await visitor.expectAccessible()
 
     await page.goto(`/robots/${others.pending}`)
-    await page.getByText(/^Waits for approval since/).waitFor()
+    await page.getByText(/^Has waited for approval for/).waitFor()
     await visitor.picture('robot-pending')
     await page.getByRole('button', { name: 'Approve' }).click()
     await page.getByRole('dialog').getByText('From now on heartbeats count').waitFor()
     await page.getByRole('dialog').getByRole('button', { name: 'Approve' }).click()
-    await page.getByText(/^Waits for approval since/).waitFor({ state: 'detached' })
+    await page.getByText(/^Has waited for approval for/).waitFor({ state: 'detached' })
     await panel(page, 'Timeline').getByText('Approved', { exact: true }).waitFor()
 
     for (const id of [randomUUID(), 'nonsense']) {
@@ -316,7 +316,7 @@ describe.skipIf(chromium === undefined)('the page of a robot', { timeout: 60_000
     const visitor = await come(own(), { email: VIEWER })
     const { page } = visitor
     await part(page, 'State').waitFor()
-    await panel(page, 'Access').getByText('stands').waitFor()
+    await panel(page, 'Access').getByText('valid').waitFor()
     for (const name of ['Rename', 'Change labels', 'Retire', 'Revoke token', 'New setup token'])
       expect(await page.getByRole('button', { name }).count()).toBe(0)
     await page.goto(`/robots/${others.hidden}`)
@@ -346,8 +346,12 @@ describe.skipIf(chromium === undefined)('the page of a robot', { timeout: 60_000
     await dialog.getByRole('button', { name: 'Add a label' }).click()
     await dialog.getByLabel('Name of label 3').fill('spare')
     await visitor.expectAccessible()
+    const { labels } = await scene.operator.must<{ labels: object }>('GET', `/api/robots/${robot.id}`)
+    const meanwhile = { ...labels, checked: 'by another' }
+    await scene.operator.must('PATCH', `/api/robots/${robot.id}`, { labels: meanwhile })
     await yes('Save labels')
     await page.getByRole('link', { name: 'spare' }).waitFor()
+    await page.getByRole('link', { name: 'checked=by another' }).waitFor()
 
     await page.getByRole('button', { name: 'Move to another fleet' }).click()
     await dialog.getByLabel('To the fleet').selectOption('Plant · Lifts')
@@ -382,7 +386,7 @@ describe.skipIf(chromium === undefined)('the page of a robot', { timeout: 60_000
     await page.getByRole('button', { name: 'Retire' }).click()
     await dialog.getByText('this cannot be undone').waitFor()
     await yes('Retire')
-    await page.getByText(/^Out of service since/).waitFor()
+    await page.getByText(/^Out of service for \d+ s/).waitFor()
     expect(await page.getByRole('button', { name: 'Rename' }).count()).toBe(0)
     await page.getByRole('button', { name: 'Delete record' }).click()
     await yes('Delete record')

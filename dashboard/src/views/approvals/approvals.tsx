@@ -1,4 +1,4 @@
-import { useMemo, useState } from 'preact/hooks'
+import { useEffect, useMemo, useRef, useState } from 'preact/hooks'
 import { useLocation } from 'preact-iso'
 import { may, maySomewhere } from '../../session/session.ts'
 import { Button } from '../../ui/button.tsx'
@@ -38,6 +38,14 @@ export function Approvals() {
   const [isPointed, setPointed] = useState(false)
   const [decided, setDecided] = useState(NONE)
   const [asked, setAsked] = useState<{ decision: Decision; target: Target }>()
+  const list = useRef<HTMLUListElement>(null)
+  const hasDecided = useRef(false)
+  // What had the focus goes with the robot that was decided about.
+  useEffect(() => {
+    if (asked || !hasDecided.current || document.activeElement !== document.body) return
+    const goal = list.current ?? document.querySelector<HTMLElement>('#content')
+    goal?.focus({ preventScroll: true })
+  })
   const queue = useQueue(filter, isPointed || chosen.size > 0, decided)
   const mayDecide = maySomewhere('robots:write')
   const decidable = (queue.rows ?? []).filter((row) => !queue.gone.has(row.id) && may('robots:write', row))
@@ -66,7 +74,7 @@ export function Approvals() {
                 <Button onClick={() => setFilter({})}>Show all</Button>
               </Empty>
             ) : (
-              <Empty title="Nobody waits">
+              <Empty title="No robot waits">
                 <p>
                   Robots wait here when their key says so, or when a machine that was enrolled comes back and
                   its key wants that looked at.
@@ -118,6 +126,8 @@ export function Approvals() {
                 </div>
               )}
               <ul
+                ref={list}
+                tabIndex={-1}
                 class="waiting-robots"
                 aria-label="Robots that wait"
                 onPointerEnter={(event) => setPointed(event.pointerType === 'mouse')}
@@ -155,6 +165,7 @@ export function Approvals() {
           onClose={() => setAsked(undefined)}
           onDecided={(ids) => {
             setChosen(NONE)
+            hasDecided.current = true
             setDecided(new Set(ids))
             queue.pages.reload()
           }}
@@ -179,12 +190,7 @@ function Filters({
     // biome-ignore lint/a11y/useSemanticElements: the element is not known to screen readers everywhere yet.
     <div class="filters" role="search" aria-label="Filter the robots that wait">
       <Typed name="Name or id" placeholder="Name or id" value={filter.q ?? ''} onValue={set('q')} />
-      <Typed
-        name="Label"
-        placeholder="Label or label=value"
-        value={filter.label ?? ''}
-        onValue={set('label')}
-      />
+      <Typed name="Label" placeholder="Label[=value]" value={filter.label ?? ''} onValue={set('label')} />
       <PlaceChoices filter={filter} places={places} onPlace={(place, id) => set(place)(id)} />
       <Choice name="Waits" value={filter.waited} options={WAITED} onValue={set('waited')} />
       {isNarrowed(filter) && (

@@ -3,7 +3,7 @@ import { maySomewhere } from '../../session/session.ts'
 import { Badge, CONNECTION_TONE } from '../../ui/badge.tsx'
 import { Button } from '../../ui/button.tsx'
 import { type Places, placeName } from '../../ui/places.ts'
-import { Ago } from '../../ui/times.tsx'
+import { Ago, Lasting } from '../../ui/times.tsx'
 import type { Decision } from './deciding.ts'
 
 const KIND_NOUNS = {
@@ -78,7 +78,7 @@ export function Waiting({
       <dl class="said">
         <Fact name="Calls itself" value={hostname} />
         <Fact name="System" value={[os ?? platform, arch].filter(Boolean).join(', ')} />
-        <Fact name="MAC" value={mac} isCode />
+        <Fact name="MAC begins" value={mac} isCode />
         <Fact name="Agent" value={agent_version} />
         <Fact name="Came from" value={robot.address ?? undefined} isCode />
         <div>
@@ -92,9 +92,9 @@ export function Waiting({
           <dd>{places && placeName(places, robot)}</dd>
         </div>
         <div>
-          <dt>Waits since</dt>
+          <dt>Has waited</dt>
           <dd>
-            <Ago time={robot.pending_since} />
+            <Lasting since={robot.pending_since} />
           </dd>
         </div>
         <div>

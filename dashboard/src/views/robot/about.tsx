@@ -71,7 +71,7 @@ export function About({ robot, place, onChanged }: Props) {
             <TokenState robot={robot} />
           </Fact>
           {robot.token_issued_at && (
-            <Fact name="Since">
+            <Fact name="Issued">
               <Ago time={robot.token_issued_at} />
             </Fact>
           )}
@@ -160,7 +160,7 @@ function TokenState({ robot }: { robot: Robot }) {
     )
   if (!robot.token_issued_at) return <Badge tone="idle">none yet</Badge>
   if (robot.lifecycle === 'retired') return <Badge tone="idle">no longer of use</Badge>
-  return <Badge tone="ok">stands</Badge>
+  return <Badge tone="ok">valid</Badge>
 }
 
 interface Found {

@@ -5,7 +5,7 @@ import { Connection, Health, Lifecycle } from '../../ui/badge.tsx'
 import { LiveMark } from '../../ui/live-mark.tsx'
 import { PageHead } from '../../ui/page-head.tsx'
 import { Empty, Failure, Loading } from '../../ui/states.tsx'
-import { Ago } from '../../ui/times.tsx'
+import { Lasting } from '../../ui/times.tsx'
 import { About } from './about.tsx'
 import { Charts } from './charts.tsx'
 import { DeedButton } from './deeds.tsx'
@@ -77,7 +77,7 @@ function RobotOf({ id }: { id: string }) {
       {!isGone && robot.lifecycle === 'pending' && (
         <div class="notice" data-tone="warn">
           <strong>
-            Waits for approval since <Ago time={robot.pending_since} />
+            Has waited for approval for <Lasting since={robot.pending_since} />
           </strong>
           Until somebody approves it, nothing that it says is kept.
           <div class="row">
@@ -89,7 +89,7 @@ function RobotOf({ id }: { id: string }) {
       {!isGone && robot.lifecycle === 'retired' && (
         <div class="notice">
           <strong>
-            Out of service since <Ago time={robot.retired_at} />
+            Out of service for <Lasting since={robot.retired_at} />
           </strong>
           Its record and history stay until the record is deleted.
         </div>
@@ -107,8 +107,8 @@ function RobotOf({ id }: { id: string }) {
         (robot.connection === 'stale' || robot.connection === 'offline') && (
           <div class="notice" data-tone={robot.connection === 'offline' ? 'error' : 'warn'} role="status">
             <strong>
-              {robot.connection === 'offline' ? 'Offline' : 'Silent'} since{' '}
-              <Ago time={robot.connection_since} />: {reasonText(robot.connection_reason)}
+              {robot.connection === 'offline' ? 'Offline' : 'Silent'} for{' '}
+              <Lasting since={robot.connection_since} />: {reasonText(robot.connection_reason)}
             </strong>
             What is shown below is what it said last.
           </div>

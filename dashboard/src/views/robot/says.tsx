@@ -218,7 +218,7 @@ function Faults({ faults }: { faults: NonNullable<Said['faults']>['value'] }) {
             </span>
           )}
           <span class="small soft">
-            since <Ago time={fault.since} />
+            raised <Ago time={fault.since} />
           </span>
         </li>
       ))}

@@ -1,4 +1,4 @@
-import { useEffect, useState } from 'preact/hooks'
+import { useEffect, useRef, useState } from 'preact/hooks'
 import { InstallCommand } from '../../keys/install-command.tsx'
 import type { Key, MadeKey } from '../../keys/kinds.ts'
 import { NewKey } from '../../keys/new-key.tsx'
@@ -7,6 +7,7 @@ import { Connection } from '../../ui/badge.tsx'
 import { PageHead } from '../../ui/page-head.tsx'
 import { usePlaces } from '../../ui/places.ts'
 import { Shown } from '../../ui/states.tsx'
+import { moment } from '../../ui/times.tsx'
 import './welcome.css'
 
 /** From nothing to the first robot online: a place, a key, one command, and seeing it arrive. */
@@ -14,6 +15,11 @@ export function Welcome() {
   const places = usePlaces()
   const [made, setMade] = useState<MadeKey>()
   const key = made?.key
+  const next = useRef<HTMLHeadingElement>(null)
+  // The button that made it is gone.
+  useEffect(() => {
+    if (key) next.current?.focus()
+  }, [key])
   return (
     <>
       <PageHead title="Add robots" />
@@ -23,7 +29,7 @@ export function Welcome() {
           {key ? (
             <p class="soft">
               “{key.name}” lets in {limitOf(key)}
-              {key.expires_at ? ` until ${new Date(key.expires_at).toLocaleString()}` : ' and never expires'}.
+              {key.expires_at ? ` until ${moment(key.expires_at)}` : ' and never expires'}.
             </p>
           ) : (
             <Shown loaded={places}>
@@ -32,7 +38,9 @@ export function Welcome() {
           )}
         </li>
         <li aria-current={key ? 'step' : undefined}>
-          <h2>Run one command on each robot</h2>
+          <h2 ref={next} tabIndex={-1}>
+            Run one command on each robot
+          </h2>
           {made ? (
             <InstallCommand command={made.command} />
           ) : (
