@@ -10,7 +10,7 @@ import { PageHead } from '../../ui/page-head.tsx'
 import { Empty, Failure, Loading } from '../../ui/states.tsx'
 import { BulkActions } from './bulk.tsx'
 import { FilterBar } from './filter-bar.tsx'
-import { addressOf, type FleetFilter, filterOf, isNarrowed, totalOf, withPart } from './filters.ts'
+import { addressOf, baseOf, type FleetFilter, filterOf, isNarrowed, totalOf } from './filters.ts'
 import './fleet.css'
 import { RobotTable } from './robot-table.tsx'
 import { StatusBar } from './status-bar.tsx'
@@ -91,7 +91,7 @@ export function Fleet() {
             <Button
               kind="quiet"
               size="small"
-              onClick={() => setFilter(withPart(filter, { lifecycle: 'retired' }))}
+              onClick={() => setFilter({ ...baseOf(filter), lifecycle: 'retired' })}
             >
               {retired.toLocaleString()} retired
             </Button>
