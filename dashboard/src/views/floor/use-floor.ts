@@ -60,8 +60,10 @@ export function useFloor(site: string | undefined, frame: string | undefined): F
     let past = new AbortController()
     const takePast = ({ robot_id, steps }: Trail) => {
       if (!robots.current.has(robot_id)) return
-      const past = steps.flatMap(({ at, pose }) => stepsOf(pose, at))
-      trails.current.addBefore(robot_id, past)
+      trails.current.addBefore(
+        robot_id,
+        steps.flatMap(({ at, pose }) => stepsOf(pose, at)),
+      )
     }
     const stop = follow(
       { site, detail: 'full' },
@@ -73,9 +75,9 @@ export function useFloor(site: string | undefined, frame: string | undefined): F
           soon()
           past.abort()
           past = new AbortController()
-          const moving = all.filter(({ connection, heartbeat }) => connection === 'online' && heartbeat?.pose)
+          const online = all.filter(({ connection, heartbeat }) => connection === 'online' && heartbeat?.pose)
           void loadTrails(
-            moving.map(({ id }) => id),
+            online.map(({ id }) => id),
             past.signal,
             (found) => {
               for (const trail of found) takePast(trail)
