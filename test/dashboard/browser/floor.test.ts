@@ -30,6 +30,18 @@ describe.skipIf(chromium === undefined)('the floor', { timeout: 60_000 }, () => 
       [name, JSON.stringify(pose)],
     )
 
+  /** A robot went about in a frame over the last minutes. */
+  const sayBefore = (name: string, frame: string) =>
+    scene.database.pool.query(
+      `INSERT INTO heartbeats (robot_id, received_at, at, session_no, seq, body)
+       SELECT id, now() - make_interval(secs => n * 10), now() - make_interval(secs => n * 10), 1, 100 - n,
+         jsonb_build_object('pose',
+           jsonb_build_object('frame', $2::text, 'x', 4 * sin(n), 'y', 4 * cos(n), 'theta', 0))
+       FROM robots, generate_series(1, 25) AS n WHERE name = $1`,
+      [name, frame],
+    )
+  const isGreen = 'green > red + 20 && green > blue + 10'
+
   /** How many points of the picture are so: `red`, `green` and `blue` up to 255. */
   const pixelsWhere = (condition: string) =>
     visitor.page.evaluate<number>(`(() => {
@@ -97,14 +109,7 @@ describe.skipIf(chromium === undefined)('the floor', { timeout: 60_000 }, () => 
 
   test('shows where a robot came from before anybody looked', async () => {
     const { page } = visitor
-    await scene.database.pool.query(
-      `INSERT INTO heartbeats (robot_id, received_at, at, session_no, seq, body)
-       SELECT id, now() - make_interval(secs => n * 10), now() - make_interval(secs => n * 10), 1, 100 - n,
-         jsonb_build_object('pose',
-           jsonb_build_object('frame', 'yard', 'x', 4 * sin(n), 'y', 4 * cos(n), 'theta', 0))
-       FROM robots, generate_series(1, 25) AS n WHERE name = 'cart-00003'`,
-    )
-    const isGreen = 'green > red + 20 && green > blue + 10'
+    await sayBefore('cart-00003', 'yard')
     await page.goto(`${scene.servers[0]!.url}/floor?frame=yard`)
     await say('cart-00003', { frame: 'yard', x: 0, y: 0, theta: 0 })
     await page.getByRole('button', { name: /cart-00003/ }).waitFor()
@@ -128,5 +133,23 @@ describe.skipIf(chromium === undefined)('the floor', { timeout: 60_000 }, () => 
     await page.reload()
     await expect.poll(() => page.locator('.on-floor button').count()).toBe(2)
     expect(visitor.mishaps).toEqual([])
+  })
+
+  test('draws no way into another frame, though it was changed while nobody could tell', async () => {
+    const { page } = visitor
+    await sayBefore('cart-00004', 'dock')
+    await say('cart-00004', { frame: 'dock', x: 0, y: 0, theta: 0 })
+    await page.goto(`${scene.servers[0]!.url}/floor?frame=dock`)
+    await expect.poll(() => pixelsWhere(isGreen)).toBeGreaterThan(2_000)
+    const port = new URL(scene.servers[0]!.url).port
+    await scene.servers[0]!.kill9()
+    await page.getByText('Not live').waitFor()
+    await say('cart-00004', { frame: 'ramp', x: 1, y: 1, theta: 0 })
+    await scene.addServer({ BEACON_PORT: port })
+    await page.getByText('Live', { exact: true }).waitFor({ timeout: 60_000 })
+    await page.getByLabel('Frame').selectOption('ramp')
+    await page.getByRole('button', { name: /cart-00004/ }).waitFor()
+    await expect.poll(() => pixelsWhere(isGreen)).toBeGreaterThan(50)
+    expect(await pixelsWhere(isGreen)).toBeLessThan(1_000)
   })
 })
