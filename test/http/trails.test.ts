@@ -71,9 +71,9 @@ describe('trails', () => {
     expectProblem(await api().get(`/api/trails?${query}`), 400, 'invalid_request')
   })
 
-  test('are of two hundred robots at the most', async () => {
+  test('are of a hundred robots at the most', async () => {
     const ids = (count: number) => Array.from({ length: count }, () => `id=${newId()}`).join('&')
-    expect(await trailsOf(ids(200))).toEqual([])
-    expectProblem(await api().get(`/api/trails?${ids(201)}`), 400, 'invalid_request')
+    expect(await trailsOf(ids(100))).toEqual([])
+    expectProblem(await api().get(`/api/trails?${ids(101)}`), 400, 'invalid_request')
   })
 })

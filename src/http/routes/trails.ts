@@ -7,7 +7,7 @@ import { component, id, repeated, time } from '../schemas.ts'
 
 const MINUTE_MS = 60_000
 const MOST_MINUTES = TRAIL_MOST_MS / MINUTE_MS
-const MOST_ROBOTS = 200
+const MOST_ROBOTS = 100
 
 export const trailSchema = component(
   'Trail',
