@@ -1,6 +1,7 @@
 import { elementScroll, observeElementOffset, observeElementRect, Virtualizer } from '@tanstack/virtual-core'
 import type { ComponentChildren } from 'preact'
 import { useEffect, useReducer, useRef, useState } from 'preact/hooks'
+import { useLocation } from 'preact-iso'
 import type { Robot } from '../../api/types.ts'
 import { Badge, Connection, Health, Lifecycle } from '../../ui/badge.tsx'
 import { Ago } from '../../ui/times.tsx'
@@ -101,6 +102,9 @@ interface Props {
   readonly onChosen: (ids: ReadonlySet<string>) => void
 }
 
+/** How far down the table was seen last: whoever comes back from a robot finds it so. */
+let seen: { readonly url: string; readonly top: number } | undefined
+
 /** The rows that fit the window, of as many robots as there are. */
 export function RobotTable({
   robots,
@@ -114,6 +118,7 @@ export function RobotTable({
   onChosen,
 }: Props) {
   const scroll = useRef<HTMLDivElement>(null)
+  const { url } = useLocation()
   const [, drawAgain] = useReducer((count: number) => count + 1, 0)
   const [anchor, setAnchor] = useState<number>()
   const options = {
@@ -122,6 +127,7 @@ export function RobotTable({
     estimateSize: () => ROW,
     getItemKey: (index: number) => robots[index]!.id,
     overscan: 12,
+    initialOffset: () => (seen?.url === url && seen.top < robots.length * ROW ? seen.top : 0),
     scrollToFn: elementScroll,
     observeElementRect,
     observeElementOffset,
@@ -190,7 +196,16 @@ export function RobotTable({
         ))}
       </div>
       {/* biome-ignore lint/a11y/noNoninteractiveTabindex: it scrolls, and has to do so by keyboard too. */}
-      <div class="lines" ref={scroll} tabIndex={0} role="rowgroup" aria-label="Robots">
+      <div
+        class="lines"
+        ref={scroll}
+        tabIndex={0}
+        role="rowgroup"
+        aria-label="Robots"
+        onScroll={({ currentTarget: { scrollTop } }) => {
+          seen = { url, top: scrollTop }
+        }}
+      >
         <div class="all" style={{ height: `${virtualizer.getTotalSize()}px` }}>
           {items.map(({ index, start }) => {
             const robot = robots[index]
