@@ -187,7 +187,7 @@ describe.skipIf(chromium === undefined)('keys, approvals and places', () => {
     await dialog.waitFor({ state: 'detached' })
     await page.getByText('Somebody revoked it.').first().waitFor()
     await robots.getByText('revoked').nth(1).waitFor()
-    expect(await robots.getByText('good').count()).toBe(0)
+    expect(await robots.getByText('valid').count()).toBe(0)
     expect(await page.getByRole('button', { name: /Revoke|Show key/ }).count()).toBe(0)
     expect(await enrol(secret!, 'cart-03')).toMatchObject({ status: 403, body: { code: 'key_revoked' } })
     expect(await agents[0]!.exited).toBe(3)

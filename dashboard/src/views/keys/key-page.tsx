@@ -288,7 +288,7 @@ function Robots({ items, keyId }: { items: readonly Robot[]; keyId: string }) {
         },
         {
           name: 'Token',
-          show: (robot) => (hasToken(robot) ? 'good' : robot.token_revoked_at ? 'revoked' : 'none'),
+          show: (robot) => (hasToken(robot) ? 'valid' : robot.token_revoked_at ? 'revoked' : 'none'),
         },
         { name: 'Enrolled', show: ({ enrolled_at }) => <Ago time={enrolled_at} /> },
       ]}
