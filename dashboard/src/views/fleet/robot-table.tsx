@@ -195,10 +195,10 @@ export function RobotTable({
           </span>
         ))}
       </div>
-      {/* biome-ignore lint/a11y/noNoninteractiveTabindex: it scrolls, and has to do so by keyboard too. */}
       <div
         class="lines"
         ref={scroll}
+        // biome-ignore lint/a11y/noNoninteractiveTabindex: it scrolls, and has to do so by keyboard too.
         tabIndex={0}
         role="rowgroup"
         aria-label="Robots"
