@@ -76,6 +76,7 @@ describe.skipIf(chromium === undefined)('the first visit', () => {
     )
     await page.getByRole('link', { name: 'warehouse-bot-01' }).waitFor()
     await page.getByText('1 of 1 online').waitFor()
+    await expect.poll(() => page.locator('.steps > li[data-done="true"]').count()).toBe(3)
     await visitor.picture('first-robot')
     await visitor.expectAccessible()
 

@@ -58,6 +58,9 @@ describe.skipIf(chromium === undefined)('the fleet, of 10,000 robots', { timeout
     await page.getByText('cart-00050').waitFor()
     expect(new URL(page.url()).search).toBe('?connection=offline')
     expect((await names(page)).slice(0, 3)).toEqual(['cart-00050', 'cart-00100', 'cart-00150'])
+    // What one that is lost said last looks like no news.
+    const health = page.locator('.lines .health').first()
+    expect(await health.evaluate((cell) => getComputedStyle(cell).filter)).toBe('grayscale(1)')
     expect(await status(page, 'Offline').getAttribute('aria-pressed')).toBe('true')
     await page.getByRole('button', { name: 'Robot' }).click()
     await page.getByText('cart-10000').waitFor()

@@ -217,6 +217,7 @@ export function RobotTable({
                   role="row"
                   aria-rowindex={index + 2}
                   data-left={left.has(robot.id)}
+                  data-away={robot.connection !== 'online'}
                   style={{ transform: `translateY(${start}px)` }}
                 >
                   {chosen && (

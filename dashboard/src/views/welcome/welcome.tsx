@@ -1,4 +1,4 @@
-import { useEffect, useRef, useState } from 'preact/hooks'
+import { useCallback, useEffect, useRef, useState } from 'preact/hooks'
 import { InstallCommand } from '../../keys/install-command.tsx'
 import type { Key, MadeKey } from '../../keys/kinds.ts'
 import { NewKey } from '../../keys/new-key.tsx'
@@ -14,6 +14,8 @@ import './welcome.css'
 export function Welcome() {
   const places = usePlaces()
   const [made, setMade] = useState<MadeKey>()
+  const [hasArrived, setArrived] = useState(false)
+  const arrived = useCallback(() => setArrived(true), [])
   const key = made?.key
   const next = useRef<HTMLHeadingElement>(null)
   // The button that made it is gone.
@@ -37,7 +39,7 @@ export function Welcome() {
             </Shown>
           )}
         </li>
-        <li aria-current={key ? 'step' : undefined}>
+        <li aria-current={key ? 'step' : undefined} data-done={hasArrived}>
           <h2 ref={next} tabIndex={-1}>
             Run one command on each robot
           </h2>
@@ -47,10 +49,10 @@ export function Welcome() {
             <p class="soft">It installs the agent and enrols the robot; Linux, with or without root.</p>
           )}
         </li>
-        <li>
+        <li data-done={hasArrived}>
           <h2>See them arrive</h2>
           {key ? (
-            <Arrivals keyId={key.id} />
+            <Arrivals keyId={key.id} onOnline={arrived} />
           ) : (
             <p class="soft">A robot is online some seconds after its command.</p>
           )}
@@ -66,7 +68,7 @@ function limitOf(key: Key): string {
 }
 
 /** The robots of a key, as they come. */
-function Arrivals({ keyId }: { keyId: string }) {
+function Arrivals({ keyId, onOnline }: { keyId: string; onOnline: () => void }) {
   const [robots, setRobots] = useState<ReadonlyMap<string, LiveRobot>>(new Map())
   useEffect(
     () =>
@@ -86,6 +88,10 @@ function Arrivals({ keyId }: { keyId: string }) {
     [keyId],
   )
   const online = [...robots.values()].filter(({ connection }) => connection === 'online').length
+  const isOnline = online > 0
+  useEffect(() => {
+    if (isOnline) onOnline()
+  }, [isOnline, onOnline])
   return (
     <div class="stack" aria-live="polite">
       {robots.size === 0 ? (
@@ -94,7 +100,7 @@ function Arrivals({ keyId }: { keyId: string }) {
         <>
           <p>
             <strong>{online}</strong> of {robots.size} online.{' '}
-            <a href="/">{online > 0 ? 'Go to the fleet' : 'See the fleet'}</a>
+            <a href="/">{isOnline ? 'Go to the fleet' : 'See the fleet'}</a>
           </p>
           <ul class="arrivals">
             {[...robots.values()].slice(-20).map((robot) => (
