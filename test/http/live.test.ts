@@ -145,7 +145,9 @@ describe('the answer', () => {
     ['gzip;q=0', undefined],
     ['gzip', 'gzip'],
     ['gzip, deflate, br, zstd', 'gzip'],
-    ['*', 'gzip'],
+    ['gzip;q=0.5, *;q=0.1', 'gzip'],
+    ['gzip;q=0, *', undefined],
+    ['*', undefined],
   ])('to who accepts %j is in the coding %j', async (accepted, coding) => {
     const reader = await opened({ headers: accepted === undefined ? {} : { 'accept-encoding': accepted } })
     expect([reader.headers['content-encoding'], reader.headers.vary]).toEqual([coding, 'accept-encoding'])

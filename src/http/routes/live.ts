@@ -45,8 +45,8 @@ function sinkOf(raw: ServerResponse): Sink {
   }
 }
 
-/** The first of these that the reader names; whoever names none gets it as it is. */
-const CODINGS: Coding[] = ['gzip', 'identity']
+/** The first stands for `*`, which may mean anything but what is named beside it: gzip goes to those alone who name it. */
+const CODINGS: Coding[] = ['identity', 'gzip']
 
 /** Sends the head of an answer that goes on for as long as somebody reads. */
 function beginStream(reply: FastifyReply, coding: Coding): ServerResponse {
